@@ -1,0 +1,76 @@
+"""Light to picture: adds the light passes, exposes, and applies what a fault does to light or picture.
+
+The exposure is measured on the room's light as it would be without fault, so a fault of lighting is never evened out.
+"""
+
+import numpy as np
+from PIL import Image
+
+MID_GREY = 0.30
+WHITE_POINT = 3.5
+LUMA = np.array([0.2126, 0.7152, 0.0722])
+
+
+def develop(room, clean, stray, albedo):
+    """An 8-bit picture from the radiance without fault and that of stray lights, (rows, columns, 3) each."""
+    clean = np.maximum(clean, 0.0)
+    exposure = MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
+    light = spoilt_light(clean + stray, albedo, room.spoil) * exposure
+    values = tone(light * 2.0 ** (room.light.exposure_stops + room.spoil.stops))
+    values = warped(values, room.spoil, np.random.default_rng([room.seed & 0xFFFFFFFF, 5]))
+    return Image.fromarray(np.round(values * 255).astype(np.uint8))
+
+
+def spoilt_light(light, albedo, spoil):
+    """The light with faults of flatness, contrast and colour cast."""
+    if spoil.flat:
+        bare = np.where(albedo.max(-1, keepdims=True) > 0.01, albedo, 1.0)
+        even = bare * (np.median(light @ LUMA) / max(1e-4, np.median(bare @ LUMA)))
+        light = (1 - spoil.flat) * light + spoil.flat * even
+    if spoil.contrast:
+        luminance = np.maximum(light @ LUMA, 1e-5)
+        light = light * ((luminance / np.exp(np.log(luminance).mean())) ** spoil.contrast)[..., None]
+    return light * np.asarray(spoil.cast)
+
+
+def tone(light):
+    """Relative radiance to screen values 0..1: a soft shoulder, then a screen's gamma."""
+    shown = light * (1 + light / WHITE_POINT**2) / (1 + light)
+    return np.clip(shown, 0, 1) ** (1 / 2.2)
+
+
+def warped(values, spoil, rng):
+    """The picture with local swirls and swellings (`warp`) and stretched patches (`smear`), both 0..1."""
+    if not (spoil.warp or spoil.smear):
+        return values
+    rows, columns = values.shape[:2]
+    y, x = np.mgrid[0:rows, 0:columns].astype(float)
+    source_x, source_y = x.copy(), y.copy()
+    for _ in range(9 if spoil.warp else 0):
+        cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.25, 0.95) * rows
+        radius = rng.uniform(0.14, 0.26) * columns
+        weight = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 1.6) ** 2))
+        swirl, swell = spoil.warp * rng.uniform(-1.9, 1.9), spoil.warp * rng.uniform(-0.5, 0.75)
+        dx, dy = x - cx, y - cy
+        angle, grow = swirl * weight, 1 - swell * weight
+        source_x += grow * (dx * np.cos(angle) - dy * np.sin(angle)) - dx
+        source_y += grow * (dx * np.sin(angle) + dy * np.cos(angle)) - dy
+    for _ in range(7 if spoil.smear else 0):
+        cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.35, 0.95) * rows
+        weight = np.exp(-(((x - cx) / (0.17 * columns)) ** 4 + ((y - cy) / (0.19 * rows)) ** 4)) * spoil.smear
+        if rng.uniform() < 0.5:
+            source_x += weight * (cx - source_x) * 0.97
+        else:
+            source_y += weight * (cy - source_y) * 0.97
+    return _sampled(values, source_x, source_y)
+
+
+def _sampled(values, x, y):
+    """Bilinear lookup at fractional (x, y), clamped to the picture."""
+    rows, columns = values.shape[:2]
+    x, y = np.clip(x, 0, columns - 1.001), np.clip(y, 0, rows - 1.001)
+    x0, y0 = x.astype(int), y.astype(int)
+    fx, fy = (x - x0)[..., None], (y - y0)[..., None]
+    top = values[y0, x0] * (1 - fx) + values[y0, x0 + 1] * fx
+    bottom = values[y0 + 1, x0] * (1 - fx) + values[y0 + 1, x0 + 1] * fx
+    return top * (1 - fy) + bottom * fy

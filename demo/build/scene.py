@@ -1,0 +1,225 @@
+"""A room's description to parts: shell with openings, windows and door, and every piece where it stands."""
+
+from dataclasses import replace
+
+import numpy as np
+
+import solids
+import textures
+from furniture import MODELS
+from meshes import Material, box, sheet, turn
+from rooms import LEFT
+
+WHITE = (0.82, 0.82, 0.8)
+SKIRTING = 0.09
+
+
+def parts_of(room, catalogue):
+    """All parts of the room in world coordinates."""
+    rng = np.random.default_rng([room.seed & 0xFFFFFFFF, 17])
+    parts = _shell(room, rng)
+    for window in room.windows:
+        parts += _window(room, window, rng)
+    if room.door is not None:
+        parts += _door(room, room.door)
+    if room.spoil.wall_bulge:
+        parts = [_bulged(part, room) for part in parts]
+    for item in room.items:
+        parts += _piece(room, item, catalogue, rng)
+    return parts
+
+
+def _shell(room, rng):
+    wall = Material(room.palette.wall, _wall_texture(room, rng))
+    floor = Material(room.palette.floor, _floor_texture(room, rng), gloss=0.3 if room.floor != "carpet" else 0.0)
+    w, d, h = room.width, room.depth, room.height
+    parts = [sheet((0, 0, d), (w, 0, 0), (0, 0, -d), floor, (24, 24), "floor", textures.TILE_METRES),
+             sheet((0, h, 0), (w, 0, 0), (0, 0, d), Material(WHITE), (24, 24), "ceiling"),
+             sheet((w, 0, d), (-w, 0, 0), (0, h, 0), wall, (4, 4), "front", textures.TILE_METRES)]
+    for side in FRAMES:
+        holes = [opening for opening in room.windows if opening.wall == side]
+        for x0, x1, y0, y1 in _around(holes, FRAMES[side](room)[2], h):
+            panel = _on_wall(room, side, x0, x1, y0, y1, 0.0, wall)
+            parts.append(panel)
+        for x0, x1 in _skirting(room, side, holes):
+            parts.append(_slab(room, side, x0, x1, 0, SKIRTING, 0.015, Material(WHITE)))
+    return parts
+
+
+FRAMES = {"back": lambda r: (np.zeros(3), np.array([1.0, 0, 0]), r.width, np.array([0, 0, 1.0])),
+          "left": lambda r: (np.zeros(3), np.array([0, 0, 1.0]), r.depth, np.array([1.0, 0, 0])),
+          "right": lambda r: (np.array([r.width, 0, 0]), np.array([0, 0, 1.0]), r.depth, np.array([-1.0, 0, 0]))}
+
+
+def _around(holes, length, height):
+    """Rectangles (from, to, low, high) that cover a wall but for its one opening."""
+    if not holes:
+        return [(0, length, 0, height)]
+    hole = holes[0]
+    a, b, low, high = hole.start, hole.start + hole.width, hole.bottom, hole.bottom + hole.height
+    return [(0, a, 0, height), (b, length, 0, height), (a, b, 0, low), (a, b, high, height)]
+
+
+def _on_wall(room, side, x0, x1, y0, y1, off, material, name="wall", steps=None):
+    """A sheet on a wall from x0 to x1 along it and y0 to y1 up, `off` metres into the room, uv in tiles."""
+    origin, along, _, inward = FRAMES[side](room)
+    up = np.array([0, 1.0, 0])
+    steps = steps or (max(2, int((x1 - x0) * 6)), max(2, int((y1 - y0) * 6)))
+    part = sheet(origin + x0 * along + y0 * up + off * inward, (x1 - x0) * along, (y1 - y0) * up, material, steps, name)
+    uv = (part.uv * (x1 - x0, y1 - y0) + (x0, y0)) / textures.TILE_METRES
+    return replace(part, uv=uv)
+
+
+def _slab(room, side, x0, x1, y0, y1, thick, material, name="slab", off=0.0):
+    """A cuboid lying on a wall, `thick` metres proud of it."""
+    origin, along, _, inward = FRAMES[side](room)
+    size = np.abs((x1 - x0) * along + np.array([0, y1 - y0, 0]) + thick * inward)
+    centre = origin + (x0 + x1) / 2 * along + np.array([0, (y0 + y1) / 2, 0]) + (off + thick / 2) * inward
+    return box(size, centre, material, name)
+
+
+def _skirting(room, side, holes):
+    length = FRAMES[side](room)[2]
+    gaps = [(o.start, o.start + o.width) for o in holes if o.bottom < SKIRTING]
+    if room.door is not None and room.door.wall == side:
+        gaps.append((room.door.start, room.door.start + room.door.width))
+    edges = [0.0] + [edge for gap in sorted(gaps) for edge in gap] + [length]
+    return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
+
+
+def _wall_texture(room, rng):
+    base = room.palette.wall
+    if room.spoil.wall_pattern:
+        return _pattern(rng, room.spoil.wall_pattern, base, room.palette.accent)
+    if room.wall == "stripes":
+        return textures.stripes(rng, base, tuple(min(0.92, c * 0.9) for c in base))
+    return textures.plaster(rng, base)
+
+
+def _floor_texture(room, rng):
+    if room.spoil.floor_pattern:
+        return _pattern(rng, room.spoil.floor_pattern, room.palette.floor, room.palette.accent)
+    return getattr(textures, room.floor)(rng, room.palette.floor)
+
+
+def _pattern(rng, name, first, second):
+    if name in ("checks", "dots", "stripes"):
+        return getattr(textures, name)(rng, first, second)
+    return textures.odd(rng, name)
+
+
+def _window(room, window, rng):
+    """Glowing outlook, reveal, frame with a bar, sill and curtains."""
+    a, b = window.start, window.start + window.width
+    low, high = window.bottom, window.bottom + window.height
+    tint = tuple(room.light.sky * t for t in room.light.sky_tint)
+    glow = Material((0.0, 0.0, 0.0), textures.outlook(rng), emission=tint)
+    panel = _on_wall(room, window.wall, a, b, low, high, -0.1, glow, "outlook", (1, 1))
+    panel = replace(panel, uv=np.array([(0, 0), (1, 0), (0, 1), (1, 1)], float))
+    if window.wall == LEFT:
+        panel = replace(panel, faces=panel.faces[:, ::-1])
+    white, parts = Material(WHITE), [panel]
+    bar = 0.05
+    for x0, x1, y0, y1 in ((a, b, low, low + bar), (a, b, high - bar, high), (a, a + bar, low, high),
+                           (b - bar, b, low, high), ((a + b) / 2 - bar / 2, (a + b) / 2 + bar / 2, low, high)):
+        parts.append(_slab(room, window.wall, x0, x1, y0, y1, 0.12, white, "frame", -0.1))
+    if low > 0.5:
+        parts.append(_slab(room, window.wall, a - 0.08, b + 0.08, low - 0.04, low, 0.12, white, "sill"))
+    return parts + _curtains(room, window, rng)
+
+
+def _curtains(room, window, rng):
+    cloth = Material(room.palette.curtain)
+    bottom = 0.05 if rng.uniform() < 0.6 else max(0.05, window.bottom - 0.2)
+    top, fold, parts = min(room.height - 0.05, window.bottom + window.height + 0.12), rng.uniform(0.25, 0.4), []
+    inward = FRAMES[window.wall](room)[3]
+    for start in (window.start - fold + 0.08, window.start + window.width - 0.08):
+        part = _on_wall(room, window.wall, start, start + fold, bottom, top, 0.09, cloth, "curtain", (40, 1))
+        wave = 0.03 * np.sin(np.linspace(0, 2 * np.pi * 5, 41))
+        parts.append(replace(part, positions=part.positions + np.tile(wave, 2)[:, None] * inward))
+    rod = _slab(room, window.wall, window.start - fold, window.start + window.width + fold, top, top + 0.025, 0.025,
+                Material((0.2, 0.18, 0.16)), "rod", 0.08)
+    return [*parts, rod]
+
+
+def _door(room, door):
+    a, b, top = door.start, door.start + door.width, door.height
+    leaf = Material(tuple(0.5 * (c + 0.8) for c in room.palette.wall), gloss=0.0)
+    dark = Material(tuple(0.8 * c for c in leaf.rgb))
+    parts = [_slab(room, door.wall, a, b, 0, top, 0.03, leaf, "door"),
+             _slab(room, door.wall, b - 0.12, b - 0.07, 1.0, 1.12, 0.08, Material((0.4, 0.38, 0.35), gloss=0.6), "knob")]
+    for y0, y1 in ((0.2, 0.95), (1.15, top - 0.2)):
+        parts.append(_slab(room, door.wall, a + 0.15, b - 0.15, y0, y1, 0.04, dark, "panel"))
+    for x0, x1, y0, y1 in ((a - 0.07, a, 0, top + 0.07), (b, b + 0.07, 0, top + 0.07), (a, b, top, top + 0.07)):
+        parts.append(_slab(room, door.wall, x0, x1, y0, y1, 0.05, Material(WHITE), "frame"))
+    return parts
+
+
+def _bulged(part, room):
+    """The part with walls, floor and ceiling lines waved by up to `wall_bulge` metres."""
+    amount, waves = room.spoil.wall_bulge, room.spoil.wall_waves
+    x, y, z = part.positions.T
+    k = 2 * np.pi * waves
+    offset = np.stack([np.sin(k * y / room.height + 3 * z / room.depth), 0.7 * np.sin(k * x / room.width + 1.5),
+                       0.8 * np.sin(k * y / room.height + 4 * x / room.width)], 1)
+    if part.name == "front":
+        return part
+    return replace(part, positions=part.positions + amount * offset)
+
+
+def _piece(room, item, catalogue, rng):
+    lamp = tuple(room.light.lamps * t for t in room.light.lamp_tint)
+    if item.model in solids.BUILDERS:
+        parts = solids.BUILDERS[item.model](item, lamp, np.random.default_rng([room.seed & 0xFFFFFFFF, _key(item)]))
+    else:
+        parts = [_dressed(part, item, lamp, catalogue, rng) for part in catalogue.parts(item.model)]
+    if item.pattern and item.kind != "rug":
+        parts = [_covered(part, item, rng) for part in parts]
+    if item.bend is not None:
+        parts = [replace(part, positions=bent(part.positions, item.size[1], item.bend), normals=None) for part in parts]
+    matrix = turn(item.angle) @ np.diag(item.scale)
+    return [part.moved(matrix, np.array([item.x, item.y, item.z])) for part in parts]
+
+
+def _key(item):
+    return sum(map(ord, item.model))
+
+
+def _dressed(part, item, lamp, catalogue, _rng):
+    """A catalogue part in the placement's colours; lamps glow, screens are dark."""
+    model = MODELS[item.model]
+    if item.kind == "table lamp" and part.name == "Material.002":
+        return part.looking(emission=tuple(0.5 * c for c in lamp))
+    if item.kind == "television" and part.name in ("screen", "white_glossy_plastic"):
+        return part.looking(rgb=(0.02, 0.02, 0.025))
+    target = item.soft if part.name in model.soft else item.hard if part.name in model.hard else None
+    if target is None:
+        return part
+    if isinstance(part.material.texture, str):
+        grey = catalogue.texture(part.material.texture).mean(-1, keepdims=True)
+        tinted = np.clip(grey / max(1e-3, float(grey.mean())) * np.asarray(target, np.float32), 0, 0.9)
+        return part.looking(rgb=target, texture=tinted)
+    return part.looking(rgb=target)
+
+
+def _covered(part, item, rng):
+    """The part wrapped in a pattern or an odd material, projected from above and the side."""
+    if part.material.opacity < 1 or part.material.emission is not None:
+        return part
+    x, y, z = part.positions.T
+    uv = np.stack([x + 0.6 * z, y + 0.6 * z], 1)
+    return replace(part.looking(texture=_pattern(rng, item.pattern, item.soft, item.hard)), uv=uv)
+
+
+def bent(positions, height, bend):
+    """Positions (n, 3) in a piece's own frame, deformed; `height` in metres is the piece's."""
+    x, y, z = positions.T
+    up = y / max(height, 1e-6)
+    angle = np.deg2rad(bend.twist) * up
+    x, z = x * np.cos(angle) + z * np.sin(angle), -x * np.sin(angle) + z * np.cos(angle)
+    x = x + bend.shear[0] * y + bend.wave * np.sin(2 * np.pi * (1.2 * up + 0.5 * z) + bend.phase)
+    z = z + bend.shear[1] * y + bend.wave * np.sin(2 * np.pi * (0.9 * up + 0.5 * positions[:, 0]) + 2 * bend.phase)
+    sag = 0.5 + 0.5 * np.sin(3.1 * x + 2.3 * z + bend.phase)
+    y = y * (1 - bend.melt * (0.25 + 0.6 * sag))
+    spread = 1 + bend.melt * 0.7 * np.clip(0.5 - up, 0, 1)
+    return np.stack([x * spread, y, z * spread], 1)

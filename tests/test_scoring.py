@@ -1,0 +1,107 @@
+"""Log-probabilities to scores, and text to rating words."""
+
+import math
+
+import pytest
+
+import prompt_configs as facts
+from saiqa.scoring import (
+    ScoringError,
+    by_word,
+    find_rating_token,
+    probabilities,
+    score_of,
+    split_answer,
+    word_of,
+    word_of_mos,
+)
+
+EVEN = dict.fromkeys(facts.WORDS, -2.0)
+
+
+def test_score_is_the_expected_value_under_the_five_words():
+    logprobs = {word: math.log(p) for word, p in zip(facts.WORDS, (0.4, 0.3, 0.2, 0.08, 0.02), strict=True)}
+    assert score_of(logprobs) == pytest.approx(0.4 * 5 + 0.3 * 4 + 0.2 * 3 + 0.08 * 2 + 0.02 * 1)
+    assert sum(probabilities(logprobs).values()) == pytest.approx(1)
+
+
+def test_only_differences_of_the_logits_count_and_none_overflows():
+    logits = {**EVEN, "good": 3.0}
+    assert score_of(logits) == pytest.approx(score_of({word: value + 5000 for word, value in logits.items()}))
+    assert score_of({**EVEN, "excellent": 1e6}) == pytest.approx(5)
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, None, "x", True])
+def test_what_is_no_finite_number_has_no_score(broken):
+    with pytest.raises(ScoringError, match="fair"):
+        score_of({**EVEN, "fair": broken})
+
+
+def test_a_missing_word_is_named():
+    with pytest.raises(ScoringError, match="poor, bad"):
+        score_of(dict.fromkeys(facts.WORDS[:3], -1.0))
+
+
+def test_spellings_of_a_word_are_one_word_with_the_likeliest_logprob():
+    assert by_word({" good": -0.1, "good": -9.0, "Good": -3.0, "cat": 0.0}) == {"good": -0.1}
+
+
+@pytest.mark.parametrize(
+    ("mos", "word"),
+    [
+        *(("1", "bad"), ("1.5", "poor"), ("2.5", "fair"), ("3.5", "good"), ("4.5", "excellent")),
+        *(("3.49999999", "fair"), ("3.9", "good"), (2.5, "fair"), (5, "excellent"), (" 2.0 ", "poor")),
+    ],
+)
+def test_a_mos_is_rounded_half_up(mos, word):
+    assert word_of_mos(mos) == word
+
+
+@pytest.mark.parametrize("mos", ["", "n/a", "nan", "inf", "0.99", "5.01", "-3", "3,5"])
+def test_a_mos_outside_the_scale_has_no_word(mos):
+    with pytest.raises(ScoringError):
+        word_of_mos(mos)
+
+
+@pytest.mark.parametrize("text", [" good", "Good", "GOOD.", "**good**", "\u0120good", "\u2581good\n"])
+def test_a_rating_word_is_known_by_meaning(text):
+    assert word_of(text) == "good"
+
+
+@pytest.mark.parametrize("text", ["", ".", "goodness", "go", "very good", "<|im_end|>"])
+def test_other_text_is_no_rating_word(text):
+    assert word_of(text) is None
+
+
+@pytest.mark.parametrize("dimension", facts.DIMENSIONS)
+@pytest.mark.parametrize("word", facts.WORDS)
+def test_answers_split_at_the_rating_word(dimension, word):
+    assert split_answer(facts.response(dimension, word)) == (facts.answer_prefix(dimension), word, ".")
+
+
+def test_the_last_whole_rating_word_is_where_an_answer_is_cut():
+    assert split_answer("A good light is rare; this one is FAIR.") == ("A good light is rare; this one is", "fair", ".")
+    assert split_answer("Of goodness there is nothing to say") is None
+    assert split_answer("Good") == ("", "good", "")
+
+
+PREFIX = "The light here is"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [
+        (["The", " light", " here", " is", " good", ".", "<|im_end|>"], 4),
+        (["The", " light", " here", " is", " good", " indeed", ",", " very", " clear", "."], 4),  # another ending
+        ([" good", "!", " The", " light", " here", " is", " Poor", "."], 6),  # what follows the prefix counts
+        (["The", " light", " here", " is", " rather", " poor", "."], 5),
+        (["excellent", ",", " good", " or", " bad", "?", " I", " say", " fair"], 8),  # no prefix: the last one
+        ([" good", "ness", " is", " fair"], 3),
+        (["The", " light", " here", " is", " go", "od", "."], None),  # cut in two by the tokenizer
+        (["fair", ".", " The", " light", " here", " is", " nice"], None),
+        (["no", " idea"], None),
+        ([], None),
+    ],
+)
+def test_the_rating_token_is_found_by_meaning(tokens, expected):
+    assert find_rating_token(tokens, PREFIX) == expected

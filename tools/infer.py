@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Rate the test images of SA-BENCH, turn the ratings into scores, and compare them with people's."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa import bundle, jobs, pipeline
+from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
+from saiqa.engines import ENGINES, Engine
+
+MODES = ("infer", "score", "eval", "all")
+
+EXAMPLES = """
+python tools/infer.py --demo                                   try everything on the small bundle in demo/
+python tools/infer.py                                          the four dimensions of SA-BENCH, one model load
+python tools/infer.py --dimension lighting --prompt_version 4
+python tools/infer.py --dimension layout --mode infer --limit 20
+python tools/infer.py --dimension layout --mode infer --resume
+python tools/infer.py --mode eval --dimension harmony --json
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("what to do").add_argument
+    add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
+    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), help="default: by the input file's name, else all")
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
+    add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
+    add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")
+    add("--dry_run", action="store_true", help="check files, columns, ids, images and checkpoint, and load nothing")
+    add("--json", action="store_true", help="one JSON object on stdout")
+
+    add = flags.add_argument_group("files (N is the prompt version)").add_argument
+    add("--data_root", metavar="DIR", help="default: ./SA-BENCH")
+    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
+    add("--results_dir", metavar="DIR", help="default: ./results")
+    add("--test_jsonl", metavar="FILE", help="questions; default: the test JSONL of the data root")
+    add("--input_csv", metavar="FILE", help="people's ratings; default: the test CSV of the data root")
+    add("--output_jsonl", metavar="FILE", help="default: {dimension}_promptN_{model_name}.jsonl in the results folder")
+    add("--output_csv", metavar="FILE", help="default: {dimension}_promptN_{model_name}.csv in the results folder")
+    add("--gt_column", metavar="NAME", help="column of the mean opinion score; default: {dimension}_score_mos")
+
+    add = flags.add_argument_group("model").add_argument
+    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+    add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
+    add("--system", metavar="TEXT", help="system prompt (default: none)")
+    add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    if args.trust_remote_code and args.engine != "swift":
+        raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
+    out = Output(args.json)
+    todo = jobs.make_jobs(args)
+    inferences = check(todo, args, out)
+    if args.dry_run:
+        dry_run(todo, inferences, args, out)
+        return
+    engine = load(list(inferences.values()))
+    outcomes, problems = {}, []
+    for job in todo:
+        outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
+    out.finish({"mode": args.mode, "dimensions": outcomes})
+    finish(outcomes, problems, args)
+
+
+def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, pipeline.Inference]:
+    """Everything cheap, for all dimensions, before anything slow; the checked infer stages by dimension."""
+    inferences = {}
+    if args.mode in ("infer", "all"):
+        model = model_of(args, out)
+        inferences = {job.dimension: pipeline.prepare(job, model, args.resume, out) for job in todo}
+    for job in todo:
+        if args.mode == "all":
+            ids = [question.id for question in inferences[job.dimension].questions]
+            pipeline.read_people(job, ids, columns=[job.gt_column])
+        if args.mode == "score":
+            require_result(job.output_jsonl, "infer", job, args)
+            bundle.require_data(job.input_csv)
+        if args.mode == "eval":
+            require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
+            pipeline.read_scored(job.output_csv, job.gt_column)
+    return inferences
+
+
+def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
+    """The checkpoint asked for and how to run it. Raises ``InputError`` where there is none."""
+    return pipeline.Model(
+        checkpoint=bundle.find_checkpoint(jobs.model_path(args), out.note),
+        engine=args.engine,
+        device=args.device,
+        dtype=args.dtype,
+        batch_size=min(args.batch_size, args.max_batch_size),
+        system=args.system,
+        trust_remote_code=args.trust_remote_code,
+    )
+
+
+def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespace) -> None:
+    """Refuse a result that is not there, with the command that makes it."""
+    if path.is_file():
+        return
+    flags = ["--mode", mode, "--dimension", job.dimension, "--prompt_version", str(job.version)]
+    for name in ("data_root", "model_path", "results_dir", "limit", *jobs.FILE_FLAGS):
+        if getattr(args, name):
+            flags += [f"--{name}", str(getattr(args, name))]
+    command = shlex.join(["python", "tools/infer.py", *flags, *(["--demo"] if args.demo else [])])
+    raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `{command}`")
+
+
+def load(inferences: Sequence[pipeline.Inference]) -> Engine | None:
+    """The engine, or None where nothing is left to ask it."""
+    if not any(inference.askable for inference in inferences):
+        return None
+    engine = inferences[0].model.load()
+    for inference in inferences:
+        pipeline.settle(inference, engine)
+    return engine
+
+
+def run_stages(
+    job: jobs.Job,
+    inference: pipeline.Inference | None,
+    engine: Engine | None,
+    problems: list[InputError],
+    args: argparse.Namespace,
+    out: Output,
+) -> dict:
+    """The stages asked for, on one dimension; what came of them, as JSON values.
+
+    An undefined correlation goes to ``problems``: the other dimensions still deserve theirs.
+    """
+    outcome: dict = {}
+    failures: pipeline.Failures = {}
+    if inference:
+        failures = pipeline.infer(inference, engine, args.max_batch_size, out)
+        outcome = {"n": len(inference.questions) - len(failures), "output_jsonl": job.output_jsonl}
+        if not outcome["n"]:
+            out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
+            return {**outcome, "failed": pipeline.failed_list(failures)}
+    if args.mode in ("score", "all"):
+        outcome["n"], unscored = pipeline.score(job)
+        failures = unscored | failures  # where both know a reason, inference's is the cause
+        outcome["output_csv"] = job.output_csv
+        out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")
+    if args.mode in ("eval", "all"):
+        rows = pipeline.read_scored(job.output_csv, job.gt_column)
+        failures = pipeline.unscored(rows, bundle.shown(job.output_csv)) | failures
+        outcome |= evaluate(job, rows, problems, args, out)
+    return {**outcome, "failed": pipeline.failed_list(failures)}
+
+
+def evaluate(
+    job: jobs.Job,
+    rows: Sequence[pipeline.ScoredRow],
+    problems: list[InputError],
+    args: argparse.Namespace,
+    out: Output,
+) -> dict:
+    """Print the correlation of one dimension; its figures as JSON values, none where it is undefined."""
+    try:
+        correlation = pipeline.evaluate(rows, bundle.shown(job.output_csv))
+    except InputError as error:
+        problems.append(error)
+        return {}
+    if wants_all(args):
+        out.result(f"{job.dimension} (n {correlation.n})")
+    pipeline.say_correlation(correlation, job.dimension, out)
+    return asdict(correlation)
+
+
+def wants_all(args: argparse.Namespace) -> bool:
+    """Whether the command is about the four dimensions, whose results then carry their names."""
+    return len(jobs.dimensions(args)) > 1
+
+
+def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argparse.Namespace) -> None:
+    """Raise what keeps the command from exit code 0."""
+    failed = [(f"{dimension} {f['id']}", f["reason"]) for dimension, o in outcomes.items() for f in o["failed"]]
+    undefined = [("no correlation", str(problem)) for problem in problems]
+    if failed:
+        again = "Correct them, then add --resume to try them again" if args.mode in ("infer", "all") else ""
+        raise Incomplete(f"{len(failed)} images have no score", failed + undefined, again)
+    for item, reason in undefined[1:]:
+        print(f"{item}: {reason}", file=sys.stderr)
+    if problems:
+        raise problems[0]
+
+
+def dry_run(
+    todo: Sequence[jobs.Job], inferences: dict[str, pipeline.Inference], args: argparse.Namespace, out: Output
+) -> None:
+    """Say what a run would read and write."""
+    plan, items = {}, []
+    for job in todo:
+        inference = inferences.get(job.dimension)
+        plan[job.dimension] = plan_of(job, inference, args)
+        out.result(f"{job.dimension}:")
+        for key, value in plan[job.dimension].items():
+            out.result(f"  {key}: {bundle.shown(value) if isinstance(value, Path) else value}")
+        items += [(f"{job.dimension} {i}", why) for i, why in inference.missing.items()] if inference else []
+    out.finish({"mode": args.mode, "dry_run": True, "dimensions": plan})
+    if items:
+        raise Incomplete(f"{len(items)} images are missing", items)
+
+
+def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.Namespace) -> dict:
+    """What a run of one dimension would read and write."""
+    plan = {}
+    if inference:
+        plan |= {"model": inference.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
+        plan |= {"images": len(inference.questions), "to rate": len(inference.askable)}
+        plan |= {"missing": len(inference.missing), "writes ratings": job.output_jsonl}
+    if args.mode == "score":
+        plan["ratings"] = job.output_jsonl
+    if args.mode in ("score", "all"):
+        plan |= {"table": job.input_csv, "writes scores": job.output_csv}
+    if args.mode == "eval":
+        plan["scores"] = job.output_csv
+    return plan
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,238 @@
+"""Where things are: repository, data, checkpoints, results. Names come from ``prompt_configs``, never from here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import prompt_configs as facts
+from saiqa.console import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TRAINING_RUN = re.compile(r"v(\d+)-.+")
+_TRAINING_STEP = re.compile(r"checkpoint-(\d+)")
+
+_FINGERPRINT_BLOCKS = 64
+_FINGERPRINT_BLOCK_BYTES = 64 * 1024
+
+
+# ---- roots -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The three folders everything lies in: benchmark, checkpoints, results."""
+
+    data: Path
+    models: Path
+    results: Path
+
+
+def roots(demo: bool = False) -> Roots:
+    """The default folders in the repository; the demo has its own, so that it never overwrites a real result."""
+    base = REPOSITORY / facts.DEMO_FOLDER if demo else REPOSITORY
+    results = REPOSITORY / facts.RESULTS_FOLDER
+    return Roots(
+        data=base / facts.DATA_FOLDER,
+        models=base / facts.MODELS_FOLDER,
+        results=results / facts.DEMO_FOLDER if demo else results,
+    )
+
+
+def input_path(text: str | Path) -> Path:
+    """A path typed by the user: relative to the working directory, or to the repository if it is only there."""
+    path = Path(text).expanduser()
+    in_repository = REPOSITORY / path
+    return in_repository if not path.exists() and in_repository.exists() else path
+
+
+def output_path(text: str | Path) -> Path:
+    """A path to write to, typed by the user: relative to the working directory."""
+    return Path(text).expanduser()
+
+
+def shown(path: Path) -> str:
+    """A path as messages show it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+# ---- data ------------------------------------------------------------------------------------------------------------
+
+
+def annotation_csv(data_root: Path, dimension: str, split: str) -> Path:
+    """The table of a dimension's ratings."""
+    return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_csv(dimension, split)
+
+
+def annotation_jsonl(data_root: Path, dimension: str, split: str, version: int) -> Path:
+    """The file of a dimension's questions and answers."""
+    return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_jsonl(dimension, split, version)
+
+
+def dimension_in_name(path: str | Path) -> str | None:
+    """The dimension that a file name starts with, e.g. of ``lighting_3k_test_prompt4.jsonl``."""
+    first = PurePath(path).name.split("_")[0]
+    return first if first in facts.DIMENSIONS else None
+
+
+def version_in_name(path: str | Path) -> int | None:
+    """The prompt version in a file name, e.g. 4 of ``lighting_3k_test_prompt4.jsonl``."""
+    found = re.search(r"_prompt(\d+)", PurePath(path).name)
+    return int(found[1]) if found else None
+
+
+def resolve_image(text: str, data_root: Path) -> Path:
+    """The file that an image path of a record means; it need not exist.
+
+    A first folder ``SA-BENCH`` stands for the data root, whatever that is called. An absolute path is kept. Any other
+    is looked for below the data root, the repository and the working directory.
+    """
+    path = Path(text)
+    if path.is_absolute():
+        return path
+    if path.parts[:1] == (facts.DATA_FOLDER,):
+        return data_root.joinpath(*path.parts[1:])
+    candidates = [root / path for root in (data_root, REPOSITORY, Path.cwd())]
+    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+
+
+def image_id(image: str) -> str:
+    """The id of an image: its file name without the last suffix, as text."""
+    return PurePath(image).stem
+
+
+def require_data(path: Path) -> None:
+    """Refuse a benchmark file that is not there, with the line that downloads it."""
+    if not path.is_file():
+        raise missing_data(f"{shown(path)} is not there")
+
+
+def missing_data(what: str) -> InputError:
+    """The error for a part of the benchmark that is not there."""
+    return InputError(what, f"Check the path, or get the benchmark with {_downloads(facts.DATA_FOLDER)}, or try --demo")
+
+
+def _downloads(*folders: str) -> str:
+    return " and ".join(f"`{facts.download_command(folder)}`" for folder in folders) + f" in {REPOSITORY}"
+
+
+# ---- checkpoints -----------------------------------------------------------------------------------------------------
+
+
+def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
+    """The folder with the weights: ``path`` itself, or the newest checkpoint of a training run in it.
+
+    Args:
+        path: a checkpoint folder, or the output folder of an ms-swift run (``v0-.../checkpoint-N``, ``checkpoint-N``).
+        note: told which checkpoint was taken, where it is not ``path``.
+
+    Raises:
+        InputError: nothing there, a download that stopped half-way, or weights in a format that can run code.
+    """
+    if _is_checkpoint(path):
+        _check_shards(path)
+        return path
+    trained = [folder for folder in _training_checkpoints(path) if _is_checkpoint(folder)]
+    if trained:
+        newest = trained[-1]
+        note(f"{shown(path)}: taking the newest checkpoint of the training run in it, {newest.relative_to(path)}")
+        _check_shards(newest)
+        return newest
+    if any(next(path.glob(pattern), None) for pattern in _OTHER_WEIGHTS):
+        raise InputError(
+            f"{shown(path)}: weights are loaded from safetensors only, and there are none",
+            "Save the checkpoint again with safe_serialization=True",
+        )
+    there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
+    downloads = _downloads(facts.MODELS_FOLDER, facts.DATA_FOLDER)
+    raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {downloads}, or try --demo")
+
+
+def model_name(path: Path) -> str:
+    """The last part of a model path, as result files carry it."""
+    return path.name or path.resolve().name
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+
+
+def _training_checkpoints(path: Path) -> list[Path]:
+    """Checkpoint folders of ms-swift runs below ``path``, the newest last: by run number, then by step."""
+    found = []
+    for folder in [*path.glob("checkpoint-*"), *path.glob("v*-*/checkpoint-*")]:
+        step = _TRAINING_STEP.fullmatch(folder.name)
+        run = _TRAINING_RUN.fullmatch(folder.parent.name) if folder.parent != path else None
+        if step and (run or folder.parent == path):
+            found.append((int(run[1]) if run else -1, int(step[1]), folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def _check_shards(path: Path) -> None:
+    """Refuse a checkpoint whose index names shards that are not there."""
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return
+    try:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise InputError(f"{shown(index)} is not a safetensors index", "Download the checkpoint again") from None
+    missing = sorted(shard for shard in shards if not (path / shard).is_file())
+    if missing:
+        raise InputError(
+            f"{shown(path)} lacks {len(missing)} of its {len(shards)} shards, {missing[0]} first",
+            f"Finish the download: {_downloads(facts.MODELS_FOLDER)}",
+        )
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """A cheap digest of a checkpoint's content: 64 hexadecimal digits.
+
+    Covers config.json and, of each safetensors file, its size, its header and 64 blocks of 64 KiB spread evenly over
+    it: enough to tell a retrained checkpoint of the same shapes, without reading 18 GB.
+    """
+    digest = hashlib.sha256((checkpoint / "config.json").read_bytes())
+    for shard in sorted(checkpoint.glob("*.safetensors")):
+        digest.update(f"\n{shard.name} {shard.stat().st_size}\n".encode())
+        for block in _sampled_blocks(shard):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _sampled_blocks(shard: Path):
+    size = shard.stat().st_size
+    with shard.open("rb") as file:
+        prefix = file.read(8)  # the header's length, little-endian; the header follows
+        header = int.from_bytes(prefix, "little")
+        yield prefix + file.read(min(header, size))
+        last = max(size - _FINGERPRINT_BLOCK_BYTES, 0)
+        for start in sorted({last * i // (_FINGERPRINT_BLOCKS - 1) for i in range(_FINGERPRINT_BLOCKS)}):
+            file.seek(start)
+            yield file.read(_FINGERPRINT_BLOCK_BYTES)
+
+
+# ---- files beside a result -------------------------------------------------------------------------------------------
+
+
+def partial_path(output: Path) -> Path:
+    """Where finished lines of an unfinished result are kept."""
+    return output.with_name(output.name + ".partial")
+
+
+def run_record_path(output: Path) -> Path:
+    """Where it is written how a result was made."""
+    return output.with_name(output.stem + ".run.json")
+
+
+def limited(output: Path, limit: int | None) -> Path:
+    """The output of a run over the first ``limit`` images only: its name says so."""
+    return output if limit is None else output.with_name(f"{output.stem}_limit{limit}{output.suffix}")

@@ -1,0 +1,210 @@
+"""What a command says, where it says it, and the exit code it leaves.
+
+stdout carries results and nothing else; notes, warnings, errors and progress go to stderr. An error of a known kind is
+one line, ``infer.py: error: what. what to do``; an unknown one keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
+TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
+
+
+# ---- errors a user can do something about ----------------------------------------------------------------------------
+
+
+class UserError(Exception):
+    """An error with a remedy.
+
+    Args:
+        what: what is wrong, naming file and line where there is one; no full stop at the end.
+        remedy: what to do about it.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}. {self.remedy}" if self.remedy else self.what
+
+
+class Failed(UserError):
+    """The work could not be done although the input was right."""
+
+
+class UsageError(UserError):
+    """Flags that are wrong or do not go together."""
+
+    exit_code = BAD_INPUT
+
+
+class InputError(UserError):
+    """A file or folder that is missing, broken or not what it should be."""
+
+    exit_code = BAD_INPUT
+
+
+class Incomplete(UserError):
+    """The work is finished, but some items have no result.
+
+    Args:
+        what: how many of what are without which result.
+        items: (item, reason) for every one of them.
+        remedy: what to do about it.
+    """
+
+    exit_code = INCOMPLETE
+
+    def __init__(self, what: str, items: Sequence[tuple[str, str]], remedy: str = ""):
+        super().__init__(what, remedy)
+        self.items = list(items)
+
+
+# ---- running a command -----------------------------------------------------------------------------------------------
+
+
+def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
+    """Call ``main(argv)`` and turn what it raises into an exit code: ``sys.exit(run(main))``.
+
+    A ``KeyboardInterrupt`` may carry a hint as its message. ``SAIQA_TRACEBACK=1`` lets known errors keep their
+    traceback.
+    """
+    program = os.path.basename(sys.argv[0])
+    try:
+        main(argv)
+        sys.stdout.flush()
+        return 0
+    except UserError as error:
+        _flush_quietly()
+        if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):
+            raise
+        _report(program, error)
+        return error.exit_code
+    except KeyboardInterrupt as interrupt:
+        hint = f". {interrupt}" if str(interrupt) else ""
+        print(f"{program}: interrupted{hint}", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has left. Python flushes stdout once more at exit and must find something open there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _report(program: str, error: UserError) -> None:
+    if isinstance(error, Incomplete):
+        for item, reason in error.items:
+            print(f"{item}: {reason}", file=sys.stderr)
+        print(f"{program}: incomplete: {error}", file=sys.stderr)
+    else:
+        print(f"{program}: error: {error}", file=sys.stderr)
+
+
+def _flush_quietly() -> None:
+    """Results said before an error come before the error where both streams go to one file."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse with underscored flags that may be typed with hyphens, no abbreviations, and examples after the flags.
+
+    Args:
+        description: what the command does.
+        examples: real commands, one a line.
+    """
+
+    def __init__(self, *, description: str, examples: str, **options):
+        super().__init__(
+            description=description,
+            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            **options,
+        )
+
+    def parse_known_args(self, args=None, namespace=None):
+        typed = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._underscored(arg) for arg in typed], namespace)
+
+    def _underscored(self, arg: str) -> str:
+        flag, equals, value = arg.partition("=")
+        name = "--" + flag[2:].replace("-", "_")
+        return name + equals + value if flag.startswith("--") and name in self._option_string_actions else arg
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"See {self.prog} --help")
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1 up, as an argparse type."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+    return value
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+class Output:
+    """The two streams of a command.
+
+    Args:
+        as_json: stdout gets one JSON object at the end (``finish``) instead of the lines of ``result``.
+    """
+
+    def __init__(self, as_json: bool = False):
+        self.as_json = as_json
+        self.program = os.path.basename(sys.argv[0])
+
+    def result(self, line: str) -> None:
+        """A line of what was asked for, on stdout (not with ``--json``)."""
+        if not self.as_json:
+            print(line, flush=True)
+
+    def note(self, line: str) -> None:
+        """Something worth knowing, on stderr."""
+        print(line, file=sys.stderr, flush=True)
+
+    def warn(self, line: str) -> None:
+        """Something probably not intended, on stderr."""
+        print(f"{self.program}: warning: {line}", file=sys.stderr, flush=True)
+
+    def finish(self, payload: dict) -> None:
+        """The one JSON object on stdout, with ``--json`` only."""
+        if self.as_json:
+            print(to_json(payload), flush=True)
+
+
+def to_json(payload, indent: int | None = 2) -> str:
+    """Strict JSON: paths as text, numbers that are not finite as null."""
+    return json.dumps(_plain(payload), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)

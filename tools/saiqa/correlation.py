@@ -1,0 +1,69 @@
+"""Agreement of predicted scores with people's: PLCC, SRCC, KRCC, RMSE.
+
+Pure; numpy and scipy are imported on first use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FEWEST_ROWS = 3  # two points always lie on a line
+
+
+class CorrelationError(ValueError):
+    """Columns over which no correlation is defined."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """How far two columns agree.
+
+    Attributes:
+        plcc: Pearson's linear correlation of the raw scores, -1..1.
+        srcc: Spearman's rank correlation, -1..1.
+        krcc: Kendall's rank correlation (tau-b), -1..1.
+        rmse: root mean squared difference, in points of the 1..5 scale.
+        n: rows that went in.
+        dropped: rows left out because one of the two numbers was missing.
+    """
+
+    plcc: float
+    srcc: float
+    krcc: float
+    rmse: float
+    n: int
+    dropped: int
+
+
+def correlate(predicted: Sequence[float | None], measured: Sequence[float | None]) -> Correlation:
+    """Compare predictions with mean opinion scores, row by row.
+
+    Args:
+        predicted: scores, [rows]; None or NaN where there is none.
+        measured: mean opinion scores, [rows]; None or NaN where there is none.
+
+    Raises:
+        CorrelationError: fewer than three complete rows, or a column that is the same in all of them.
+    """
+    pairs = [pair for pair in zip(predicted, measured, strict=True) if all(map(_is_number, pair))]
+    if len(pairs) < FEWEST_ROWS:
+        raise CorrelationError(f"{len(pairs)} rows have both a prediction and a MOS, a correlation needs {FEWEST_ROWS}")
+    for name, column in zip(("predictions", "mean opinion scores"), zip(*pairs, strict=True), strict=True):
+        if min(column) == max(column):
+            raise CorrelationError(f"all {len(pairs)} {name} are {column[0]:g}, so that no correlation is defined")
+
+    import numpy
+    from scipy import stats
+
+    x, y = numpy.asarray(pairs, dtype=numpy.float64).T
+    values = [float(measure(x, y).statistic) for measure in (stats.pearsonr, stats.spearmanr, stats.kendalltau)]
+    if not all(map(math.isfinite, values)):
+        raise CorrelationError(f"the {len(pairs)} rows differ too little for a correlation")
+    rmse = float(numpy.sqrt(numpy.mean((x - y) ** 2)))
+    return Correlation(*values, rmse=rmse, n=len(pairs), dropped=len(predicted) - len(pairs))
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,83 @@
+"""What an engine is: images and prompts in, the five words' log-probabilities out.
+
+Everything that scores goes through the three small types here. To add an engine, copy the smallest file beside this one,
+give its class a ``rate`` method and a line in ``ENGINES``; nothing else needs to know.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+ENGINES = {
+    "prefill": "saiqa.engines.prefill_engine:PrefillEngine",
+    "swift": "saiqa.engines.swift_engine:SwiftEngine",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One question about one image.
+
+    Attributes:
+        image: a file, or a decoded picture.
+        prompt: the user turn; ``<image>`` marks where the picture stands (in front when it is absent).
+        answer_prefix: the answer up to, and without, the blank before the rating word.
+    """
+
+    image: str | Path | Image.Image
+    prompt: str
+    answer_prefix: str
+
+
+@dataclass(frozen=True)
+class Rating:
+    """An engine's answer.
+
+    Attributes:
+        logprobs: rating word -> natural log of its probability among the whole vocabulary, all five words present.
+        text: what the model wrote, where the engine let it write.
+    """
+
+    logprobs: dict[str, float]
+    text: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request without a rating, and why in one line. Never turned into a number."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """Rates requests; holds one loaded checkpoint."""
+
+    name: str
+
+    def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
+        """Answer every request, in order. One bad image fails alone; the order and the size of a batch change no score."""
+        ...
+
+    def describe(self) -> dict:
+        """What a result depends on (engine, dtype, device, pixel bounds, library versions), as plain JSON values."""
+        ...
+
+
+def load_engine(name: str, model_path: str | Path, **options) -> Engine:
+    """Import and construct one engine of ``ENGINES``.
+
+    Args:
+        name: a key of ``ENGINES``.
+        model_path: a checkpoint folder in the released format.
+        options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
+            (images a model pass), ``system`` (system prompt or None), ``trust_remote_code`` (swift engine only).
+    """
+    module, _, cls = ENGINES[name].partition(":")
+    return getattr(importlib.import_module(module), cls)(model_path, **options)

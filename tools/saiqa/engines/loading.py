@@ -1,0 +1,85 @@
+"""What every engine that holds the native model does first: choose device and dtype, open the bundle, read an image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+import transformers
+from PIL import Image, UnidentifiedImageError
+
+from saiqa.console import InputError
+from saiqa.ovis2_5 import Ovis2_5, load_model, load_tokenizer
+
+# What Pillow raises for files that are missing, truncated, not images, or too large to be honest.
+IMAGE_ERRORS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(device: str) -> torch.device:
+    """A torch device for "auto" (CUDA when there is one), "cpu", "cuda", "cuda:N".
+
+    Raises:
+        InputError: the device is not on this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise InputError(f"--device {device} is no device", "use auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs here", "use --device cpu")
+    return chosen
+
+
+def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """The torch dtype for "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16"."""
+    return DTYPES["bfloat16" if device.type == "cuda" else "float32"] if dtype == "auto" else DTYPES[dtype]
+
+
+def open_bundle(path: str | Path, device: torch.device, dtype: torch.dtype) -> tuple[Ovis2_5, object]:
+    """Model and tokenizer of a checkpoint folder.
+
+    Raises:
+        InputError: the folder does not hold a whole Ovis2.5 checkpoint.
+    """
+    check_architecture(path)
+    try:
+        return load_model(path, device, dtype), load_tokenizer(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{path}: cannot load this checkpoint: {reason}", "download or train it again") from error
+
+
+def check_architecture(path: str | Path) -> None:
+    """Refuse a checkpoint of another model before anything heavy happens."""
+    config = json.loads((Path(path) / "config.json").read_text())
+    if config.get("model_type") != "ovis2_5":
+        raise InputError(
+            f"{path}/config.json: model_type is {config.get('model_type')!r}, not 'ovis2_5'",
+            "give --model_path an Ovis2.5 checkpoint",
+        )
+
+
+def load_image(image: str | Path | Image.Image) -> Image.Image:
+    """The decoded RGB picture. Orientation tags are not applied: the released scores were made without."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(image) as opened:
+        return opened.convert("RGB")
+
+
+def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:
+    """Where and with what a result was computed."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {
+        "device": name,
+        "dtype": str(dtype).removeprefix("torch."),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }

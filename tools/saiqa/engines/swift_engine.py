@@ -1,0 +1,164 @@
+"""The reference engine: ms-swift's ``PtEngine``, greedy generation with log-probabilities, as the release scores.
+
+It writes the whole answer to read one distribution, so it is slow; it is here to compare with. Unlike the release it finds
+the rating token by what it says, and reads the exact log-probabilities of all five words there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+# ms-swift asks a model hub for its own news unless told that the model is a local folder; its log is not the user's.
+os.environ.setdefault("LOG_LEVEL", "ERROR")
+
+import swift
+from swift.llm import InferRequest, PtEngine, RequestConfig, get_model_tokenizer, get_template
+
+from prompt_configs import WORDS
+from saiqa.engines import Failure, Rating, Request
+from saiqa.engines.loading import (
+    IMAGE_ERRORS,
+    check_architecture,
+    describe_torch,
+    load_image,
+    resolve_device,
+    resolve_dtype,
+)
+from saiqa.native_view import make_native_view
+from saiqa.ovis2_5 import Ovis2_5Config, PixelBounds
+from saiqa.scoring import find_rating_token
+
+MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
+
+
+class _WordPtEngine(PtEngine):
+    """``PtEngine`` whose log-probabilities always include the tokens in ``watched_ids``, however unlikely they are."""
+
+    watched_ids: tuple[int, ...] = ()
+
+    def preprocess_logits(self, batched_logits, batched_generate_ids, top_logprobs):
+        if batched_logits is None:
+            return None
+        steps = [logits.float().log_softmax(-1) for logits in batched_logits]
+        return [
+            [
+                {i: step[line, i].item() for i in (token, *self.watched_ids)}
+                for token, step in zip(generated.tolist(), steps, strict=False)
+            ]
+            for line, generated in enumerate(batched_generate_ids)
+        ]
+
+
+class SwiftEngine:
+    """Rates by generating with ms-swift.
+
+    Args:
+        model_path: a checkpoint folder in the released format.
+        device, dtype, batch_size, system: as in ``PrefillEngine``.
+        trust_remote_code: run the bundle's own Python files instead of the native model.
+    """
+
+    name = "swift"
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 8,
+        system: str | None = None,
+        trust_remote_code: bool = False,
+    ):
+        self.device = resolve_device(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.remote_code = trust_remote_code
+        self.bounds = PixelBounds.of(Ovis2_5Config.from_pretrained(model_path))
+        check_architecture(model_path)
+        model, tokenizer = self._load(Path(model_path))
+        template = get_template(tokenizer.model_meta.template, tokenizer, default_system=system)
+        template.min_pixels, template.max_pixels = self.bounds.min_pixels, self.bounds.max_pixels
+        self.engine = _WordPtEngine.from_model_template(model, template, max_batch_size=batch_size)
+        self.engine.strict = False  # a request that fails comes back as its exception
+        self.forms = _single_token_forms(tokenizer)
+        self.engine.watched_ids = tuple(i for ids in self.forms.values() for i in ids)
+
+    def _load(self, path: Path):
+        options = {
+            "torch_dtype": self.dtype,
+            "model_type": "ovis2_5",
+            "device_map": str(self.device),
+            "attn_impl": None if self.remote_code else "sdpa",
+        }
+        if self.remote_code:
+            return get_model_tokenizer(str(path), **options)
+        with tempfile.TemporaryDirectory(prefix="saiqa-view-") as view:
+            return get_model_tokenizer(str(make_native_view(path, view)), **options)
+
+    def describe(self) -> dict:
+        return {
+            "engine": self.name,
+            **describe_torch(self.device, self.dtype),
+            "ms_swift": swift.__version__,
+            "min_pixels": self.bounds.min_pixels,
+            "max_pixels": self.bounds.max_pixels,
+            "remote_code": self.remote_code,
+        }
+
+    def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
+        answers: list[Rating | Failure | None] = [None] * len(requests)
+        places, asked = [], []
+        for place, request in enumerate(requests):
+            try:
+                image = load_image(request.image)
+            except IMAGE_ERRORS as error:
+                answers[place] = Failure(f"cannot read the image: {error}")
+                continue
+            places.append(place)
+            asked.append(InferRequest(messages=[{"role": "user", "content": request.prompt}], images=[image]))
+        config = RequestConfig(
+            max_tokens=MAX_NEW_TOKENS, temperature=0, logprobs=True, top_logprobs=len(self.engine.watched_ids) + 1
+        )
+        for place, response in zip(places, self.engine.infer(asked, config, use_tqdm=False), strict=True):
+            answers[place] = self._rating(response, requests[place].answer_prefix)
+        return answers
+
+    def _rating(self, response, answer_prefix: str) -> Rating | Failure:
+        if isinstance(response, Exception):
+            return Failure(f"ms-swift failed: {response}")
+        choice = response.choices[0]
+        content = choice.logprobs["content"] if choice.logprobs else []
+        at = find_rating_token([step["token"] for step in content], answer_prefix)
+        if at is None:
+            return Failure(f"no rating word in the answer {choice.message.content!r}")
+        form = _form_of(content[at]["token"])
+        if form not in self.forms:
+            return Failure(f"the rating {content[at]['token']!r} has a form in which not every word is one token")
+        logprobs = {step["token"]: step["logprob"] for step in content[at]["top_logprobs"]}
+        return Rating({word: logprobs[_written(word, form)] for word in WORDS}, choice.message.content)
+
+
+def _form_of(token: str) -> tuple[bool, str]:
+    """How a rating word is written: (blank in front, lower / capitalized / upper)."""
+    bare = token.strip()
+    case = "lower" if bare.islower() else "upper" if bare.isupper() else "capitalized"
+    return token.startswith(" "), case
+
+
+def _written(word: str, form: tuple[bool, str]) -> str:
+    blank, case = form
+    spelled = {"lower": word, "upper": word.upper(), "capitalized": word.capitalize()}[case]
+    return f" {spelled}" if blank else spelled
+
+
+def _single_token_forms(tokenizer) -> dict[tuple[bool, str], list[int]]:
+    """The forms in which each of the five words is one token, with the five token ids."""
+    forms = {}
+    for form in ((blank, case) for blank in (True, False) for case in ("lower", "capitalized", "upper")):
+        ids = [tokenizer.encode(_written(word, form), add_special_tokens=False) for word in WORDS]
+        if all(len(tokens) == 1 for tokens in ids):
+            forms[form] = [tokens[0] for tokens in ids]
+    return forms

@@ -1,0 +1,536 @@
+"""Ovis2.5 as its checkpoints on disk define it: configuration, image patches, modules.
+
+Loads the released safetensors unchanged, without the Python files of a bundle and without flash-attn, on CPU or CUDA.
+Three parts: a vision transformer that sees an image at its own resolution (SigLIP2-NaViT), a head that turns each 2x2
+group of patches into a probability distribution over a visual vocabulary, and a Qwen3 language model that reads the
+expectation of a visual embedding table under that distribution.
+
+Importing this module registers the configuration and the model with transformers' Auto classes under ``ovis2_5``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationMixin,
+    PretrainedConfig,
+    PreTrainedModel,
+    Qwen2TokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.activations import ACT2FN
+
+# Placeholders in a token sequence, all negative so that they can never be a word.
+VISUAL_EMBEDDING_ID = -300
+IMAGE_START_ID = -301
+IMAGE_END_ID = -302
+INDICATOR_IDS = (IMAGE_START_ID, IMAGE_END_ID, -303, -304)  # image start, end; video start, end: the last rows of vte
+
+MIN_PIXELS = 448 * 448
+MAX_PIXELS = 1344 * 1792
+MAX_ASPECT_RATIO = 200
+ROPE_THETA = 10000.0
+
+
+# --- Configuration ---------------------------------------------------------------------------------------------------
+
+
+class Ovis2_5VisionConfig(PretrainedConfig):
+    """Shape of the vision tower (``vit_config`` of a bundle's config.json)."""
+
+    model_type = "siglip2_navit"
+    base_config_key = "vit_config"
+
+    def __init__(
+        self,
+        hidden_size: int = 1152,
+        intermediate_size: int = 4304,
+        num_hidden_layers: int = 27,
+        num_attention_heads: int = 16,
+        num_channels: int = 3,
+        num_patches: int = -1,
+        image_size: int = 512,
+        patch_size: int = 16,
+        hidden_act: str = "gelu_pytorch_tanh",
+        layer_norm_eps: float = 1e-6,
+        attention_dropout: float = 0.0,
+        hidden_stride: int = 2,
+        window_size: int = 112,
+        fullatt_block_indexes: list[int] | None = None,
+        temporal_patch_size: int = 1,
+        preserve_original_pe: bool = True,
+        use_rope: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_size = hidden_size
+        self.intermediate_size = intermediate_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.num_channels = num_channels
+        self.num_patches = num_patches
+        self.image_size = image_size
+        self.patch_size = patch_size
+        self.hidden_act = hidden_act
+        self.layer_norm_eps = layer_norm_eps
+        self.attention_dropout = attention_dropout
+        self.hidden_stride = hidden_stride
+        self.window_size = window_size
+        self.fullatt_block_indexes = fullatt_block_indexes
+        self.temporal_patch_size = temporal_patch_size
+        self.preserve_original_pe = preserve_original_pe
+        self.use_rope = use_rope
+
+
+class Ovis2_5Config(PretrainedConfig):
+    """A bundle's config.json.
+
+    ``min_pixels`` and ``max_pixels`` are ours and optional: the bounds a checkpoint was trained with travel in it and are
+    applied at inference (the released bundle has none and uses the defaults).
+    """
+
+    model_type = "ovis2_5"
+    sub_configs = {"llm_config": Qwen3Config, "vit_config": Ovis2_5VisionConfig}  # noqa: RUF012
+
+    def __init__(
+        self,
+        llm_config: dict | Qwen3Config | None = None,
+        vit_config: dict | Ovis2_5VisionConfig | None = None,
+        visual_vocab_size: int = 65536,
+        hidden_size: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        **kwargs,
+    ):
+        self.llm_config = _as_config(Qwen3Config, llm_config)
+        self.vit_config = _as_config(Ovis2_5VisionConfig, vit_config)
+        self.visual_vocab_size = visual_vocab_size
+        self.hidden_size = hidden_size or self.llm_config.hidden_size
+        self.min_pixels = min_pixels
+        self.max_pixels = max_pixels
+        kwargs.setdefault("tie_word_embeddings", self.llm_config.tie_word_embeddings)
+        super().__init__(**kwargs)
+
+    def get_text_config(self, *args, **kwargs) -> Qwen3Config:
+        return self.llm_config
+
+
+def _as_config(cls: type[PretrainedConfig], value: dict | PretrainedConfig | None) -> PretrainedConfig:
+    if isinstance(value, dict):
+        return cls(**{key: item for key, item in value.items() if key != "model_type"})
+    return cls() if value is None else value
+
+
+# --- Images ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PixelBounds:
+    """How many pixels an image may have when it enters the vision tower."""
+
+    min_pixels: int = MIN_PIXELS
+    max_pixels: int = MAX_PIXELS
+
+    @classmethod
+    def of(cls, config: Ovis2_5Config) -> PixelBounds:
+        """The MIN_PIXELS / MAX_PIXELS environment variables, else the checkpoint's bounds, else the defaults."""
+        return cls(
+            int(os.environ.get("MIN_PIXELS") or config.min_pixels or MIN_PIXELS),
+            int(os.environ.get("MAX_PIXELS") or config.max_pixels or MAX_PIXELS),
+        )
+
+
+def resized_size(height: int, width: int, bounds: PixelBounds, factor: int = 32) -> tuple[int, int]:
+    """Height and width, multiples of ``factor`` pixels, at which the tower sees an image of this size."""
+    if min(height, width) < factor:
+        scale = factor / min(height, width)
+        height, width = max(factor, round(height * scale)), max(factor, round(width * scale))
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        if height > width:
+            height = MAX_ASPECT_RATIO * width
+        else:
+            width = MAX_ASPECT_RATIO * height
+    rows, columns = round(height / factor) * factor, round(width / factor) * factor
+    if rows * columns > bounds.max_pixels:
+        scale = math.sqrt(height * width / bounds.max_pixels)
+        rows, columns = (max(factor, math.floor(side / scale / factor) * factor) for side in (height, width))
+    elif rows * columns < bounds.min_pixels:
+        scale = math.sqrt(bounds.min_pixels / (height * width))
+        rows, columns = (math.ceil(side * scale / factor) * factor for side in (height, width))
+    return rows, columns
+
+
+def _first_shrink(height: int, width: int, max_pixels: int) -> tuple[int, int]:
+    """ms-swift shrinks a large image once before the tower's own resize; the released scores contain that step."""
+    if height * width <= max_pixels:
+        return height, width
+    ratio = width / height
+    scaled = math.sqrt(max_pixels / ratio)
+    return int(scaled), int(scaled * ratio)
+
+
+def visual_grid(height: int, width: int, bounds: PixelBounds, patch_size: int = 16, stride: int = 2) -> tuple[int, int]:
+    """Rows and columns of patches for an image of this size in pixels, without decoding it."""
+    rows, columns = resized_size(*_first_shrink(height, width, bounds.max_pixels), bounds, patch_size * stride)
+    return rows // patch_size, columns // patch_size
+
+
+def shrink(image: Image.Image, bounds: PixelBounds) -> Image.Image:
+    """The RGB image after the first of the two resizes (bilinear, as torchvision does by default)."""
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    height, width = _first_shrink(image.height, image.width, bounds.max_pixels)
+    if (width, height) == image.size:
+        return image
+    return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def image_to_patches(
+    image: Image.Image, bounds: PixelBounds, patch_size: int = 16, stride: int = 2
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Resize (bicubic), scale to [-1, 1] and cut one image.
+
+    Returns:
+        patches [rows * columns, 3 * patch_size ** 2] float32, channel first in each, the ``stride`` x ``stride`` patches of
+        a group consecutive; and their grid [1, 3] int64: (1, rows, columns).
+    """
+    image = image if image.mode == "RGB" else image.convert("RGB")
+    height, width = resized_size(image.height, image.width, bounds, patch_size * stride)
+    resized = image.resize((width, height), Image.Resampling.BICUBIC)
+    pixels = (np.asarray(resized, dtype=np.float32) / 255.0 - 0.5) / 0.5
+    rows, columns = height // patch_size, width // patch_size
+    blocks = pixels.reshape(rows // stride, stride, patch_size, columns // stride, stride, patch_size, 3)
+    patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3 * patch_size**2)
+    return torch.from_numpy(np.ascontiguousarray(patches)), torch.tensor([[1, rows, columns]])
+
+
+# --- Vision tower ----------------------------------------------------------------------------------------------------
+
+
+def _grouped(grid: torch.Tensor, stride: int) -> torch.Tensor:
+    """[rows, columns, ...] -> [rows * columns, ...] in the order of the patches (2x2 groups consecutive)."""
+    rows, columns, *rest = grid.shape
+    blocks = grid.reshape(rows // stride, stride, columns // stride, stride, *rest)
+    return blocks.transpose(1, 2).reshape(rows * columns, *rest)
+
+
+class PatchEmbeddings(nn.Module):
+    """Linear map of each patch plus the learned position grid, resized to the image's own grid."""
+
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.side = config.image_size // config.patch_size
+        self.stride = config.hidden_stride
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels, config.hidden_size, kernel_size=config.patch_size, stride=config.patch_size
+        )
+        self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
+
+    def forward(self, patches: torch.Tensor, grids: list[tuple[int, int]]) -> torch.Tensor:
+        weight = self.patch_embedding.weight
+        embedded = F.linear(patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias)
+        return embedded + torch.cat([self._positions(rows, columns) for rows, columns in grids]).to(embedded.dtype)
+
+    def _positions(self, rows: int, columns: int) -> torch.Tensor:
+        table = self.position_embedding.weight.reshape(self.side, self.side, -1).permute(2, 0, 1)[None]
+        resized = F.interpolate(table.float(), size=(rows, columns), mode="bicubic", align_corners=False)
+        return _grouped(resized[0].permute(1, 2, 0), self.stride)
+
+
+def rotary_angles(rows: int, columns: int, head_dim: int, stride: int, device: torch.device) -> torch.Tensor:
+    """Angles [rows * columns, head_dim] in radians, float32: half of the rotary pairs turn with the row, half with the
+    column."""
+    exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32, device=device) / (head_dim // 2)
+    frequencies = ROPE_THETA**-exponents
+    by_row = torch.arange(rows, device=device, dtype=torch.float32)[:, None, None].expand(rows, columns, 1)
+    by_column = torch.arange(columns, device=device, dtype=torch.float32)[None, :, None].expand(rows, columns, 1)
+    pairs = torch.cat([by_row * frequencies, by_column * frequencies], dim=-1)
+    return _grouped(torch.cat([pairs, pairs], dim=-1), stride)
+
+
+def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+
+class VisionAttention(nn.Module):
+    """Full attention among the patches of one image; packed images never see each other."""
+
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (
+            nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4)
+        )
+
+    def forward(
+        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]
+    ) -> torch.Tensor:
+        query, key, value = (
+            projection(hidden).unflatten(-1, (self.heads, -1)) for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
+        if len(set(lengths)) == 1:  # images of one size attend side by side
+            attended = self._attend(*(x.unflatten(0, (len(lengths), lengths[0])) for x in (query, key, value)))
+            return self.out_proj(attended.flatten(0, 1))
+        parts = [
+            self._attend(*(x[None] for x in image))[0]
+            for image in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
+        ]
+        return self.out_proj(torch.cat(parts))
+
+    @staticmethod
+    def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        """[images, patches, heads, head_dim] -> [images, patches, heads * head_dim]"""
+        heads_first = (x.transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+
+
+class VisionMLP(nn.Module):
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.activation = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.activation(self.fc1(hidden)))
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.self_attn = VisionAttention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = VisionMLP(config)
+
+    def forward(
+        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]
+    ) -> torch.Tensor:
+        hidden = hidden + self.self_attn(self.layer_norm1(hidden), cos, sin, lengths)
+        return hidden + self.mlp(self.layer_norm2(hidden))
+
+
+class VisionEncoder(nn.Module):
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(VisionBlock(config) for _ in range(config.num_hidden_layers))
+
+
+class VisionTransformer(nn.Module):
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = PatchEmbeddings(config)
+        self.encoder = VisionEncoder(config)
+        # In every bundle, and used by none: the features are taken before it.
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, patches: torch.Tensor, grids: list[tuple[int, int]]) -> torch.Tensor:
+        config = self.config
+        head_dim = config.hidden_size // config.num_attention_heads
+        hidden = self.embeddings(patches, grids)
+        angles = torch.cat([rotary_angles(r, c, head_dim, config.hidden_stride, hidden.device) for r, c in grids])
+        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        lengths = [rows * columns for rows, columns in grids]
+        for layer in self.encoder.layers:
+            hidden = layer(hidden, cos, sin, lengths)
+        return hidden
+
+
+class VisionTower(nn.Module):
+    """Holds the transformer under the name that the weights have."""
+
+    def __init__(self, config: Ovis2_5VisionConfig):
+        super().__init__()
+        self.config = config
+        self.vision_model = VisionTransformer(config)
+
+
+class VisualTokenizer(nn.Module):
+    """Patches -> a probability distribution over the visual vocabulary for each 2x2 group."""
+
+    def __init__(self, config: Ovis2_5Config):
+        super().__init__()
+        vit = config.vit_config
+        self.bounds = PixelBounds.of(config)
+        self.vit = VisionTower(vit)
+        words = config.visual_vocab_size - len(INDICATOR_IDS)
+        self.head = nn.Sequential(
+            nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words)
+        )
+
+    def preprocess(
+        self, image: Image.Image, min_pixels: int | None = None, max_pixels: int | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``image_to_patches`` under the name and with the arguments that ms-swift's template calls."""
+        bounds = PixelBounds(min_pixels or self.bounds.min_pixels, max_pixels or self.bounds.max_pixels)
+        return image_to_patches(image, bounds, self.vit.config.patch_size, self.vit.config.hidden_stride)
+
+    def features(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
+        """The tower's output [groups, stride ** 2 * hidden] for packed patches [n, 768] with grids [images, 3]."""
+        grids = [(rows, columns) for _, rows, columns in grid_thws.tolist()]
+        hidden = self.vit.vision_model(pixel_values, grids)
+        return hidden.reshape(-1, hidden.shape[-1] * self.vit.config.hidden_stride**2)
+
+    def forward(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
+        """Probabilities [groups, visual_vocab_size]; the last four (the indicators) are zero."""
+        logits = self.head(self.features(pixel_values, grid_thws))
+        probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32).to(logits.dtype)
+        return F.pad(probabilities, (0, len(INDICATOR_IDS)))
+
+
+class VisualEmbedding(nn.Embedding):
+    """A table read by index (indicators) or by expectation under a distribution [..., visual_vocab_size]."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        if tokens.is_floating_point():
+            return tokens.to(self.weight.dtype) @ self.weight
+        return super().forward(tokens)
+
+
+# --- The model -------------------------------------------------------------------------------------------------------
+
+
+class Ovis2_5(PreTrainedModel, GenerationMixin):
+    """Vision tower, visual embedding table and Qwen3, under the weight names of the released bundles."""
+
+    config_class = Ovis2_5Config
+    base_model_prefix = ""
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _no_split_modules = ["Qwen3DecoderLayer", "VisionBlock"]  # noqa: RUF012
+    _tied_weights_keys = ["llm.lm_head.weight"]  # noqa: RUF012
+
+    def __init__(self, config: Ovis2_5Config):
+        super().__init__(config)
+        config.llm_config._attn_implementation = config._attn_implementation
+        self.llm = Qwen3ForCausalLM(config.llm_config)
+        self.visual_tokenizer = VisualTokenizer(config)
+        self.vte = VisualEmbedding(config.visual_vocab_size, config.hidden_size)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=fan_in**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif hasattr(module, "variance_epsilon"):  # Qwen3's RMSNorm
+            nn.init.ones_(module.weight)
+
+    def get_wte(self) -> nn.Embedding:
+        """The word embedding table (ms-swift's name for it)."""
+        return self.llm.get_input_embeddings()
+
+    get_input_embeddings = get_wte
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        self.llm.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.llm.get_output_embeddings()
+
+    def set_output_embeddings(self, value: nn.Linear) -> None:
+        self.llm.set_output_embeddings(value)
+
+    @property
+    def indicator_token_indices(self) -> torch.Tensor:
+        """Rows of ``vte`` that stand for image start, image end, video start and video end."""
+        size = self.vte.num_embeddings
+        return torch.arange(size - len(INDICATOR_IDS), size, device=self.vte.weight.device)
+
+    def embed_images(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
+        """Visual embeddings [groups, hidden] of packed patches [n, 768] with grids [images, 3]."""
+        return self.vte(self.visual_tokenizer(pixel_values, grid_thws))
+
+    def embed(self, input_ids: torch.Tensor, visual_embeds: torch.Tensor | None = None) -> torch.Tensor:
+        """Embeddings [..., hidden] of token ids [...] in which negative ids are the placeholders of this module.
+
+        ``visual_embeds`` [groups, hidden] fill the places of ``VISUAL_EMBEDDING_ID`` in order.
+        """
+        embeds = self.get_wte()(input_ids.clamp(min=0)).clone()
+        indicators = self.vte(self.indicator_token_indices).to(embeds.dtype)
+        for row, indicator in enumerate(INDICATOR_IDS):
+            embeds[input_ids == indicator] = indicators[row]
+        if visual_embeds is not None:
+            embeds[input_ids == VISUAL_EMBEDDING_ID] = visual_embeds.to(embeds.dtype)
+        return embeds
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        grid_thws: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ):
+        """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images."""
+        if inputs_embeds is None:
+            visual = None if pixel_values is None else self.embed_images(pixel_values, grid_thws)
+            inputs_embeds = self.embed(input_ids, visual)
+        return self.llm(inputs_embeds=inputs_embeds, **kwargs)
+
+
+AutoConfig.register("siglip2_navit", Ovis2_5VisionConfig, exist_ok=True)
+AutoConfig.register("ovis2_5", Ovis2_5Config, exist_ok=True)
+AutoModelForCausalLM.register(Ovis2_5Config, Ovis2_5, exist_ok=True)
+
+
+# --- Loading and prompting -------------------------------------------------------------------------------------------
+
+
+def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
+    """The checkpoint in ``path`` (config.json, single or sharded safetensors), ready for inference.
+
+    Raises:
+        RuntimeError: a weight of the architecture is missing from the files. A checkpoint with holes is never filled with
+            random numbers.
+    """
+    model, report = Ovis2_5.from_pretrained(
+        path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
+    )
+    missing = [name for name in report["missing_keys"] if not name.endswith("post_layernorm.weight")]
+    if missing or report["mismatched_keys"]:
+        raise RuntimeError(f"{path}: {len(missing)} weights are missing or misshapen, the first: {missing[:3]}")
+    return model.to(device).eval()
+
+
+def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
+    """The bundle's tokenizer, by class, so that no code of the bundle is asked which one it is."""
+    return Qwen2TokenizerFast.from_pretrained(path)
+
+
+def turn_text(query: str, system: str | None = None) -> tuple[str, str]:
+    """The texts around the image for one user turn: (before, after). ``<image>`` in the query marks its place."""
+    before, tag, after = query.partition("<image>")
+    if not tag:
+        before, after = "", query
+    head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
+    return f"{head}<|im_start|>user\n{before}", f"\n{after}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def image_token_ids(groups: int) -> list[int]:
+    """Placeholders for one image of ``groups`` visual embeddings."""
+    return [IMAGE_START_ID, *[VISUAL_EMBEDDING_ID] * groups, IMAGE_END_ID]

@@ -1,0 +1,312 @@
+"""CSV and JSONL in and out. Every cell is text from end to end; a result file is whole or absent.
+
+CSV goes through the standard library: it never guesses a type, so that the id ``007`` stays ``007`` and a column comes
+out as it went in, and it knows the line of an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import prompt_configs as facts
+from saiqa import bundle
+from saiqa.console import Failed, InputError
+from saiqa.scoring import split_answer
+
+_SHOWN_IDS = 5
+
+
+# ---- files that are whole or absent ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of ``path`` when, and only when, the block ends without an error.
+
+    Raises:
+        Failed: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        what = f"cannot write {bundle.shown(path)}: {error.strerror or error}"
+        raise Failed(what, "Choose another folder") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file at once."""
+    with atomic_writer(path) as file:
+        file.write(text)
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file, line ends untouched."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{bundle.shown(path)} is not there", "Check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {bundle.shown(path)}: {error}", "It must be a UTF-8 text file") from None
+    if not text.strip():
+        raise InputError(f"{bundle.shown(path)} is empty", "Download or make it again")
+    return text
+
+
+# ---- CSV -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file: column names in order, and a mapping of column to text for each row."""
+
+    path: Path
+    columns: list[str]
+    rows: list[dict[str, str]]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column, [rows]."""
+        return [row[name] for row in self.rows]
+
+
+def read_csv(path: Path, required: Sequence[str] = (), unique: str | None = None) -> Table:
+    """Read a CSV file as text.
+
+    Args:
+        path: a UTF-8 file with a header line.
+        required: columns that must be there.
+        unique: a column in which no value may come twice.
+
+    Raises:
+        InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, a
+            column name or a unique value that comes twice.
+    """
+    lines = csv.reader(io.StringIO(_read_text(path), newline=""))
+    try:
+        numbered = [(lines.line_num, cells) for cells in lines if cells]
+    except csv.Error as error:
+        raise InputError(f"{bundle.shown(path)}, line {lines.line_num}: {error}", "Save it as plain CSV") from None
+    columns = numbered[0][1]
+    _check_columns(path, columns, required)
+    for number, cells in numbered[1:]:
+        if len(cells) != len(columns):
+            what = f"{bundle.shown(path)}, line {number}: {len(cells)} cells under {len(columns)} columns"
+            raise InputError(what, "Quote cells that contain commas")
+    table = Table(path, columns, [dict(zip(columns, cells, strict=True)) for _, cells in numbered[1:]])
+    if not table.rows:
+        raise InputError(f"{bundle.shown(path)} has a header and no rows", "Download or make it again")
+    if unique:
+        check_unique(path, unique, table.column(unique))
+    return table
+
+
+def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+    missing = [name for name in required if name not in columns]
+    if missing:
+        what = f"{bundle.shown(path)} has no column {', '.join(missing)}"
+        raise InputError(what, f"Its columns are {', '.join(columns)}")
+    check_unique(path, "column name", columns)
+
+
+def check_unique(path: Path, kind: str, values: Iterable[str]) -> None:
+    """Refuse values that come twice. Raises ``InputError`` that names the first few."""
+    twice = [value for value, count in Counter(values).items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - _SHOWN_IDS} more" if len(twice) > _SHOWN_IDS else ""
+        what = f"{bundle.shown(path)}: {kind} {', '.join(twice[:_SHOWN_IDS])}{more} comes more than once"
+        raise InputError(what, "Keep one of each")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
+    """Write rows as CSV, whole or not at all."""
+    with atomic_writer(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+# ---- JSONL -----------------------------------------------------------------------------------------------------------
+
+
+def read_jsonl(path: Path) -> list[tuple[int, dict]]:
+    """The objects of a JSONL file with their line numbers; blank lines are passed over.
+
+    Raises:
+        InputError: file missing or empty, or a line that is no JSON object (named).
+    """
+    # split, not splitlines: text inside JSON may hold U+2028 and its like unescaped
+    numbered = [(number, line) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
+    return [(number, _json_object(path, number, line)) for number, line in numbered]
+
+
+def _json_object(path: Path, number: int, line: str) -> dict:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise line_error(path, number, f"not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise line_error(path, number, "not a JSON object")
+    return value
+
+
+def line_error(path: Path, number: int, what: str) -> InputError:
+    """The error for one line of a file."""
+    return InputError(f"{bundle.shown(path)}, line {number}: {what}", "Correct or remove this line")
+
+
+def write_jsonl(path: Path, values: Iterable[dict]) -> None:
+    """Write one object a line, whole or not at all."""
+    with atomic_writer(path) as file:
+        file.writelines(json_line(value) for value in values)
+
+
+def json_line(value: dict) -> str:
+    """One line of JSONL, with its line end. Raises ``ValueError`` for numbers that are not finite."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def only_image(path: Path, number: int, value: dict) -> str:
+    """The one image path of a line. Raises ``InputError`` for a line with none or several."""
+    images = value.get("images")
+    if not (isinstance(images, list) and len(images) == 1 and isinstance(images[0], str) and images[0]):
+        raise line_error(path, number, '"images" is not a list of one path')
+    return images[0]
+
+
+# ---- questions and answers of the benchmark --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a benchmark JSONL: image path as written, prompt, and the model answer if there is one."""
+
+    image: str
+    query: str
+    response: str
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a benchmark JSONL, in order.
+
+    Raises:
+        InputError: as ``read_jsonl``; a line without a query or with other than one image; an id that comes twice.
+    """
+    records = []
+    for number, value in read_jsonl(path):
+        image = only_image(path, number, value)
+        if not isinstance(value.get("query"), str) or not value["query"].strip():
+            raise line_error(path, number, 'no "query"')
+        response = value.get("response")
+        records.append(Record(image, value["query"], response if isinstance(response, str) else ""))
+    check_unique(path, "image id", (bundle.image_id(record.image) for record in records))
+    return records
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What the model is asked and how it answers, for one dimension and prompt version.
+
+    Attributes:
+        query: the user turn, with ``<image>``.
+        before: the answer up to, and without, the blank before the rating word.
+        after: the answer behind the rating word.
+        source: where this was taken from, for a message.
+    """
+
+    query: str
+    before: str
+    after: str
+    source: str
+
+    def response(self, word: str) -> str:
+        """The whole answer with this rating word."""
+        return f"{self.before} {word}{self.after}" if self.before else f"{word}{self.after}"
+
+
+def own_sentences(dimension: str, version: int) -> Sentences:
+    """This project's own sentences, from ``prompt_configs``."""
+    word = facts.WORDS[0]
+    before, _, after = split_answer(facts.response(dimension, word))
+    return Sentences(facts.query(dimension, version), before, after, "tools/prompt_configs.py")
+
+
+def annotated_sentences(folder: Path, dimension: str, version: int) -> Sentences | None:
+    """The sentences that the annotation files in ``folder`` use; None where no such file has an answer."""
+    for split in facts.SPLITS:
+        path = folder / facts.annotation_jsonl(dimension, split, version)
+        for record in read_records(path) if path.is_file() else ():
+            answer = split_answer(record.response)
+            if answer:
+                before, _, after = answer
+                return Sentences(record.query, before, after, bundle.shown(path))
+    return None
+
+
+def sentences(data_root: Path, dimension: str, version: int) -> Sentences:
+    """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
+    annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
+    return annotated or own_sentences(dimension, version)
+
+
+# ---- a result that grows line by line --------------------------------------------------------------------------------
+
+
+class Partial:
+    """The finished lines of an unfinished result, on disk as soon as they are known.
+
+    The first line is a header that tells how they are made, each other line is one image. A last line torn by a crash
+    is forgotten.
+
+    Attributes:
+        path: the file.
+        header: what the lines depend on (model, prompt, engine, ...).
+        lines: image path as in the record -> result line.
+    """
+
+    def __init__(self, path: Path, header: dict, lines: dict[str, dict] | None = None):
+        self.path, self.header, self.lines = path, header, dict(lines or {})
+
+    @classmethod
+    def read(cls, path: Path) -> Partial | None:
+        """What an earlier run has left; None where there is nothing, or only a torn header.
+
+        Raises:
+            InputError: a line in the middle that is broken.
+        """
+        if not path.is_file():
+            return None
+        whole, _, _torn = path.read_bytes().rpartition(b"\n")
+        numbered = [(number, line) for number, line in enumerate(whole.decode().split("\n"), 1) if line.strip()]
+        if not numbered:
+            return None
+        header, *lines = [(number, _json_object(path, number, line)) for number, line in numbered]
+        return cls(path, header[1], {only_image(path, number, line): line for number, line in lines})
+
+    def start(self) -> None:
+        """Write the file anew: the header and the lines that are known already."""
+        write_text(self.path, json_line(self.header) + "".join(map(json_line, self.lines.values())))
+
+    def append(self, lines: Iterable[dict]) -> None:
+        """Add finished lines; they are in the file when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            for line in lines:
+                self.lines[line["images"][0]] = line
+                file.write(json_line(line))
+
+    def remove(self) -> None:
+        """Delete the file: the result is whole."""
+        self.path.unlink(missing_ok=True)

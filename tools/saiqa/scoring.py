@@ -1,0 +1,139 @@
+"""From log-probabilities to a score, and from text to a rating word. Pure: standard library only.
+
+Nothing here guesses: where a word's log-probability is missing or not finite there is an error and no number.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+
+from prompt_configs import WORD_VALUES, WORDS
+
+# Blanks and punctuation around a word, and the marks that byte-pair and sentencepiece vocabularies put for a blank.
+_AROUND_A_WORD = string.whitespace + string.punctuation + "\u0120\u2581\u3002\uff0c\uff0e"
+_RATING_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+_WORD_OF_VALUE = {value: word for word, value in WORD_VALUES.items()}
+
+
+class ScoringError(ValueError):
+    """A distribution or a mean opinion score from which no score or word can be had."""
+
+
+def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
+    """Softmax over the five words.
+
+    Args:
+        logprobs: word -> natural log of its probability (or any logit), all five words present and finite.
+
+    Returns:
+        word -> probability; they add up to 1.
+
+    Raises:
+        ScoringError: a word is missing, or a value is not a finite number.
+    """
+    missing = [word for word in WORDS if word not in logprobs]
+    if missing:
+        raise ScoringError(f"no log-probability for {', '.join(missing)}")
+    broken = [word for word in WORDS if not _is_finite(logprobs[word])]
+    if broken:
+        raise ScoringError(f"log-probability of {', '.join(broken)} is not a finite number")
+    highest = max(logprobs[word] for word in WORDS)
+    weights = {word: math.exp(logprobs[word] - highest) for word in WORDS}
+    total = sum(weights.values())
+    return {word: weight / total for word, weight in weights.items()}
+
+
+def score_of(logprobs: Mapping[str, float]) -> float:
+    """The expected value under the five words, from 1 (bad) to 5 (excellent). Raises as ``probabilities`` does."""
+    return sum(probability * WORD_VALUES[word] for word, probability in probabilities(logprobs).items())
+
+
+def by_word(logprobs: Mapping[str, float]) -> dict[str, float]:
+    """Log-probabilities of tokens -> of the rating words they mean; the likeliest spelling of a word stands for it.
+
+    ``" good"``, ``"good"`` and ``"Good"`` are one word. Tokens that mean no rating word are left out, and so may words
+    be: ``score_of`` refuses what is incomplete. Raises ``ScoringError`` for a rating word's value that is not finite.
+    """
+    found: dict[str, float] = {}
+    for token, logprob in logprobs.items():
+        word = word_of(token)
+        if word is None:
+            continue
+        if not _is_finite(logprob):
+            raise ScoringError(f"log-probability of {word} is not a finite number")
+        found[word] = max(logprob, found.get(word, -math.inf))
+    return found
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def word_of_mos(mos: str | float) -> str:
+    """The rating word of a mean opinion score: rounded half up, so 3.5 is good.
+
+    Raises:
+        ScoringError: not a number, or outside 1..5.
+    """
+    try:
+        value = Decimal(str(mos).strip())
+    except InvalidOperation:
+        raise ScoringError(f"MOS {str(mos)!r} is not a number") from None
+    if not value.is_finite() or not min(_WORD_OF_VALUE) <= value <= max(_WORD_OF_VALUE):
+        raise ScoringError(f"MOS {str(mos)!r} is not between 1 and 5")
+    return _WORD_OF_VALUE[int(value.quantize(Decimal(1), rounding=ROUND_HALF_UP))]
+
+
+def word_of(text: str) -> str | None:
+    """The rating word that a token or a short text consists of, whatever its case and the punctuation around it."""
+    word = text.strip(_AROUND_A_WORD).casefold()
+    return word if word in WORD_VALUES else None
+
+
+def split_answer(answer: str) -> tuple[str, str, str] | None:
+    """An answer as (text before, rating word, text after), cut at its last whole rating word; None when it has none.
+
+    The text before keeps no blank at its end; the word is in lower case.
+    """
+    matches = list(_RATING_WORD.finditer(answer))
+    if not matches:
+        return None
+    start, end = matches[-1].span()
+    return answer[:start].rstrip(), answer[start:end].lower(), answer[end:]
+
+
+def find_rating_token(tokens: Sequence[str], answer_prefix: str) -> int | None:
+    """The index of the generated token that carries the rating.
+
+    Where the answer prefix occurs in the text, the first rating word behind it; elsewhere the last rating word, because
+    an answer may name the levels before it chooses one. A token counts when it is a whole word of the text: not the
+    ``good`` of ``goodness``, nor a word that the tokenizer has cut in two.
+
+    Args:
+        tokens: the texts of the generated tokens, in order; joined they are the answer.
+        answer_prefix: what is expected in front of the rating word; case and blanks at its ends do not matter.
+
+    Returns:
+        The index, or None when no token is a rating word.
+    """
+    text = "".join(tokens).casefold()
+    starts = [0]
+    for token in tokens:
+        starts.append(starts[-1] + len(token.casefold()))
+    rated = [i for i in range(len(tokens)) if word_of(tokens[i]) and _is_whole(text, starts[i], starts[i + 1])]
+
+    prefix = answer_prefix.strip().casefold()
+    at = text.find(prefix) if prefix else -1
+    if at >= 0:
+        return next((i for i in rated if starts[i] >= at + len(prefix)), None)
+    return rated[-1] if rated else None
+
+
+def _is_whole(text: str, start: int, end: int) -> bool:
+    """Whether no letter of a neighbouring token continues the word in ``text[start:end]``."""
+    before, after = text[start - 1 : start + 1], text[end - 1 : end + 1]
+    return not (len(before) == 2 and before.isalnum()) and not (len(after) == 2 and after.isalnum())

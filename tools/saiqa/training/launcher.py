@@ -1,0 +1,367 @@
+"""What ``tools/train_sft.sh`` does: checks everything cheap, then starts the real ``swift sft`` and keeps its result.
+
+The options of the run are one dictionary (``RELEASE_OPTIONS``); what the machine, ``--demo`` and the user say is laid over
+it, and the command is written from it. When training ends, the output folder itself is a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa import bundle, console, records, scoring
+from saiqa.training.checkpoints import newest_checkpoint, promote
+
+PROGRAM = "train_sft.sh"
+
+# The release's run, word for word.
+RELEASE_OPTIONS = {
+    "model_type": "ovis2_5",
+    "train_type": "full",
+    "freeze_llm": "false",
+    "freeze_vit": "true",
+    "freeze_aligner": "true",
+    "torch_dtype": "bfloat16",
+    "deepspeed": "zero2",
+    "num_train_epochs": "3",
+    "per_device_train_batch_size": "2",
+    "per_device_eval_batch_size": "1",
+    "gradient_accumulation_steps": "32",
+    "learning_rate": "2e-5",
+    "warmup_ratio": "0.03",
+    "max_length": "2048",
+    "eval_steps": "10",
+    "save_steps": "1000",
+    "save_total_limit": "1",
+    "logging_steps": "1",
+    "dataloader_num_workers": "4",
+    "system": "You are a helpful assistant.",
+}
+RELEASE_PROCESSES = 4
+
+# The demo's base model is small and has read nothing yet: it learns faster, and its vision tower learns with it. Scoring
+# uses no system prompt, and a model this small cannot be expected to ignore one.
+DEMO_OPTIONS = {
+    "freeze_vit": "false",
+    "freeze_aligner": "false",
+    "num_train_epochs": "30",
+    "per_device_train_batch_size": "16",
+    "per_device_eval_batch_size": "32",
+    "gradient_accumulation_steps": "1",
+    "learning_rate": "1e-3",
+    "weight_decay": "0.05",
+    "eval_steps": "100",
+    "logging_steps": "10",
+    "dataloader_num_workers": "1",
+    "system": "",
+    "save_only_model": "true",
+    "seed": "42",
+}
+
+# --use_cpu makes the process group. ACCELERATE_USE_CPU must stay unset beside it: with it, accelerate drops DeepSpeed without
+# a word and trains with plain data parallelism.
+CPU_OPTIONS = {
+    "use_cpu": "true",
+    "ddp_backend": "gloo",
+    "torch_dtype": "float32",
+    "fp16": "false",  # ms-swift reads float32 as mixed precision with float16
+    "bf16": "false",
+    "attn_impl": "sdpa",
+}
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+CPU_PROCESSES = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a run, before anything is written.
+
+    Attributes:
+        base: the checkpoint training starts from.
+        data: the files of questions and answers, by split.
+        output: where the checkpoint goes.
+        options: ``swift sft`` option -> values.
+        environment: what is set for the run on top of the user's environment.
+    """
+
+    base: Path
+    data_root: Path
+    data: dict[str, list[Path]]
+    output: Path
+    options: dict[str, list[str]]
+    environment: dict[str, str]
+
+    @property
+    def inputs(self) -> Path:
+        """The folder that ``swift sft`` reads, made for the run and removed after it."""
+        return self.output / ".inputs"
+
+    def command(self) -> list[str]:
+        """The command line, with the interpreter that runs this."""
+        flags = [token for name, values in self.options.items() for token in (f"--{name}", *values)]
+        return [sys.executable, "-m", "swift.cli.main", "sft", *flags]
+
+
+# --- Flags -----------------------------------------------------------------------------------------------------------
+
+
+def build_parser() -> console.ArgumentParser:
+    parser = console.ArgumentParser(
+        prog=PROGRAM,
+        description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, with the release's options.\n"
+        "Options that are not listed here go to `swift sft` as they are and win over the defaults.",
+        examples=(
+            "bash tools/train_sft.sh --prompt_version 4\n"
+            "bash tools/train_sft.sh --prompt_version 4 --num_train_epochs 1 --gradient_accumulation_steps 64\n"
+            "bash tools/train_sft.sh --demo --device cpu --max_steps 10 --output_dir /tmp/small\n"
+            "bash tools/train_sft.sh --demo --dry_run"
+        ),
+    )
+    add = parser.add_argument
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
+    add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
+    add("--master_port", type=int, metavar="P", help="port of the process group (default: 29500 + prompt version)")
+    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one a GPU; 2 on a CPU)")
+    add("--model", metavar="PATH", help="checkpoint to start from (default: ./SA-IQA-model/Ovis2.5-9B)")
+    add("--output_dir", metavar="PATH", help="where the checkpoint goes (default: ./SA-IQA-model/sa-iqa-prompt{N})")
+    add("--data_root", metavar="PATH", help="benchmark folder (default: ./SA-BENCH)")
+    add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto (a GPU, or for --demo a CPU)")
+    add("--demo", action="store_true", help="train the demo's small base model on the demo's rendered rooms")
+    add("--dry_run", action="store_true", help="check everything, print the command and start nothing")
+    return parser
+
+
+def forwarded_options(tokens: Sequence[str]) -> dict[str, list[str]]:
+    """``--name value ...`` as given for ``swift sft``: name -> values."""
+    options: dict[str, list[str]] = {}
+    values: list[str] | None = None
+    for token in tokens:
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            values = options.setdefault(name.replace("-", "_"), [])
+            values[:] = [value] if equals else []
+        elif values is None:
+            raise console.UsageError(f"{token!r} belongs to no option", f"See {PROGRAM} --help")
+        else:
+            values.append(token)
+    return options
+
+
+# --- The plan --------------------------------------------------------------------------------------------------------
+
+
+def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], note) -> Plan:
+    """Look at files and machine, and decide everything."""
+    version = arguments.prompt_version or (facts.RECOMMENDED if arguments.demo else None)
+    if version is None:
+        raise console.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is the recommended one")
+    roots = bundle.roots(arguments.demo)
+    base_name = facts.DEMO_BASE_MODEL_FOLDER if arguments.demo else facts.BASE_MODEL_FOLDER
+    base = bundle.find_checkpoint(bundle.input_path(arguments.model or roots.models / base_name), note).resolve()
+    data_root = bundle.input_path(arguments.data_root) if arguments.data_root else roots.data
+    output = bundle.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
+    if output == base:
+        raise console.UsageError("--output_dir is the base model's folder", "Give another folder")
+
+    cpu = _on_cpu(arguments)
+    processes = arguments.nproc_per_node or (CPU_PROCESSES if cpu else _gpu_count(arguments.cuda_visible_devices))
+    plan = Plan(
+        base=base,
+        data_root=data_root,
+        data={split: _annotation_files(data_root, split, version) for split in ("train", "test")},
+        output=output,
+        options={},
+        environment=_environment(arguments, base, cpu, processes, version, note),
+    )
+    plan.options.update(_options(plan, arguments.demo, cpu, forwarded))
+    if not cpu and not arguments.demo:
+        _note_batch(plan.options, processes, note)
+    return plan
+
+
+def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]]) -> dict[str, list[str]]:
+    """All options of ``swift sft``; later layers win."""
+    layers = {**RELEASE_OPTIONS, **(DEMO_OPTIONS if demo else {}), **(CPU_OPTIONS if cpu else _gpu_attention())}
+    options = {name: [value] for name, value in layers.items()}
+    options |= {
+        "model": [str(plan.inputs / "model")],
+        "dataset": [str(plan.inputs / file.name) for file in plan.data["train"]],
+        "val_dataset": [str(plan.inputs / file.name) for file in plan.data["test"]],
+        "output_dir": [str(plan.output)],
+        "add_version": ["false"],
+        "custom_register_path": [str(Path(__file__).with_name("register_native_model.py"))],
+    }
+    return options | forwarded
+
+
+def _annotation_files(data_root: Path, split: str, version: int) -> list[Path]:
+    files = [bundle.annotation_jsonl(data_root, dimension, split, version) for dimension in facts.DIMENSIONS]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise bundle.missing_data(f"{bundle.shown(missing[0])} is not there, one of {len(missing)} missing files")
+    return files
+
+
+def _on_cpu(arguments: argparse.Namespace) -> bool:
+    if arguments.device == "cpu":
+        return True
+    if _gpu_count(arguments.cuda_visible_devices) > 0:
+        return False
+    if arguments.device == "auto" and arguments.demo:
+        return True
+    raise console.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
+
+
+def _gpu_count(visible: str | None) -> int:
+    """GPUs that the run may use."""
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _gpu_attention() -> dict[str, str]:
+    """Flash attention with padding-free batches where flash-attn is installed, else SDPA."""
+    if importlib.util.find_spec("flash_attn"):
+        return {"attn_impl": "flash_attn", "padding_free": "true"}
+    return {"attn_impl": "sdpa"}
+
+
+def _environment(
+    arguments: argparse.Namespace, base: Path, cpu: bool, processes: int, version: int, note
+) -> dict[str, str]:
+    environment = {
+        "NPROC_PER_NODE": str(processes),
+        "MASTER_PORT": str(arguments.master_port or _free_port(29500 + version, note)),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parent), os.environ.get("PYTHONPATH")])),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    if cpu:
+        threads = max(1, (os.cpu_count() or 1) // processes)
+        environment |= CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
+    elif arguments.cuda_visible_devices is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = arguments.cuda_visible_devices
+    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    for name in ("min_pixels", "max_pixels"):  # the bounds travel with a checkpoint; ms-swift takes them from here
+        if config.get(name) and name.upper() not in os.environ:
+            environment[name.upper()] = str(config[name])
+    return environment
+
+
+def _free_port(preferred: int, note) -> int:
+    """``preferred``, or a free port where another program has it."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen = probe.getsockname()[1]
+        if chosen != preferred:
+            note(f"port {preferred} is taken; using {chosen}")
+        return chosen
+    return preferred
+
+
+def _note_batch(options: dict[str, list[str]], processes: int, note) -> None:
+    """Say it where the batch of a step is not the release's: the learning rate was chosen for that one."""
+    per_step = processes * int(options["per_device_train_batch_size"][0])
+    batch = per_step * int(options["gradient_accumulation_steps"][0])
+    release = RELEASE_PROCESSES * int(RELEASE_OPTIONS["per_device_train_batch_size"])
+    release *= int(RELEASE_OPTIONS["gradient_accumulation_steps"])
+    if batch != release:
+        note(
+            f"a step learns from {batch} examples here, from {release} in the release; "
+            f"--gradient_accumulation_steps {max(1, release // per_step)} would match it"
+        )
+
+
+# --- The run ---------------------------------------------------------------------------------------------------------
+
+
+def prepare_inputs(plan: Plan) -> None:
+    """Fill ``plan.inputs``: a view of the base model, and the annotations with the images' full paths.
+
+    Raises:
+        InputError: a line is broken, an image is not there, or an answer rates nothing.
+    """
+    from saiqa.native_view import make_native_view
+
+    shutil.rmtree(plan.inputs, ignore_errors=True)
+    make_native_view(plan.base, plan.inputs / "model")
+    for file in (file for files in plan.data.values() for file in files):
+        records.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
+
+
+def _with_full_paths(file: Path, data_root: Path) -> list[dict]:
+    examples = []
+    for record in records.read_records(file):
+        image = bundle.resolve_image(record.image, data_root).resolve()
+        if not image.is_file():
+            raise bundle.missing_data(f"{bundle.shown(file)} names {bundle.shown(image)}, which is not there")
+        if scoring.split_answer(record.response) is None:
+            raise console.InputError(f"{bundle.shown(file)}: the response of {record.image} has no rating word")
+        examples.append({"query": record.query, "response": record.response, "images": [str(image)]})
+    return examples
+
+
+def run_training(plan: Plan) -> None:
+    """Start ``swift sft`` and make ``plan.output`` a checkpoint of what it saved last.
+
+    Raises:
+        Failed: ``swift sft`` failed, or ended without a checkpoint.
+    """
+    # Checkpoints of an earlier run here would be taken for this one's, unless this run continues them.
+    if "resume_from_checkpoint" not in plan.options:
+        for old in plan.output.glob("checkpoint-*"):
+            shutil.rmtree(old)
+    try:
+        # stdout is for results: ms-swift's log joins the other messages.
+        code = subprocess.run(plan.command(), env={**os.environ, **plan.environment}, stdout=sys.stderr).returncode
+    finally:
+        shutil.rmtree(plan.inputs, ignore_errors=True)
+    if code != 0:
+        raise console.Failed(f"swift sft ended with exit code {code}", "Its own message is above")
+    last = newest_checkpoint(plan.output)
+    if last is None:
+        raise console.Failed(f"swift sft saved no checkpoint in {plan.output}", "See its log above")
+    promote(last, plan.output, plan.base)
+
+
+def shell_line(plan: Plan) -> str:
+    """The run as one line for a shell."""
+    settings = [f"{name}={shlex.quote(value)}" for name, value in plan.environment.items()]
+    return " ".join([*settings, shlex.join(plan.command())])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments, unknown = build_parser().parse_known_args(argv)
+    output = console.Output()
+    plan = make_plan(arguments, forwarded_options(unknown), output.note)
+    if arguments.dry_run:
+        output.result(shell_line(plan))
+        return
+    if importlib.util.find_spec("swift") is None:
+        raise console.Failed(f"ms-swift is not installed for {sys.executable}", "Run `make setup`")
+    prepare_inputs(plan)
+    output.note(f"training {bundle.shown(plan.base)} -> {bundle.shown(plan.output)}")
+    run_training(plan)
+    output.result(bundle.shown(plan.output))
+
+
+if __name__ == "__main__":
+    sys.argv[0] = PROGRAM
+    sys.exit(console.run(main))
