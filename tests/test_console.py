@@ -45,7 +45,11 @@ def named(monkeypatch):
         (Failed("No room", "Free some"), 1, "tool.py: error: No room. Free some\n"),
         (UsageError("two of them", "Give one"), 2, "tool.py: error: two of them. Give one\n"),
         (InputError("a.csv is empty"), 2, "tool.py: error: a.csv is empty\n"),
-        (Incomplete("1 image", [("007", "broken")], "Mend it"), 3, "007: broken\ntool.py: incomplete: 1 image. Mend it\n"),
+        (
+            Incomplete("1 of 3", [("007", "broken")], "Mend it"),
+            3,
+            "007: broken\ntool.py: incomplete: 1 of 3. Mend it\n",
+        ),
         (KeyboardInterrupt(), 130, "tool.py: interrupted\n"),
         (KeyboardInterrupt("--resume goes on"), 130, "tool.py: interrupted. --resume goes on\n"),
     ],
@@ -71,7 +75,7 @@ def test_a_variable_gives_the_traceback_of_known_errors(named, monkeypatch):
 
 
 def test_a_reader_that_leaves_is_no_error():
-    code = "import sys; from saiqa.console import run\nsys.exit(run(lambda argv: [print('x' * 99) for _ in range(9999)]))"
+    code = "import sys; from saiqa.console import run\nsys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)]))"
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
     writer = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -99,9 +103,9 @@ def test_values_keep_their_hyphens(flags):
     assert flags.parse_args(["--text=--big-number"]).text == "--big-number"
 
 
-@pytest.mark.parametrize("typed", [["--big", "3"], ["--big_number"], ["--big_number", "0"], ["--big_number", "x"], ["y"]])
+@pytest.mark.parametrize("typed", [["--big", "3"], ["--big_number"], ["--big_number=0"], ["--big_number=x"], ["y"]])
 def test_wrong_flags_are_usage_errors(flags, typed):
-    with pytest.raises(UsageError, match="See tool.py --help"):
+    with pytest.raises(UsageError, match=r"See tool\.py --help"):
         flags.parse_args(typed)
 
 

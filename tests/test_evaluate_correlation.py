@@ -94,7 +94,8 @@ def test_constant_predictions_everywhere_have_no_correlation(results, run_main):
 def test_another_model_and_another_output(results, run_main, tmp_path):
     for dimension in facts.DIMENSIONS:
         write_scored(results, dimension, MOS, name="mine")
-    ran = run_main(COMMAND, "--results_dir", results, "--model_name", "mine", "--output_csv", tmp_path / "new" / "x.csv")
+    flags = ["--model_name", "mine", "--output_csv", tmp_path / "new" / "x.csv"]
+    ran = run_main(COMMAND, "--results_dir", results, *flags)
     assert (ran.code, ran.out) == (0, "PLCC: 1.000\nSRCC: 1.000\n")
     assert len(read_csv(tmp_path / "new" / "x.csv")) == 16
 

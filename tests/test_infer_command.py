@@ -136,9 +136,7 @@ def test_the_run_record_tells_how_a_result_was_made(make_data_root, run_main):
     found = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())
     assert found["model_path"] == str(SMALL_BUNDLE)
     assert found["model_fingerprint"] == bundle.fingerprint(SMALL_BUNDLE)
-    assert found["prompts"] == [
-        {"query": facts.query("lighting", 4), "answer_prefix": facts.answer_prefix("lighting")}
-    ]
+    assert found["prompts"] == [{"query": facts.query("lighting", 4), "answer_prefix": facts.answer_prefix("lighting")}]
     assert found["system"] == "Be brief."
     assert (found["engine"]["engine"], found["engine"]["dtype"]) == ("prefill", "float32")
     assert {"python", "torch", "transformers"} <= found["packages"].keys()
@@ -466,6 +464,14 @@ def test_dry_run_says_the_plan_and_loads_nothing(make_data_root, stop_after, run
     assert "missing: 1" in ran.out
     assert "lighting abc" in ran.err
     assert not root.results.exists()
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_model_loads(make_data_root, run_main, stop_after):
+    root = make_data_root(["lighting"])
+    root.results.write_text("a file where the folder should be")
+    stop_after(0, AssertionError)
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting")
+    assert (ran.code, "cannot write" in ran.err) == (1, True)
 
 
 def test_dry_run_imports_no_torch(make_data_root):

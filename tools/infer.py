@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, jobs, pipeline
+from saiqa import bundle, jobs, pipeline, records
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES, Engine
 
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for job in todo:
         outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
     out.finish({"mode": args.mode, "dimensions": outcomes})
-    finish(outcomes, problems, args)
+    finish(outcomes, problems, args, out)
 
 
 def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, pipeline.Inference]:
@@ -87,16 +87,24 @@ def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> di
         model = model_of(args, out)
         inferences = {job.dimension: pipeline.prepare(job, model, args.resume, out) for job in todo}
     for job in todo:
-        if args.mode == "all":
-            ids = [question.id for question in inferences[job.dimension].questions]
-            pipeline.read_people(job, ids, columns=[job.gt_column])
-        if args.mode == "score":
-            require_result(job.output_jsonl, "infer", job, args)
-            bundle.require_data(job.input_csv)
-        if args.mode == "eval":
-            require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
-            pipeline.read_scored(job.output_csv, job.gt_column)
+        check_job(job, inferences.get(job.dimension), args)
     return inferences
+
+
+def check_job(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.Namespace) -> None:
+    """What the stages asked for need on disk, beside questions and checkpoint."""
+    if inference:
+        records.check_writable(job.output_jsonl)
+    if args.mode in ("score", "all"):
+        records.check_writable(job.output_csv)
+    if args.mode == "all":
+        pipeline.read_people(job, [question.id for question in inference.questions], columns=[job.gt_column])
+    if args.mode == "score":
+        require_result(job.output_jsonl, "infer", job, args)
+        pipeline.read_people(job, pipeline.read_ratings(job.output_jsonl))
+    if args.mode == "eval":
+        require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
+        pipeline.read_scored(job.output_csv, job.gt_column)
 
 
 def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
@@ -190,15 +198,15 @@ def wants_all(args: argparse.Namespace) -> bool:
     return len(jobs.dimensions(args)) > 1
 
 
-def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argparse.Namespace) -> None:
+def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argparse.Namespace, out: Output) -> None:
     """Raise what keeps the command from exit code 0."""
     failed = [(f"{dimension} {f['id']}", f["reason"]) for dimension, o in outcomes.items() for f in o["failed"]]
     undefined = [("no correlation", str(problem)) for problem in problems]
     if failed:
         again = "Correct them, then add --resume to try them again" if args.mode in ("infer", "all") else ""
         raise Incomplete(f"{len(failed)} images have no score", failed + undefined, again)
-    for item, reason in undefined[1:]:
-        print(f"{item}: {reason}", file=sys.stderr)
+    for problem in problems[1:]:
+        out.warn(str(problem))
     if problems:
         raise problems[0]
 

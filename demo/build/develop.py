@@ -6,7 +6,7 @@ The exposure is measured on the room's light as it would be without fault, so a 
 import numpy as np
 from PIL import Image
 
-MID_GREY = 0.30
+MID_GREY = 0.34
 WHITE_POINT = 3.5
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
@@ -55,7 +55,7 @@ def warped(values, spoil, rng):
         angle, grow = swirl * weight, 1 - swell * weight
         source_x += grow * (dx * np.cos(angle) - dy * np.sin(angle)) - dx
         source_y += grow * (dx * np.sin(angle) + dy * np.cos(angle)) - dy
-    for _ in range(7 if spoil.smear else 0):
+    for _ in range(11 if spoil.smear else 0):
         cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.35, 0.95) * rows
         weight = np.exp(-(((x - cx) / (0.17 * columns)) ** 4 + ((y - cy) / (0.19 * rows)) ** 4)) * spoil.smear
         if rng.uniform() < 0.5:

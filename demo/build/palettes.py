@@ -25,9 +25,9 @@ def coordinated(rng):
     """A palette around one hue: quiet walls, one wood, textiles near the hue, one accent next to or opposite it."""
     hue = rng.uniform()
     accent_hue = hue + rng.choice([rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.04, 0.04)])
-    wall = colour(hue, rng.uniform(0.02, 0.16), rng.uniform(0.80, 0.95))
+    wall = colour(hue, rng.uniform(0.02, 0.10), rng.uniform(0.80, 0.95))
     if rng.uniform() < 0.25:
-        wall = colour(hue, rng.uniform(0.18, 0.32), rng.uniform(0.62, 0.8))
+        wall = colour(hue, rng.uniform(0.12, 0.22), rng.uniform(0.62, 0.8))
     wood = colour(rng.uniform(0.055, 0.095), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.8))
     if rng.uniform() < 0.3:
         wood = colour(0.1, 0.05, rng.uniform(0.75, 0.92))

@@ -9,6 +9,7 @@ import tracer
 OWN_LIGHT_SAMPLES, OWN_LIGHT_DEPTH = 7, 4
 SUN_SAMPLES, SUN_DEPTH = 5, 4
 STRAY_SAMPLES, STRAY_DEPTH = 5, 3
+FLAT_GUIDE_SAMPLES = 6  # there the albedo is the picture
 SUNLIGHT = np.array([1.0, 0.92, 0.8])
 
 
@@ -23,7 +24,7 @@ def draw(room, catalogue, width, height, seed):
     meshes = tracer.assemble(parts, textures)
     sensor = tracer.camera(tracer.View(room.camera.eye, room.camera.target, room.camera.fov, width, height))
     world = tracer.scene(sensor, meshes)
-    albedo, normals = tracer.guides(world, 1, seed)
+    albedo, normals = tracer.guides(world, FLAT_GUIDE_SAMPLES if room.spoil.flat else 1, seed)
     light = tracer.trace(world, OWN_LIGHT_SAMPLES, seed, OWN_LIGHT_DEPTH)
     unlit = _unlit(parts, meshes, textures)
     if room.light.sun is not None:

@@ -198,7 +198,8 @@ class Arranger:
         """Place the piece with its back to one of the walls, off windows when it is tall; its index or None."""
         for _ in range(tries):
             wall = walls[self.rng.integers(len(walls))]
-            length = self.room.width if wall == BACK else self.room.depth - 1.1
+            tall = item.size[1] > 1.2
+            length = self.room.width if wall == BACK else self.room.depth - (2.2 if tall else 1.1)
             half, off = item.size[0] / 2 + 0.05, item.size[2] / 2 + clear
             if length < 2 * half:
                 continue

@@ -22,11 +22,9 @@ def parts_of(room, catalogue):
         parts += _window(room, window, rng)
     if room.door is not None:
         parts += _door(room, room.door)
-    if room.spoil.wall_bulge:
-        parts = [_bulged(part, room) for part in parts]
     for item in room.items:
         parts += _piece(room, item, catalogue, rng)
-    return parts
+    return [_bulged(part, room) for part in parts] if room.spoil.wall_bulge else parts
 
 
 def _shell(room, rng):

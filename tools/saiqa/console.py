@@ -196,7 +196,7 @@ class Output:
 
 
 def to_json(payload, indent: int | None = 2) -> str:
-    """Strict JSON: paths as text, numbers that are not finite as null."""
+    """Strict JSON: paths as text, numbers that are not finite as null, numpy's numbers as numbers."""
     return json.dumps(_plain(payload), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
@@ -207,4 +207,6 @@ def _plain(value):
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if hasattr(value, "item"):
+        return _plain(value.item())
     return value if value is None or isinstance(value, str | int | bool) else str(value)

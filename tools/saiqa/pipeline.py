@@ -404,7 +404,7 @@ def score(job: Job) -> tuple[int, Failures]:
     Raises:
         InputError: a file is missing or broken, an id comes twice, or the two files have no id in common.
     """
-    ratings = _read_ratings(job.output_jsonl)
+    ratings = read_ratings(job.output_jsonl)
     table = read_people(job, ratings)
     known = _ids(table.rows)
     failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in ratings if image_id not in known}
@@ -422,8 +422,8 @@ def score(job: Job) -> tuple[int, Failures]:
     return scored, failures
 
 
-def _read_ratings(path: Path) -> dict[str, object]:
-    """Image id -> its ``logits`` as written in a result, whatever they are."""
+def read_ratings(path: Path) -> dict[str, object]:
+    """Image id -> its ``logits`` as written in a result, whatever they are. Raises ``InputError`` for a broken file."""
     lines = [(records.only_image(path, number, line), line) for number, line in records.read_jsonl(path)]
     records.check_unique(path, "image id", (bundle.image_id(image) for image, _ in lines))
     return {bundle.image_id(image): line.get("logits") for image, line in lines}

@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -42,10 +42,21 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             yield file
         os.replace(temporary, path)
     except OSError as error:
-        what = f"cannot write {bundle.shown(path)}: {error.strerror or error}"
-        raise Failed(what, "Choose another folder") from error
+        raise _cannot_write(path, error.strerror or str(error)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work, without writing, whether ``path`` can be written. Raises ``Failed``."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise _cannot_write(path, "it is a folder" if path.is_dir() else f"{bundle.shown(folder)} takes no new files")
+
+
+def _cannot_write(path: Path, reason: str) -> Failed:
+    return Failed(f"cannot write {bundle.shown(path)}: {reason}", "Choose another folder")
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Rebuilds the demo from nothing: pictures, annotations, small base model, trained checkpoint. Called by `make demo-bundle`.
+# Takes about an hour and a half on two cores. Options go to render_rooms.py.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+python="${PYTHON:-python}"
+"$python" demo/build/render_rooms.py "$@"
+for version in 1 2 3 4; do
+  for table in demo/SA-BENCH/annotations/*_{train,test}.csv; do
+    "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"
+  done
+done
+"$python" demo/build/base_model.py
+PYTHON="$python" bash tools/train_sft.sh --demo --device cpu
