@@ -58,6 +58,7 @@ VISION = {
 # Pretraining. Copies of an image, cropped and mirrored, keep a tower this small from learning the pictures by heart.
 COPIES = 8
 BATCH = 32
+STEPS = 800
 LEARNING_RATE = 3e-4
 WEIGHT_DECAY = 0.05
 SMALLEST_CROP = 0.85
@@ -195,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo.models / facts.DEMO_BASE_MODEL_FOLDER)
     parser.add_argument("--data_root", type=Path, default=demo.data)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=STEPS)
     arguments = parser.parse_args()
 
     tokenizer = small_tokenizer()

@@ -1,7 +1,7 @@
 """What ``tools/train_sft.sh`` does: checks everything cheap, then starts the real ``swift sft`` and keeps its result.
 
-The options of the run are one dictionary (``RELEASE_OPTIONS``); what the machine, ``--demo`` and the user say is laid over
-it, and the command is written from it. When training ends, the output folder itself is a checkpoint.
+The options of the run are one dictionary (``RELEASE_OPTIONS``); what the machine, ``--demo`` and the user say is laid
+over it, and the command is written from it. When training ends, the output folder itself is a checkpoint.
 """
 
 from __future__ import annotations
@@ -50,18 +50,15 @@ RELEASE_OPTIONS = {
 }
 RELEASE_PROCESSES = 4
 
-# The demo's base model is small and has read nothing yet: it learns faster, and its vision tower learns with it. Scoring
-# uses no system prompt, and a model this small cannot be expected to ignore one.
+# The demo's base model can see but has never read: it learns faster. Scoring uses no system prompt, and a model this small
+# cannot be expected to ignore one.
 DEMO_OPTIONS = {
-    "freeze_vit": "false",
-    "freeze_aligner": "false",
     "num_train_epochs": "30",
     "per_device_train_batch_size": "16",
     "per_device_eval_batch_size": "32",
     "gradient_accumulation_steps": "1",
     "learning_rate": "1e-3",
-    "weight_decay": "0.05",
-    "eval_steps": "100",
+    "eval_steps": "200",
     "logging_steps": "10",
     "dataloader_num_workers": "1",
     "system": "",
@@ -69,8 +66,8 @@ DEMO_OPTIONS = {
     "seed": "42",
 }
 
-# --use_cpu makes the process group. ACCELERATE_USE_CPU must stay unset beside it: with it, accelerate drops DeepSpeed without
-# a word and trains with plain data parallelism.
+# --use_cpu makes the process group. ACCELERATE_USE_CPU must stay unset beside it: with it, accelerate drops DeepSpeed
+# without a word and trains with plain data parallelism.
 CPU_OPTIONS = {
     "use_cpu": "true",
     "ddp_backend": "gloo",
@@ -119,7 +116,7 @@ class Plan:
 def build_parser() -> console.ArgumentParser:
     parser = console.ArgumentParser(
         prog=PROGRAM,
-        description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, with the release's options.\n"
+        description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, as the release does.\n"
         "Options that are not listed here go to `swift sft` as they are and win over the defaults.",
         examples=(
             "bash tools/train_sft.sh --prompt_version 4\n"
@@ -199,7 +196,8 @@ def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]])
         "dataset": [str(plan.inputs / file.name) for file in plan.data["train"]],
         "val_dataset": [str(plan.inputs / file.name) for file in plan.data["test"]],
         "output_dir": [str(plan.output)],
-        "add_version": ["false"],
+        "add_version": ["false"],  # save into the output folder itself
+        "check_model": ["false"],  # ask no hub whether the local model is its newest
         "custom_register_path": [str(Path(__file__).with_name("register_native_model.py"))],
     }
     return options | forwarded

@@ -1,0 +1,37 @@
+# make demo          score the embedded demo: environment, four dimensions, correlation, a table
+# make test          style and all tests
+# make setup         the environment alone
+# make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (over an hour)
+# VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with.
+VENV ?= .venv
+PYTHON ?= python3
+RUN = "$(VENV)/bin/python"
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup demo test demo-bundle
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt
+	test -x $(RUN) || $(PYTHON) -m venv "$(VENV)"
+	$(INSTALL) -r requirements.txt
+	touch "$@"
+
+$(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
+	$(INSTALL) -r requirements-dev.txt
+	touch "$@"
+
+$(VENV)/.installed-demo: requirements-demo.txt $(VENV)/.installed
+	$(INSTALL) -r requirements-demo.txt
+	touch "$@"
+
+demo: setup
+	$(RUN) tools/infer.py --demo
+	$(RUN) tools/evaluate_correlation.py --demo
+
+test: $(VENV)/.installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m pytest
+
+demo-bundle: $(VENV)/.installed-demo
+	PYTHON="$(abspath $(VENV))/bin/python" bash demo/build/build.sh

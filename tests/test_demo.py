@@ -1,0 +1,119 @@
+"""The embedded demo: its data in SA-BENCH's layout, its checkpoint, and what make demo shows."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import subprocess
+
+import pytest
+from conftest import REPOSITORY, run_command
+from PIL import Image
+
+import prompt_configs as facts
+from saiqa import bundle, records
+from saiqa.engines import Rating, Request, load_engine
+from saiqa.scoring import score_of, split_answer, word_of_mos
+
+DEMO = bundle.roots(demo=True)
+CHECKPOINT = DEMO.models / facts.tuned_model(4)
+TOLERANCE = 1e-4
+
+
+def table(dimension, split):
+    return records.read_csv(bundle.annotation_csv(DEMO.data, dimension, split), unique="id")
+
+
+@pytest.mark.parametrize("dimension", facts.DIMENSIONS)
+def test_layout_and_size(dimension):
+    for split, least in (("train", 160), ("test", 48)):
+        rows = table(dimension, split).rows
+        assert len(rows) >= least
+        raters = [name for name in rows[0] if name.startswith(f"{dimension}_score_") and name[-1].isdigit()]
+        for row in rows:
+            mos = sum(int(row[name]) for name in raters) / len(raters)
+            assert abs(float(row[f"{dimension}_score_mos"]) - mos) < 0.006
+            assert 1 <= int(row[f"{dimension}_score_mos_int"]) <= 5
+        for version in facts.PROMPT_VERSIONS:
+            examples = records.read_records(bundle.annotation_jsonl(DEMO.data, dimension, split, version))
+            assert [bundle.image_id(example.image) for example in examples] == [row["id"] for row in rows]
+            for example, row in zip(examples, rows, strict=True):
+                assert example.query == facts.query(dimension, version)
+                assert split_answer(example.response)[1] == word_of_mos(row[f"{dimension}_score_mos"])
+                assert bundle.resolve_image(example.image, DEMO.data).is_file()
+
+
+def test_no_test_image_is_in_the_train_split():
+    """Neither a file nor a scene comes twice."""
+    with open(DEMO.data / "annotations" / "scenes.csv", newline="") as file:
+        scenes = list(csv.DictReader(file))
+    assert len({scene["scene_seed"] for scene in scenes}) == len(scenes)
+    digests = {hashlib.sha256(path.read_bytes()).hexdigest() for path in DEMO.data.glob("images/*/images/*.jpg")}
+    assert len(digests) == len(scenes)
+
+
+def test_what_is_committed_stays_small():
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "demo"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    assert sum((REPOSITORY / name).stat().st_size for name in listed if name) <= 25e6
+
+
+def test_the_checkpoint_carries_its_pixel_bounds_and_no_code():
+    config = json.loads((CHECKPOINT / "config.json").read_text())
+    assert config["architectures"] == ["Ovis2_5"] and config["max_pixels"] == 28_000
+    assert not list(CHECKPOINT.glob("*.py"))
+    assert not list(CHECKPOINT.glob("*.bin"))
+
+
+@pytest.fixture(scope="module")
+def requests():
+    asked = []
+    for dimension in facts.DIMENSIONS:
+        for example in records.read_records(bundle.annotation_jsonl(DEMO.data, dimension, "test", 4)):
+            image = bundle.resolve_image(example.image, DEMO.data)
+            asked.append(Request(image, example.query, split_answer(example.response)[0]))
+    return asked
+
+
+def test_prefill_and_swift_agree_on_every_test_image(requests):
+    prefill = load_engine("prefill", CHECKPOINT, device="cpu", dtype="float32").rate(requests)
+    swift = load_engine("swift", CHECKPOINT, device="cpu", dtype="float32", batch_size=32).rate(requests)
+    for request, ours, theirs in zip(requests, prefill, swift, strict=True):
+        assert isinstance(theirs, Rating), theirs
+        assert theirs.text.startswith(request.answer_prefix)
+        for word in facts.WORDS:
+            assert abs(ours.logprobs[word] - theirs.logprobs[word]) < TOLERANCE, request.image
+
+
+def test_the_three_stages_and_pooling(tmp_path):
+    """What `make demo` runs, with results of its own."""
+    ran = run_command("infer.py", "--demo", "--results_dir", tmp_path, "--json")
+    assert ran.code == 0, ran.err
+    pooled = run_command("evaluate_correlation.py", "--results_dir", tmp_path, "--json")
+    assert pooled.code == 0, pooled.err
+    figures = pooled.json["dimensions"]
+    assert set(figures) == set(facts.DIMENSIONS)
+    assert all(figure["n"] >= 48 for figure in figures.values())
+    assert figures["lighting"]["plcc"] >= 0.6
+    assert pooled.json["n"] == sum(figure["n"] for figure in figures.values())
+
+
+def test_swift_scores_through_the_command(tmp_path):
+    common = ["--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "4", "--results_dir", tmp_path]
+    assert run_command("infer.py", *common, "--engine", "swift").code == 0
+    result = tmp_path / "lighting_prompt4_sa-iqa-prompt4_limit4.jsonl"
+    slow = [json.loads(line) for line in result.read_text().splitlines()]
+    assert run_command("infer.py", *common).code == 0
+    fast = [json.loads(line) for line in result.read_text().splitlines()]
+    for one, other in zip(slow, fast, strict=True):
+        assert one["images"] == other["images"] and "text" in one
+        assert abs(score_of(one["logits"]) - score_of(other["logits"])) < TOLERANCE
+
+
+def test_a_real_size_photograph_is_brought_within_the_bounds():
+    engine = load_engine("prefill", CHECKPOINT, device="cpu")
+    big = Image.linear_gradient("L").resize((4000, 3000)).convert("RGB")
+    (answer,) = engine.rate([Request(big, facts.query("lighting"), facts.answer_prefix("lighting"))])
+    assert isinstance(answer, Rating)

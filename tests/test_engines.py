@@ -1,0 +1,160 @@
+"""The engines on the reference bundle: prefill in one pass, ms-swift by generating."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL_BUNDLE
+from PIL import Image
+
+from prompt_configs import WORDS
+from saiqa.engines import Failure, Rating, Request, load_engine
+
+TOLERANCE = 1e-4
+CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
+
+
+def request_of(case) -> Request:
+    return Request(SMALL_BUNDLE / case["image"], case["query"], case["answer_prefix"])
+
+
+@pytest.fixture(scope="module")
+def prefill():
+    return load_engine("prefill", SMALL_BUNDLE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def swift():
+    return load_engine("swift", SMALL_BUNDLE, device="cpu")
+
+
+def assert_rated(answer, case):
+    assert isinstance(answer, Rating)
+    for word in WORDS:
+        assert abs(answer.logprobs[word] - case["label_logprobs"][word]) < TOLERANCE
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
+def test_prefill_rates_each_case_alone(prefill, case):
+    assert_rated(prefill.rate([request_of(case)])[0], case)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 12])
+def test_prefill_rates_all_cases_in_one_call(prefill, batch_size):
+    prefill.batch_size = batch_size
+    answers = prefill.rate([request_of(case) for case in CASES])
+    for answer, case in zip(answers, CASES, strict=True):
+        assert_rated(answer, case)
+
+
+def test_rows_of_different_length_share_a_batch(prefill):
+    """All twelve cases through one padded forward, shared images and all."""
+    rows = prefill._rows([request_of(case) for case in CASES], [None] * len(CASES))
+    assert len(rows) == 6
+    patches, grids = zip(*(prefill._patches(row) for row in rows), strict=True)
+    with torch.inference_mode():
+        rated = dict(prefill._forward(rows, list(patches), list(grids)))
+    for place, case in enumerate(CASES):
+        assert_rated(Rating(dict(zip(WORDS, rated[place], strict=True))), case)
+
+
+def test_fault_19_four_dimensions_take_one_pass_over_the_image(prefill, monkeypatch):
+    passes = []
+    forward = type(prefill.model.visual_tokenizer).forward
+    monkeypatch.setattr(
+        type(prefill.model.visual_tokenizer),
+        "forward",
+        lambda self, pixels, grids: passes.append(len(grids)) or forward(self, pixels, grids),
+    )
+    prefill.rate([request_of(case) for case in CASES[:4]])
+    assert len({case["dimension"] for case in CASES[:4]}) == 4
+    assert passes == [1]
+
+
+def test_pictures_and_files_rate_alike(prefill):
+    case = CASES[4]
+    picture = Image.open(SMALL_BUNDLE / case["image"])
+    assert_rated(prefill.rate([Request(picture, case["query"], case["answer_prefix"])])[0], case)
+
+
+def test_a_bad_image_fails_alone(prefill, tmp_path):
+    torn = tmp_path / "torn.png"
+    whole = (SMALL_BUNDLE / "images/ref_0.png").read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("not a picture")
+    case = CASES[0]
+    bad = [Request(path, case["query"], case["answer_prefix"]) for path in (torn, tmp_path / "text.jpg", Path("gone.jpg"))]
+    answers = prefill.rate([*bad, request_of(case)])
+    assert all(isinstance(answer, Failure) and answer.reason for answer in answers[:3])
+    assert_rated(answers[3], case)
+
+
+def test_running_out_of_memory_halves_the_batch(prefill, monkeypatch):
+    forward = type(prefill)._forward
+    sizes = []
+
+    def scarce(self, rows, patches, grids):
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("no memory for more than two")
+        return forward(self, rows, patches, grids)
+
+    monkeypatch.setattr(type(prefill), "_forward", scarce)
+    rows = prefill._rows([request_of(case) for case in CASES], [None] * len(CASES))
+    patches, grids = zip(*(prefill._patches(row) for row in rows), strict=True)
+    prefill.batch_size = 8
+    with torch.inference_mode():
+        rated = dict(prefill._rate_rows(rows, list(patches), list(grids)))
+    assert sizes[0] == 6 and max(sizes[1:]) == 3 and prefill.batch_size <= 3
+    for place, case in enumerate(CASES):
+        assert_rated(Rating(dict(zip(WORDS, rated[place], strict=True))), case)
+
+
+def test_swift_writes_what_the_reference_wrote(swift):
+    from swift.llm import InferRequest, RequestConfig
+
+    cases = [case for case in CASES if "greedy_text" in case]
+    asked = [
+        InferRequest(
+            messages=[{"role": "user", "content": case["query"]}], images=[Image.open(SMALL_BUNDLE / case["image"])]
+        )
+        for case in cases
+    ]
+    config = RequestConfig(max_tokens=6, temperature=0, logprobs=True)
+    for response, case in zip(swift.engine.infer(asked, config, use_tqdm=False), cases, strict=True):
+        assert response.choices[0].message.content == case["greedy_text"]
+        for got, wanted in zip(response.choices[0].logprobs["content"], case["greedy_logprobs"], strict=True):
+            assert abs(got["logprob"] - wanted["logprob"]) < TOLERANCE
+
+
+def test_swift_gives_no_score_where_no_rating_word_was_written(swift):
+    """Fault 1: the random bundle writes gibberish; the release would have scored it 3.0."""
+    (answer,) = swift.rate([request_of(CASES[0])])
+    assert isinstance(answer, Failure) and "no rating word" in answer.reason
+
+
+def test_fault_16_no_code_of_a_bundle_is_imported(tmp_path):
+    """A bundle whose Python files would leave a trace loads in both engines without leaving it."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    for file in SMALL_BUNDLE.glob("*.*"):
+        if not file.name.startswith("expected"):
+            (bundle / file.name).write_bytes(file.read_bytes())
+    trace = tmp_path / "executed"
+    for name in ("configuration_ovis2_5", "modeling_ovis2_5"):
+        (bundle / f"{name}.py").write_text(f"open({str(trace)!r}, 'w')\nimport flash_attn\n")
+    case = CASES[0]
+    assert_rated(load_engine("prefill", bundle, device="cpu").rate([request_of(case)])[0], case)
+    load_engine("swift", bundle, device="cpu")
+    assert not trace.exists()
+
+
+def test_fault_17_a_renamed_folder_loads(tmp_path):
+    renamed = tmp_path / "my best run (final)"
+    renamed.symlink_to(SMALL_BUNDLE)
+    case = CASES[0]
+    assert_rated(load_engine("prefill", renamed, device="cpu").rate([request_of(case)])[0], case)
+    assert load_engine("swift", renamed, device="cpu").describe()["engine"] == "swift"
