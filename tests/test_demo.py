@@ -8,10 +8,10 @@ import json
 import subprocess
 
 import pytest
-from conftest import REPOSITORY, run_command
 from PIL import Image
 
 import prompt_configs as facts
+from conftest import REPOSITORY, run_command
 from saiqa import bundle, records
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.scoring import score_of, split_answer, word_of_mos

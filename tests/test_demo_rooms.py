@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from conftest import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "demo" / "build"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL_BUNDLE
 from PIL import Image
 
+from conftest import SMALL_BUNDLE
 from prompt_configs import WORDS
 from saiqa.engines import Failure, Rating, Request, load_engine
 

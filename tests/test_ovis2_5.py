@@ -8,11 +8,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL_BUNDLE
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from conftest import SMALL_BUNDLE
 from prompt_configs import WORDS
 from saiqa.engines.loading import check_architecture, open_bundle
 from saiqa.ovis2_5 import (

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, SMALL_BUNDLE, run_command
 from safetensors.torch import load_file
 
 import prompt_configs as facts
+from conftest import REPOSITORY, SMALL_BUNDLE, run_command
 from saiqa.training.checkpoints import newest_checkpoint, promote
 
 SCRIPT = REPOSITORY / "tools" / "train_sft.sh"

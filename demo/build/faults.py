@@ -8,7 +8,6 @@ and knows nothing of the severity.
 from dataclasses import replace
 
 import numpy as np
-
 import palettes
 from rooms import FLAT, Bend, Room, standing
 

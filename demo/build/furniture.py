@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
-
 from meshes import read_mtl, read_obj, turn
+from PIL import Image
 
 PACKAGE = "sweethome3d-furniture"
 ARCHIVE = "usr/share/sweethome3d/furniture/BlendSwap-CC-0.sh3f"

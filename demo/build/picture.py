@@ -1,8 +1,7 @@
 """A room's description to its picture: builds the scene, traces the light passes and develops them."""
 
-import numpy as np
-
 import develop
+import numpy as np
 import scene
 import tracer
 

@@ -18,13 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
 
-import numpy as np
-
 import faults
 import furniture
-import prompt_configs as facts
+import numpy as np
 import raters
 import rooms
+
+import prompt_configs as facts
 from local_progress import Progress
 
 SIZE = (256, 192)

@@ -6,9 +6,8 @@ and looks towards the back wall (z = 0). Angles are degrees about the vertical; 
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 import furniture
+import numpy as np
 import palettes
 from meshes import turn
 

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-
 import solids
 import textures
 from furniture import MODELS

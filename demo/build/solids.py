@@ -5,7 +5,6 @@ front towards +z, metres.
 """
 
 import numpy as np
-
 import textures
 from meshes import Material, box, lathe, sheet
 

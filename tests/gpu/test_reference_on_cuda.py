@@ -9,8 +9,8 @@ import json
 
 import pytest
 import torch
-from conftest import SMALL_BUNDLE
 
+from conftest import SMALL_BUNDLE
 from prompt_configs import WORDS
 from saiqa.engines import Request, load_engine
 from saiqa.scoring import score_of

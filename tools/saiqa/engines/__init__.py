@@ -6,7 +6,9 @@ give its class a ``rate`` method and a line in ``ENGINES``; nothing else needs t
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,4 +82,5 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
             (images a model pass), ``system`` (system prompt or None), ``trust_remote_code`` (swift engine only).
     """
     module, _, cls = ENGINES[name].partition(":")
-    return getattr(importlib.import_module(module), cls)(model_path, **options)
+    with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout they find when imported; ours is for results
+        return getattr(importlib.import_module(module), cls)(model_path, **options)

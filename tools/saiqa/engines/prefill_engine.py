@@ -26,8 +26,8 @@ from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open
 from saiqa.ovis2_5 import (
     Ovis2_5,
     PixelBounds,
-    image_token_ids,
     image_to_patches,
+    image_token_ids,
     shrink,
     turn_text,
     visual_grid,

@@ -1,0 +1,80 @@
+"""Every command that the README shows is run, or parsed where it needs downloads, GPUs or minutes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from conftest import REPOSITORY, run_command
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^    ((?:python|bash|make|hf|pip) .*?)(?:\s+#.*)?$", README, re.M)
+PYTHON = [shlex.split(line)[1:] for line in COMMANDS if line.startswith("python ")]
+BASH = [shlex.split(line)[1:] for line in COMMANDS if line.startswith("bash ")]
+
+
+def test_the_readme_shows_commands_of_every_kind():
+    assert len(PYTHON) >= 8 and len(BASH) >= 3
+    assert {command[0] for command in PYTHON} == {
+        "tools/infer.py",
+        "tools/evaluate_correlation.py",
+        "tools/convert_csv_to_jsonl.py",
+    }
+
+
+@pytest.mark.parametrize("command", PYTHON, ids=" ".join)
+def test_python_commands(command, tmp_path):
+    script, *flags = command
+    name = script.removeprefix("tools/")
+    on_demo = any("demo" in flag for flag in flags)
+    if name == "infer.py":
+        if "--limit" not in flags:  # the whole demo is scored in test_demo.py
+            flags.append("--dry_run")
+        flags += ["--results_dir", str(tmp_path)]
+        if "--limit" in flags:
+            flags += ["--mode", "infer"]
+    if name == "evaluate_correlation.py":
+        flags += ["--results_dir", str(tmp_path)]
+        on_demo = False  # nothing is scored there: the error must say how to
+    if "--output_jsonl" in flags:
+        flags[flags.index("--output_jsonl") + 1] = str(tmp_path / "out.jsonl")
+    ran = run_command(name, *flags, cwd=REPOSITORY)
+    assert "Traceback" not in ran.err
+    if on_demo:
+        assert ran.code == 0, ran.err
+    elif ran.code != 0:
+        assert ran.code == 2 and ("hf download" in ran.err or "infer.py" in ran.err), ran.err
+
+
+@pytest.mark.parametrize("command", BASH, ids=" ".join)
+def test_bash_commands(command):
+    flags = [*command, *([] if "--dry_run" in command else ["--dry_run"])]
+    ran = subprocess.run(
+        ["bash", *flags], cwd=REPOSITORY, capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable}
+    )
+    assert "Traceback" not in ran.stderr
+    assert ran.returncode == 0 if "--demo" in command else ran.returncode in (0, 2), ran.stderr
+
+
+def test_make_targets_exist():
+    makefile = (REPOSITORY / "Makefile").read_text()
+    for target in {shlex.split(line)[1] for line in COMMANDS if line.startswith("make ")}:
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_download_lines_are_those_of_the_errors():
+    import prompt_configs as facts
+
+    for folder in facts.HUB_REPOSITORIES:
+        assert facts.download_command(folder) in COMMANDS
+
+
+def test_every_file_of_the_tree_is_there():
+    tree = README.split("## What is where", 1)[1].split("##", 1)[0]
+    for name in re.findall(r"([\w-]+\.(?:py|sh))", tree):
+        assert list((REPOSITORY / "tools").rglob(name)), name
