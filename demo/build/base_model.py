@@ -1,7 +1,9 @@
 """Builds the demo's small base model: the released architecture in miniature, which can see but has never read.
 
 The language model is random. The vision tower is pretrained for a few minutes to tell the train split's mean opinion scores
-from the mean visual embedding; test images are never read. ``tools/train_sft.sh --demo`` then trains the whole of it.
+from the mean visual embedding; test images are never read. 160 rated pictures a dimension are few, so it also sees pictures
+of the other dimensions with a fault of light or a warp dialled onto the finished picture, whose severity is known.
+``tools/train_sft.sh --demo`` then teaches the language model.
 
     python demo/build/base_model.py [--output DIR] [--data_root DIR] [--steps N]
 """
@@ -16,12 +18,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
-sys.path.insert(0, str(HERE.parents[2] / "tools"))
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
 
+import develop
 import numpy as np
 import torch
 import torch.nn.functional as F
+from faults import TINTS
 from PIL import Image, ImageOps
+from rooms import Spoil
 from torch import nn
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
 
@@ -55,10 +60,11 @@ VISION = {
     "image_size": 256,
 }
 
-# Pretraining. Copies of an image, cropped and mirrored, keep a tower this small from learning the pictures by heart.
-COPIES = 8
+# Pretraining. Copies of an image, cropped, mirrored or spoilt, keep a tower this small from learning the pictures by heart.
+COPIES = 12
+SPOILT_SHARE = 0.6
 BATCH = 32
-STEPS = 800
+STEPS = 1800
 LEARNING_RATE = 3e-4
 WEIGHT_DECAY = 0.05
 SMALLEST_CROP = 0.85
@@ -122,13 +128,16 @@ def read_rooms(data_root: Path, rng: np.random.Generator) -> Rooms:
         folder = data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
         for row in table.rows:
             image = Image.open(folder / f"{row[facts.ID_COLUMN]}.jpg").convert("RGB")
-            target = torch.full((len(facts.DIMENSIONS),), torch.nan)
-            target[column] = float(row[facts.MOS_COLUMN.format(dimension=dimension)]) - 3
+            own = float(row[facts.MOS_COLUMN.format(dimension=dimension)]) - 3
             for copy in range(COPIES):
-                cut, grid = image_to_patches(shrink(_augmented(image, rng) if copy else image, BOUNDS), BOUNDS)
+                seen, rated, target = (_augmented(image, rng) if copy else image), column, own
+                if copy and rng.random() < SPOILT_SHARE:
+                    seen, rated, target = _spoilt(seen, dimension, rng)
+                cut, grid = image_to_patches(shrink(seen, BOUNDS), BOUNDS)
                 grids.add(tuple(grid[0].tolist()))
                 patches.append(cut.half())
-                targets.append(target)
+                targets.append(torch.full((len(facts.DIMENSIONS),), torch.nan))
+                targets[-1][rated] = target
     (grid,) = grids  # rooms are all of one size
     return Rooms(torch.stack(patches), torch.tensor(grid), torch.stack(targets))
 
@@ -140,6 +149,32 @@ def _augmented(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     left, top = (int(rng.integers(0, room + 1)) for room in (image.width - width, image.height - height))
     cropped = image.resize(image.size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
     return ImageOps.mirror(cropped) if rng.random() < 0.5 else cropped
+
+
+def _spoilt(image: Image.Image, dimension: str, rng: np.random.Generator) -> tuple[Image.Image, int, float]:
+    """A picture without fault in another dimension, given one there: (picture, column of that dimension, quality - 3)."""
+    faults = {"lighting": _ill_lit, "distortion": _warped}
+    wrong = str(rng.choice([name for name in faults if name != dimension]))
+    severity = rng.random()
+    values = faults[wrong](np.asarray(image, np.float64) / 255, severity, rng)
+    spoilt = Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
+    return spoilt, list(facts.DIMENSIONS).index(wrong), 2 - 4 * severity
+
+
+def _ill_lit(values: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+    """Too dark, too bright or tinted: back to light, spoilt there, and developed again."""
+    dark, bright, tinted = rng.permutation([True, False, False]) | np.array([False, False, rng.random() < 0.3])
+    white, shown = develop.WHITE_POINT**2, values**2.2
+    light = white / 2 * (np.sqrt((1 - shown) ** 2 + 4 * shown / white) - (1 - shown))
+    stops = -3.6 * severity if dark else 3.4 * severity if bright else 0.0
+    tint = 1 + (np.array(TINTS[rng.integers(len(TINTS))]) - 1) * severity * tinted
+    return develop.tone(light * 2.0**stops * tint)
+
+
+def _warped(values: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
+    """Swirls or stretched patches."""
+    kind = str(rng.choice(["warp", "smear"]))
+    return develop.warped(values, Spoil(**{kind: severity}), rng)
 
 
 # --- Pretraining -----------------------------------------------------------------------------------------------------

@@ -142,8 +142,7 @@ def flat_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 def colour_cast(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Light of a colour no lamp has."""
-    tints = [(0.45, 1.25, 0.5), (1.25, 0.5, 1.2), (0.4, 0.75, 1.6), (1.6, 0.75, 0.3)]
-    tint = tints[rng.integers(len(tints))]
+    tint = TINTS[rng.integers(len(TINTS))]
     return _spoilt(room, cast=tuple(1 + (t - 1) * severity for t in tint))
 
 
@@ -157,6 +156,8 @@ def stray_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
         beams.append((origin, target, (level, level * 0.95, level * 0.85), rng.uniform(14, 24)))
     return _spoilt(room, stray=tuple(beams) if severity > 0 else ())
 
+
+TINTS = ((0.45, 1.25, 0.5), (1.25, 0.5, 1.2), (0.4, 0.75, 1.6), (1.6, 0.75, 0.3))
 
 KINDS = {
     "distortion": (bent_furniture, bulging_walls, warped_picture, smeared_picture),

@@ -2,8 +2,9 @@
 
     python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--seed S] [--workers N]
 
-A picture depends on (seed, dimension, split, index) alone: the same seed gives the same bytes on the same machine. Pictures
-that are there already are kept, so an interrupted run continues.
+A room depends on (seed, dimension, split, index), the severity of its fault also on the split's size: the same options give
+the same bytes on the same machine. Pictures that are there already are kept, so an interrupted run continues; with other
+options, give an empty folder.
 """
 
 import argparse
@@ -65,7 +66,7 @@ def render(job):
     _catalogue = globals().get("_catalogue") or furniture.Catalogue(archive)
     room, _ = describe(seed, dimension, split, index, severity)
     drawn = picture.draw(room, _catalogue, *SIZE, room.seed % 2**31)
-    unfinished = path.with_suffix(".part")
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
     drawn.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
     unfinished.rename(path)
 
