@@ -455,6 +455,12 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.llm.set_output_embeddings(value)
 
+    def save_pretrained(self, *args, state_dict: dict | None = None, **kwargs) -> None:
+        """As in transformers; a tied head is not written, whatever state dict a trainer hands over."""
+        if state_dict is not None and self.config.llm_config.tie_word_embeddings:
+            state_dict = {name: weight for name, weight in state_dict.items() if name not in self._tied_weights_keys}
+        super().save_pretrained(*args, state_dict=state_dict, **kwargs)
+
     @property
     def indicator_token_indices(self) -> torch.Tensor:
         """Rows of ``vte`` that stand for image start, image end, video start and video end."""
