@@ -36,8 +36,6 @@ def test_python_commands(command, tmp_path):
         if "--limit" not in flags:  # the whole demo is scored in test_demo.py
             flags.append("--dry_run")
         flags += ["--results_dir", str(tmp_path)]
-        if "--limit" in flags:
-            flags += ["--mode", "infer"]
     if name == "evaluate_correlation.py":
         flags += ["--results_dir", str(tmp_path)]
         on_demo = False  # nothing is scored there: the error must say how to
