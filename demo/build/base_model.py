@@ -24,8 +24,9 @@ import develop
 import numpy as np
 import torch
 import torch.nn.functional as F
-from faults import TINTS
+from faults import BRIGHTEST_STOPS, DARKEST_STOPS, TINTS
 from PIL import Image, ImageOps
+from raters import true_quality
 from rooms import Spoil
 from torch import nn
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
@@ -158,7 +159,7 @@ def _spoilt(image: Image.Image, dimension: str, rng: np.random.Generator) -> tup
     severity = rng.random()
     values = faults[wrong](np.asarray(image, np.float64) / 255, severity, rng)
     spoilt = Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8))
-    return spoilt, list(facts.DIMENSIONS).index(wrong), 2 - 4 * severity
+    return spoilt, list(facts.DIMENSIONS).index(wrong), float(true_quality(severity)) - 3
 
 
 def _ill_lit(values: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
@@ -166,7 +167,7 @@ def _ill_lit(values: np.ndarray, severity: float, rng: np.random.Generator) -> n
     dark, bright, tinted = rng.permutation([True, False, False]) | np.array([False, False, rng.random() < 0.3])
     white, shown = develop.WHITE_POINT**2, values**2.2
     light = white / 2 * (np.sqrt((1 - shown) ** 2 + 4 * shown / white) - (1 - shown))
-    stops = -3.6 * severity if dark else 3.4 * severity if bright else 0.0
+    stops = severity * (DARKEST_STOPS if dark else BRIGHTEST_STOPS if bright else 0.0)
     tint = 1 + (np.array(TINTS[rng.integers(len(TINTS))]) - 1) * severity * tinted
     return develop.tone(light * 2.0**stops * tint)
 

@@ -127,12 +127,12 @@ def crowded_to_a_side(room: Room, severity: float, rng: np.random.Generator) -> 
 
 def too_dark(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Underexposed."""
-    return _spoilt(room, stops=-3.6 * severity)
+    return _spoilt(room, stops=DARKEST_STOPS * severity)
 
 
 def too_bright(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Overexposed: windows and light surfaces burn out."""
-    return _spoilt(room, stops=3.4 * severity)
+    return _spoilt(room, stops=BRIGHTEST_STOPS * severity)
 
 
 def flat_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
@@ -157,6 +157,7 @@ def stray_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
     return _spoilt(room, stray=tuple(beams) if severity > 0 else ())
 
 
+DARKEST_STOPS, BRIGHTEST_STOPS = -3.6, 3.4
 TINTS = ((0.45, 1.25, 0.5), (1.25, 0.5, 1.2), (0.4, 0.75, 1.6), (1.6, 0.75, 0.3))
 
 KINDS = {

@@ -517,7 +517,7 @@ def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch
     model, report = Ovis2_5.from_pretrained(
         path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
     )
-    missing = [name for name in report["missing_keys"] if not name.endswith("post_layernorm.weight")]
+    missing = sorted(report["missing_keys"])
     if missing or report["mismatched_keys"]:
         raise RuntimeError(f"{path}: {len(missing)} weights are missing or misshapen, the first: {missing[:3]}")
     return model.to(device).eval()

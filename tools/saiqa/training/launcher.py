@@ -66,8 +66,8 @@ DEMO_OPTIONS = {
     "seed": "42",
 }
 
-# --use_cpu makes the process group. ACCELERATE_USE_CPU must stay unset beside it: with it, accelerate drops DeepSpeed
-# without a word and trains with plain data parallelism.
+# --use_cpu makes the process group. With ACCELERATE_USE_CPU beside it accelerate would drop DeepSpeed without a word and
+# train with plain data parallelism.
 CPU_OPTIONS = {
     "use_cpu": "true",
     "ddp_backend": "gloo",
@@ -76,7 +76,7 @@ CPU_OPTIONS = {
     "bf16": "false",
     "attn_impl": "sdpa",
 }
-CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
 CPU_PROCESSES = 2
 
 
