@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from conftest import REPOSITORY
 sys.path.append(str(REPOSITORY / "demo" / "build"))
 
 import faults
+import palettes
 import raters
 import rooms
 
@@ -58,13 +58,66 @@ def test_a_fault_does_nothing_at_0_and_something_at_1_and_leaves_the_nuisances_a
 
 def _numbers(room):
     """The numbers that a fault of severity 0 must leave: places, sizes, colours, and the levels of what spoils."""
-    spoil = replace(room.spoil, wall_waves=1.0)
-    values = [spoil.wall_bulge, spoil.smear, spoil.warp, spoil.stops, spoil.flat, spoil.contrast, *spoil.cast]
+    spoil, shell = room.spoil, room.shell
+    values = [spoil.smear, spoil.warp, spoil.ripple, spoil.stops, spoil.flat, spoil.contrast, *spoil.cast, shell.bulge]
     for item in room.items:
-        values += [item.x, item.y, item.z, item.angle, *item.scale, *item.soft, *item.hard]
+        values += [item.x, item.y, item.z, item.angle, *item.scale, *item.size, *item.soft, *item.hard]
         bend = item.bend or rooms.Bend()
         values += [bend.twist, *bend.shear, bend.wave, bend.melt]
-    return [*values, len(spoil.stray), *np.ravel(room.palette.art), *room.palette.wall, *room.palette.curtain]
+    covers = [cover.share for cover in (shell.wall, shell.floor, *(item.cover for item in room.items)) if cover]
+    values += [max(covers, default=0.0), len(room.items), len(spoil.stray)]
+    return [*values, *np.ravel(room.palette.art), *room.palette.wall, *room.palette.curtain]
+
+
+ALL_KINDS = [(dimension, kind) for dimension, kinds in faults.KINDS.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("dimension", "kind"), ALL_KINDS, ids=[kind.__name__ for _, kind in ALL_KINDS])
+def test_a_fault_stays_the_same_fault_while_it_grows(dimension, kind):
+    """What does not change with the severity is the same at every severity: a series shows one fault growing."""
+    for seed in range(3):
+        room = rooms.generate(seed)
+        half, full = (kind(room, severity, np.random.default_rng(seed)) for severity in (0.5, 1.0))
+        assert half != full
+        for name in ("stops", "flat", "contrast", "warp", "ripple", "smear"):
+            assert abs(getattr(full.spoil, name)) >= abs(getattr(half.spoil, name))
+        if len(half.items) == len(full.items) == len(room.items):
+            for item, little, much in zip(room.items, half.items, full.items, strict=True):
+                if little.model == item.model:
+                    moved = np.hypot(little.x - item.x, little.z - item.z), np.hypot(much.x - item.x, much.z - item.z)
+                    assert moved[1] >= moved[0] - 1e-9
+
+
+@pytest.mark.parametrize("kind", faults.KINDS["layout"], ids=lambda kind: kind.__name__)
+def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
+    """Something stays where the camera looks, unless an empty room is the fault, and nothing stands right before it."""
+    for seed in range(20):
+        spoilt = kind(rooms.generate(seed), 1.0, np.random.default_rng(seed))
+        standing = pieces(spoilt)
+        seen = [item for item in standing if 0 <= item.x <= spoilt.width and 0 <= item.z <= 0.75 * spoilt.depth]
+        assert seen or kind is faults.too_empty
+        eye = np.array([spoilt.camera.eye[0], spoilt.camera.eye[2]])
+        for item in standing:
+            corners = item.corners()
+            inside = (corners.min(0) <= eye).all() and (eye <= corners.max(0)).all()
+            assert not inside, (seed, item.model)
+
+
+def test_pieces_that_ride_keep_their_carrier_when_others_go():
+    for seed in SEEDS:
+        thinned = faults.too_empty(rooms.generate(seed), 0.6, np.random.default_rng(seed))
+        for item in thinned.items:
+            assert item.rides is None or thinned.items[item.rides].y + 0.05 < item.y + thinned.items[item.rides].size[1]
+            assert item.rides is None or thinned.items[item.rides].rides is None
+
+
+def test_a_hue_is_turned_and_a_rich_colour_stays_as_rich():
+    import textures
+
+    rich = textures.colour(0.1, 0.8, 0.7)
+    hue, saturation, _ = textures.hue_saturation_value(palettes.turned(rich, 0.5, 1.0))
+    assert hue == pytest.approx(0.6, abs=1e-6) and saturation == pytest.approx(0.8, abs=1e-6)
+    assert palettes.turned(rich, 0.5, 0.0) == pytest.approx(rich)
 
 
 def test_what_stands_on_a_table_moves_with_it():

@@ -24,9 +24,9 @@ def develop(room, clean, stray, albedo):
 def spoilt_light(light, albedo, spoil):
     """The light with faults of flatness, contrast and colour cast."""
     if spoil.flat:
-        bare = np.where(albedo.max(-1, keepdims=True) > 0.01, albedo, 1.0)
-        even = bare * (np.median(light @ LUMA) / max(1e-4, np.median(bare @ LUMA)))
-        light = (1 - spoil.flat) * light + spoil.flat * even
+        coloured = albedo.max(-1, keepdims=True) > 0.01  # not so: what glows, and what is black
+        even = albedo * (np.median(light @ LUMA) / max(1e-4, np.median(albedo @ LUMA)))
+        light = (1 - spoil.flat) * light + spoil.flat * np.where(coloured, even, light)
     if spoil.contrast:
         luminance = np.maximum(light @ LUMA, 1e-5)
         light = light * ((luminance / np.exp(np.log(luminance).mean())) ** spoil.contrast)[..., None]
@@ -40,21 +40,26 @@ def tone(light):
 
 
 def warped(values, spoil, rng):
-    """The picture with local swirls and swellings (`warp`) and stretched patches (`smear`), both 0..1."""
-    if not (spoil.warp or spoil.smear):
+    """The picture with local swirls and swellings (`warp`), waves (`ripple`) and stretched patches (`smear`), each 0..1."""
+    if not (spoil.warp or spoil.ripple or spoil.smear):
         return values
     rows, columns = values.shape[:2]
     y, x = np.mgrid[0:rows, 0:columns].astype(float)
     source_x, source_y = x.copy(), y.copy()
-    for _ in range(9 if spoil.warp else 0):
-        cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.25, 0.95) * rows
+    for _ in range(7 if spoil.warp else 0):
+        cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.2, 0.9) * rows
         radius = rng.uniform(0.14, 0.26) * columns
         weight = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 1.6) ** 2))
-        swirl, swell = spoil.warp * rng.uniform(-1.9, 1.9), spoil.warp * rng.uniform(-0.5, 0.75)
+        swirl = spoil.warp * rng.uniform(0.5, 1.3) * rng.choice([-1, 1])
+        swell = spoil.warp * rng.uniform(-0.35, 0.5)
         dx, dy = x - cx, y - cy
         angle, grow = swirl * weight, 1 - swell * weight
         source_x += grow * (dx * np.cos(angle) - dy * np.sin(angle)) - dx
         source_y += grow * (dx * np.sin(angle) + dy * np.cos(angle)) - dy
+    if spoil.ripple:
+        (wave_x, wave_y), (phase_x, phase_y) = rng.uniform(1.5, 4.0, 2), rng.uniform(0, 2 * np.pi, 2)
+        source_x += 0.034 * columns * spoil.ripple * np.sin(2 * np.pi * wave_x * y / rows + phase_x)
+        source_y += 0.034 * columns * spoil.ripple * np.sin(2 * np.pi * wave_y * x / columns + phase_y)
     for _ in range(11 if spoil.smear else 0):
         cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.35, 0.95) * rows
         weight = np.exp(-(((x - cx) / (0.17 * columns)) ** 4 + ((y - cy) / (0.19 * rows)) ** 4)) * spoil.smear

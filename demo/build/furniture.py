@@ -6,20 +6,17 @@ all that placing them needs, so rooms can be described, and tested, where the ar
 
 import functools
 import io
-import os
 import re
-import subprocess
 import zipfile
 from dataclasses import dataclass, replace
-from pathlib import Path
 
+import debian
 import numpy as np
 from meshes import read_mtl, read_obj, turn
 from PIL import Image
 
 PACKAGE = "sweethome3d-furniture"
 ARCHIVE = "usr/share/sweethome3d/furniture/BlendSwap-CC-0.sh3f"
-CACHE_VARIABLE = "SAIQA_FURNITURE_CACHE"
 TEXTURE_PIXELS = 256
 
 
@@ -110,21 +107,9 @@ def of_kind(*kinds, style=None):
     return [model for model in found if model.style == style] or found
 
 
-def cache_folder():
-    """Where the unpacked Debian package is kept: $SAIQA_FURNITURE_CACHE or ~/.cache/saiqa-furniture."""
-    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "saiqa-furniture")
-
-
-def find_archive(folder=None):
-    """Path of the furniture archive under `folder`, fetched with apt-get (no root needed) when it is not there."""
-    folder = Path(folder or cache_folder())
-    archive = folder / ARCHIVE
-    if not archive.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True)
-        package = max(folder.glob(f"{PACKAGE}_*.deb"))
-        subprocess.run(["dpkg", "-x", package.name, "."], cwd=folder, check=True)
-    return archive
+def find_archive():
+    """Path of the furniture archive, fetched when it is not there."""
+    return debian.unpacked(PACKAGE, ARCHIVE)
 
 
 class Catalogue:

@@ -44,6 +44,20 @@ class Part:
         return replace(self, material=replace(self.material, **changes))
 
 
+def face_corners(part):
+    """Positions, normals (3 m, 3 each) and uv (3 m, 2) of the faces' corners; flat faces where there are no normals."""
+    corner = part.faces.ravel()
+    positions = part.positions[corner]
+    if part.normals is None:
+        sides = positions.reshape(-1, 3, 3)
+        across = np.cross(sides[:, 1] - sides[:, 0], sides[:, 2] - sides[:, 0])
+        across = across / np.maximum(np.linalg.norm(across, axis=1, keepdims=True), 1e-12)
+        normals = np.repeat(across, 3, 0)
+    else:
+        normals = part.normals[corner]
+    return positions, normals, np.zeros((len(corner), 2)) if part.uv is None else part.uv[corner]
+
+
 def turn(degrees):
     """Rotation about the vertical axis; positive turns the front (+z) towards +x."""
     angle = np.deg2rad(degrees)

@@ -1,9 +1,12 @@
-"""Colours of a room: coordinated ones for rooms without fault, and clashing ones for faults of harmony."""
+"""Colours of a room: coordinated ones for rooms without fault, and how faults of harmony turn them against each other."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from textures import colour
+from textures import colour, hue_saturation_value
+
+CLASHING_SATURATION = 0.62
+ODD_WOODS = ((0.012, 0.011, 0.01), (0.82, 0.81, 0.78), (0.62, 0.22, 0.045), (0.2, 0.022, 0.016), (0.34, 0.34, 0.33))
 
 
 @dataclass(frozen=True)
@@ -21,27 +24,41 @@ class Palette:
 
 
 def coordinated(rng):
-    """A palette around one hue: quiet walls, one wood, textiles near the hue, one accent next to or opposite it."""
-    hue = rng.uniform()
+    """A palette around one hue: quiet or rich, walls paler than textiles, one wood, one accent next to or opposite the hue.
+
+    Rich rooms are as saturated as clashing ones, so that saturation alone says little about harmony.
+    """
+    hue, rich = rng.uniform(), rng.uniform(0.12, 0.75)
     accent_hue = hue + rng.choice([rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.04, 0.04)])
-    wall = colour(hue, rng.uniform(0.02, 0.10), rng.uniform(0.80, 0.95))
-    if rng.uniform() < 0.25:
-        wall = colour(hue, rng.uniform(0.12, 0.22), rng.uniform(0.62, 0.8))
+
+    def toned(hue, low, high, darkest, lightest):
+        return colour(hue, rich * rng.uniform(low, high), rng.uniform(darkest, lightest))
+
+    wall = toned(hue, 0.1, 0.3, 0.8, 0.95)
+    if rng.uniform() < 0.35:
+        wall = toned(hue, 0.4, 0.9, 0.6, 0.85)
     wood = colour(rng.uniform(0.055, 0.095), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.8))
     if rng.uniform() < 0.3:
         wood = colour(0.1, 0.05, rng.uniform(0.75, 0.92))
     floor = colour(rng.uniform(0.05, 0.1), rng.uniform(0.2, 0.55), rng.uniform(0.45, 0.8))
-    textile = colour(hue + rng.uniform(-0.03, 0.03), rng.uniform(0.12, 0.45), rng.uniform(0.4, 0.78))
-    accent = colour(accent_hue, rng.uniform(0.25, 0.5), rng.uniform(0.45, 0.75))
-    curtain = colour(hue, rng.uniform(0.03, 0.3), rng.uniform(0.65, 0.9))
-    rug = colour(hue + rng.uniform(-0.04, 0.04), rng.uniform(0.1, 0.4), rng.uniform(0.45, 0.85))
+    textile = toned(hue + rng.uniform(-0.03, 0.03), 0.8, 1.2, 0.4, 0.78)
+    accent = toned(accent_hue, 0.9, 1.3, 0.45, 0.75)
+    curtain = toned(hue, 0.3, 1.0, 0.6, 0.9)
+    rug = toned(hue + rng.uniform(-0.04, 0.04), 0.5, 1.1, 0.45, 0.85)
     return Palette(wall, floor, wood, textile, accent, curtain, rug, (textile, accent, wall, rug, wood))
 
 
-def clashing_colours(rng, count):
-    """`count` saturated colours whose hues are spread around the circle, in random order."""
-    hues = rng.uniform() + np.arange(count) / max(count, 1) + rng.uniform(-0.03, 0.03, count)
-    return [colour(hue, rng.uniform(0.85, 1.0), rng.uniform(0.75, 1.0)) for hue in rng.permutation(hues)]
+def spread_turns(rng, count):
+    """`count` hue turns in random order, spread over the circle but for the part near 0, where colours still agree."""
+    share = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / max(count, 1)
+    return rng.permutation(0.18 + 0.64 * share)
+
+
+def turned(rgb, turn, severity):
+    """A colour with its hue turned by `turn` (1 is the whole circle) and made rich, as far as the severity goes."""
+    hue, saturation, value = hue_saturation_value(rgb)
+    clashing = colour(hue + turn, max(saturation, CLASHING_SATURATION), max(value, 0.5))
+    return mixed(rgb, clashing, severity)
 
 
 def mixed(first, second, share):

@@ -1,49 +1,71 @@
 """A room's description to its picture: builds the scene, traces the light passes and develops them."""
 
+from dataclasses import dataclass, replace
+
 import develop
 import numpy as np
 import scene
 import tracer
+from rooms import Spoil
 
 OWN_LIGHT_SAMPLES, OWN_LIGHT_DEPTH = 7, 4
 SUN_SAMPLES, SUN_DEPTH = 5, 4
 STRAY_SAMPLES, STRAY_DEPTH = 5, 3
-FLAT_GUIDE_SAMPLES = 6  # there the albedo is the picture
+GUIDE_SAMPLES = 4
 SUNLIGHT = np.array([1.0, 0.92, 0.8])
 
 
-def draw(room, catalogue, width, height, seed):
-    """The 8-bit picture (PIL) of a room, `width` x `height` pixels; `seed` feeds the sampling."""
+@dataclass(frozen=True)
+class Lit:
+    """A room in its own light: `light`, `albedo` and `normals`, (rows, columns, 3) each, not developed."""
 
-    def textures(material):
+    light: np.ndarray
+    albedo: np.ndarray
+    normals: np.ndarray
+
+
+class Studio:
+    """Draws pictures of `width` x `height` pixels. Pictures in a row that differ in their `Spoil` only share the light."""
+
+    def __init__(self, catalogue, width, height):
+        self.catalogue, self.width, self.height = catalogue, width, height
+        self._room = self._lit = None
+
+    def draw(self, room):
+        """The 8-bit picture (PIL) of a room."""
+        bare = replace(room, spoil=Spoil())
+        if bare != self._room:
+            self._room, self._lit = bare, self.lit(bare)
+        lit = self._lit
+        stray = self._stray(room, lit) if room.spoil.stray else np.zeros_like(lit.light)
+        return develop.develop(room, lit.light, stray, lit.albedo)
+
+    def lit(self, room):
+        """The room in its own light and the sun's."""
+        parts, seed = scene.parts_of(room, self.catalogue), room.seed % 2**31
+        world = self._world(room, parts)
+        albedo, normals = tracer.guides(world, GUIDE_SAMPLES, seed)
+        light = tracer.trace(world, OWN_LIGHT_SAMPLES, seed, OWN_LIGHT_DEPTH)
+        if room.light.sun is not None:
+            sun = tracer.directional(room.light.sun, SUNLIGHT * room.light.sun_level)
+            light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), SUN_SAMPLES, seed + 1, SUN_DEPTH)
+        return Lit(tracer.denoise(light, albedo, normals), albedo, normals)
+
+    def _stray(self, room, lit):
+        beams = [tracer.spot(*beam) for beam in room.spoil.stray]
+        world = self._world(room, _unlit(scene.parts_of(room, self.catalogue)), beams)
+        light = tracer.trace(world, STRAY_SAMPLES, room.seed % 2**31 + 2, STRAY_DEPTH)
+        return tracer.denoise(light, lit.albedo, lit.normals)
+
+    def _world(self, room, parts, lights=()):
+        view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, self.width, self.height)
+        return tracer.scene(tracer.camera(view), tracer.assemble(parts, self._texture), lights)
+
+    def _texture(self, material):
         texture = material.texture
-        return catalogue.texture(texture) if isinstance(texture, str) else texture
-
-    parts = scene.parts_of(room, catalogue)
-    meshes = tracer.assemble(parts, textures)
-    sensor = tracer.camera(tracer.View(room.camera.eye, room.camera.target, room.camera.fov, width, height))
-    world = tracer.scene(sensor, meshes)
-    albedo, normals = tracer.guides(world, FLAT_GUIDE_SAMPLES if room.spoil.flat else 1, seed)
-    light = tracer.trace(world, OWN_LIGHT_SAMPLES, seed, OWN_LIGHT_DEPTH)
-    unlit = _unlit(parts, meshes, textures)
-    if room.light.sun is not None:
-        sun = tracer.directional(room.light.sun, SUNLIGHT * room.light.sun_level)
-        light = light + tracer.trace(tracer.scene(sensor, unlit, [sun]), SUN_SAMPLES, seed + 1, SUN_DEPTH)
-    light = tracer.denoise(light, albedo, normals)
-    stray = np.zeros_like(light)
-    if room.spoil.stray:
-        spots = [tracer.spot(*beam) for beam in room.spoil.stray]
-        stray = tracer.trace(tracer.scene(sensor, unlit, spots), STRAY_SAMPLES, seed + 2, STRAY_DEPTH)
-        stray = tracer.denoise(stray, albedo, normals)
-    return develop.develop(room, light, stray, albedo)
+        return self.catalogue.texture(texture) if isinstance(texture, str) else texture
 
 
-def _unlit(parts, meshes, textures):
-    """The meshes for lights from outside or elsewhere: windows open, lamps off."""
-    kept = []
-    for part, mesh in zip(parts, meshes, strict=True):
-        if part.material.emission is None:
-            kept.append(mesh)
-        elif part.name != "outlook":
-            kept += tracer.assemble([part.looking(emission=None)], textures)
-    return kept
+def _unlit(parts):
+    """The parts for lights from outside or elsewhere: windows open, lamps off."""
+    return [part if part.material.emission is None else part.looking(emission=None) for part in parts if part.name != "outlook"]

@@ -1,6 +1,6 @@
-"""Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH.
+"""Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH, and series of one room at rising severity.
 
-    python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--seed S] [--workers N]
+    python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--series N] [--seed S] [--workers N]
 
 A room depends on (seed, dimension, split, index), the severity of its fault also on the split's size: the same options give
 the same bytes on the same machine. Pictures that are there already are kept, so an interrupted run continues; with other
@@ -9,6 +9,7 @@ options, give an empty folder.
 
 import argparse
 import csv
+import functools
 import math
 import os
 import sys
@@ -28,15 +29,19 @@ import rooms
 import prompt_configs as facts
 from local_progress import Progress
 
-SIZE = (256, 192)
-QUALITY = 86
+WIDTH, HEIGHT = 224, 168
+QUALITY = 84
 SPLITS = ("train", "test")
+SERIES = "series"
+SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+# A room of the lighting pictures is also one of the distortion pictures: both may start from the same light.
+SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2}
 PER_ROOM_SEED = 1 << 63
 
 
 def scene_seed(seed, dimension, split, index):
-    """The number from which everything about one picture is drawn."""
-    key = [seed, list(facts.DIMENSIONS).index(dimension), SPLITS.index(split), index]
+    """The number from which everything about the room of one picture is drawn."""
+    key = [seed, SCENES[dimension], (*SPLITS, SERIES).index(split), index]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] % PER_ROOM_SEED)
 
 
@@ -54,21 +59,75 @@ def picture_id(dimension, split, index):
 def describe(seed, dimension, split, index, severity):
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
-    return faults.spoil(rooms.generate(number), dimension, severity, np.random.default_rng([number, 1]))
+    rng = np.random.default_rng([number, 1, list(facts.DIMENSIONS).index(dimension)])
+    return faults.spoil(rooms.generate(number), dimension, severity, rng)
 
 
-def render(job):
-    """Draw one picture into its file, whole or not at all."""
-    path, archive, seed, dimension, split, index, severity = job
+def series_kinds(dimension, rooms_per_kind):
+    """The one kind of fault of each series of a dimension."""
+    return [kind for kind in faults.KINDS[dimension] for _ in range(rooms_per_kind)]
+
+
+def describe_series(seed, dimension, number, kind):
+    """The rooms of one series, in the order of ``SERIES_SEVERITIES``."""
+    scene = scene_seed(seed, dimension, SERIES, number)
+    return [kind(rooms.generate(scene), level, np.random.default_rng([scene, 1])) for level in SERIES_SEVERITIES]
+
+
+# ---- pictures ------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _studio():
     import picture
 
-    global _catalogue
-    _catalogue = globals().get("_catalogue") or furniture.Catalogue(archive)
-    room, _ = describe(seed, dimension, split, index, severity)
-    drawn = picture.draw(room, _catalogue, *SIZE, room.seed % 2**31)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    drawn.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
-    unfinished.rename(path)
+    return picture.Studio(furniture.Catalogue(furniture.find_archive()), WIDTH, HEIGHT)
+
+
+def render(scene):
+    """Draw the pictures of one scene, [(path, room)], each into its file, whole or not at all; returns how many."""
+    for path, room in scene:
+        drawn = _studio().draw(room)
+        unfinished = path.with_suffix(f".{os.getpid()}.part")
+        drawn.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
+        unfinished.rename(path)
+    return len(scene)
+
+
+def benchmark_scenes(output, seed, counts):
+    """The pictures [(path, room)] of each scene of the benchmark, the test split first."""
+    found = []
+    for split in reversed(SPLITS):
+        scenes = {}
+        for dimension in facts.DIMENSIONS:
+            folder = output / facts.IMAGES_FOLDER.format(dimension=dimension)
+            for index, level in enumerate(severities(seed, dimension, split, counts[split])):
+                room, _ = describe(seed, dimension, split, index, level)
+                path = folder / f"{picture_id(dimension, split, index)}.jpg"
+                scenes.setdefault((index, SCENES[dimension]), []).append((path, room))
+        found += [scenes[key] for key in sorted(scenes)]
+    return found
+
+
+def series_scenes(folder, seed, rooms_per_kind):
+    """The pictures [(path, room)] of each series."""
+    return [
+        [
+            (folder / dimension / f"{number:02d}_{kind.__name__}_{level:.2f}.jpg", room)
+            for level, room in zip(SERIES_SEVERITIES, describe_series(seed, dimension, number, kind), strict=True)
+        ]
+        for dimension in facts.DIMENSIONS
+        for number, kind in enumerate(series_kinds(dimension, rooms_per_kind))
+    ]
+
+
+def unfinished(scenes):
+    """What is left to draw of the scenes."""
+    left = [[(path, room) for path, room in scene if not path.exists()] for scene in scenes]
+    return [scene for scene in left if scene]
+
+
+# ---- tables --------------------------------------------------------------------------------------------------------------
 
 
 def write_annotations(output, seed, counts):
@@ -92,36 +151,49 @@ def write_annotations(output, seed, counts):
     _write(folder / "scenes.csv", ["id", "dimension", "split", "scene_seed", "room", "faults", "severity"], scenes)
 
 
+def write_series(folder, scenes):
+    """series.csv: what every picture of the series shows."""
+    rows = []
+    for scene in scenes:
+        for (path, room), level in zip(scene, SERIES_SEVERITIES, strict=True):
+            number, kind = path.stem.rsplit("_", 1)[0].split("_", 1)
+            rows.append([path.relative_to(folder).as_posix(), path.parent.name, number, kind, room.seed, f"{level:.2f}"])
+    _write(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
+
+
 def _write(path, header, rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    unfinished = path.with_suffix(".part")
+    with open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    unfinished.rename(path)
 
 
 def main():
-    demo = HERE.parent / facts.DATA_FOLDER
+    demo = HERE.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--output", type=Path, default=demo)
-    parser.add_argument("--train", type=int, default=160, help="pictures a dimension in the train split")
-    parser.add_argument("--test", type=int, default=48, help="pictures a dimension in the test split")
+    parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/ and series/")
+    parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")
+    parser.add_argument("--test", type=int, default=120, help="pictures a dimension in the test split")
+    parser.add_argument("--series", type=int, default=3, help="graded series a kind of fault")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--furniture", type=Path, help="where the furniture package is or goes")
     arguments = parser.parse_args()
     counts = {"train": arguments.train, "test": arguments.test}
-    write_annotations(arguments.output, arguments.seed, counts)
-    archive = furniture.find_archive(arguments.furniture)
-    jobs = []
-    for split in reversed(SPLITS):
-        for dimension in facts.DIMENSIONS:
-            folder = arguments.output / facts.IMAGES_FOLDER.format(dimension=dimension)
-            folder.mkdir(parents=True, exist_ok=True)
-            for index, level in enumerate(severities(arguments.seed, dimension, split, counts[split])):
-                path = folder / f"{picture_id(dimension, split, index)}.jpg"
-                if not path.exists():
-                    jobs.append((path, archive, arguments.seed, dimension, split, index, level))
-    with ProcessPoolExecutor(arguments.workers) as pool, Progress(len(jobs), "rendering", unit="pictures") as progress:
-        for _ in pool.map(render, jobs):
-            progress.advance()
+    benchmark, series = arguments.output / facts.DATA_FOLDER, arguments.output / SERIES
+    write_annotations(benchmark, arguments.seed, counts)
+    graded = series_scenes(series, arguments.seed, arguments.series)
+    scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded]
+    for folder in {series, *(path.parent for scene in scenes for path, _ in scene)}:
+        folder.mkdir(parents=True, exist_ok=True)
+    write_series(series, graded)
+    _draw(unfinished(scenes), arguments.workers)
+
+
+def _draw(scenes, workers):
+    total = sum(map(len, scenes))
+    with ProcessPoolExecutor(workers) as pool, Progress(total, "rendering", unit="pictures") as progress:
+        for count in pool.map(render, scenes):
+            progress.advance(count)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,18 @@ class Bend:
 
 
 @dataclass(frozen=True)
+class Cover:
+    """What a surface is covered with: a pattern of `colours`, or a material that `textures.odd` knows.
+
+    `share` goes from 0, the surface's own look, to 1, the cover alone.
+    """
+
+    name: str
+    share: float
+    colours: tuple = ()
+
+
+@dataclass(frozen=True)
 class Placement:
     """One piece: `size` (width, height, depth) before `scale`, (x, z) its centre, `y` the height of its underside."""
 
@@ -44,6 +56,7 @@ class Placement:
     soft: tuple = (0.5, 0.5, 0.5)
     hard: tuple = (0.4, 0.3, 0.2)
     pattern: str = ""
+    cover: Cover | None = None
     bend: Bend | None = None
     rides: int | None = None
 
@@ -88,15 +101,22 @@ class Light:
 
 
 @dataclass(frozen=True)
-class Spoil:
-    """What a fault does to shell, light or picture rather than to a piece; all 0 or empty where there is none."""
+class Shell:
+    """What a fault does to walls and floor: `bulge` in metres, `waves` from floor to ceiling, covers."""
 
-    wall_bulge: float = 0.0
-    wall_waves: float = 1.0
-    wall_pattern: str = ""
-    floor_pattern: str = ""
+    bulge: float = 0.0
+    waves: float = 1.0
+    wall: Cover | None = None
+    floor: Cover | None = None
+
+
+@dataclass(frozen=True)
+class Spoil:
+    """What a fault does to the light or the finished picture; all 0 or empty where there is none."""
+
     smear: float = 0.0
     warp: float = 0.0
+    ripple: float = 0.0
     stops: float = 0.0
     flat: float = 0.0
     contrast: float = 0.0
@@ -122,6 +142,7 @@ class Room:
     camera: Camera
     light: Light
     items: tuple = ()
+    shell: Shell = field(default_factory=Shell)
     spoil: Spoil = field(default_factory=Spoil)
 
 

@@ -22,8 +22,8 @@ def parts_of(room, catalogue):
     if room.door is not None:
         parts += _door(room, room.door)
     for item in room.items:
-        parts += _piece(room, item, catalogue, rng)
-    return [_bulged(part, room) for part in parts] if room.spoil.wall_bulge else parts
+        parts += _piece(room, item, catalogue)
+    return [_bulged(part, room) for part in parts] if room.shell.bulge else parts
 
 
 def _shell(room, rng):
@@ -86,23 +86,24 @@ def _skirting(room, side, holes):
 
 def _wall_texture(room, rng):
     base = room.palette.wall
-    if room.spoil.wall_pattern:
-        return _pattern(rng, room.spoil.wall_pattern, base, room.palette.accent)
     if room.wall == "stripes":
-        return textures.stripes(rng, base, tuple(min(0.92, c * 0.9) for c in base))
-    return textures.plaster(rng, base)
+        own = textures.stripes(rng, base, tuple(min(0.92, c * 0.9) for c in base))
+    else:
+        own = textures.plaster(rng, base)
+    return _covered(own, room.shell.wall, np.random.default_rng([room.seed & 0xFFFFFFFF, 19]))
 
 
 def _floor_texture(room, rng):
-    if room.spoil.floor_pattern:
-        return _pattern(rng, room.spoil.floor_pattern, room.palette.floor, room.palette.accent)
-    return getattr(textures, room.floor)(rng, room.palette.floor)
+    own = getattr(textures, room.floor)(rng, room.palette.floor)
+    return _covered(own, room.shell.floor, np.random.default_rng([room.seed & 0xFFFFFFFF, 23]))
 
 
-def _pattern(rng, name, first, second):
-    if name in ("checks", "dots", "stripes"):
-        return getattr(textures, name)(rng, first, second)
-    return textures.odd(rng, name)
+def _covered(own, cover, rng):
+    """The picture of a surface (rows, columns, 3), or its colour (3,), under a cover if there is one."""
+    if cover is None or cover.share == 0:
+        return own
+    over = getattr(textures, cover.name)(rng, *cover.colours) if cover.colours else textures.odd(rng, cover.name)
+    return ((1 - cover.share) * np.asarray(own) + cover.share * over).astype(np.float32)
 
 
 def _window(room, window, rng):
@@ -153,8 +154,8 @@ def _door(room, door):
 
 
 def _bulged(part, room):
-    """The part with walls, floor and ceiling lines waved by up to `wall_bulge` metres."""
-    amount, waves = room.spoil.wall_bulge, room.spoil.wall_waves
+    """The part with walls, floor and ceiling lines waved by up to `bulge` metres."""
+    amount, waves = room.shell.bulge, room.shell.waves
     x, y, z = part.positions.T
     k = 2 * np.pi * waves
     offset = np.stack([np.sin(k * y / room.height + 3 * z / room.depth), 0.7 * np.sin(k * x / room.width + 1.5),
@@ -164,14 +165,14 @@ def _bulged(part, room):
     return replace(part, positions=part.positions + amount * offset)
 
 
-def _piece(room, item, catalogue, rng):
+def _piece(room, item, catalogue):
     lamp = tuple(room.light.lamps * t for t in room.light.lamp_tint)
     if item.model in solids.BUILDERS:
         parts = solids.BUILDERS[item.model](item, lamp, np.random.default_rng([room.seed & 0xFFFFFFFF, _key(item)]))
     else:
-        parts = [_dressed(part, item, lamp, catalogue, rng) for part in catalogue.parts(item.model)]
-    if item.pattern and item.kind != "rug":
-        parts = [_covered(part, item, rng) for part in parts]
+        parts = [_dressed(part, item, lamp, catalogue) for part in catalogue.parts(item.model)]
+    if item.cover is not None and item.cover.share:
+        parts = [_wrapped(part, item.cover, [room.seed & 0xFFFFFFFF, 29, _key(item)]) for part in parts]
     if item.bend is not None:
         parts = [replace(part, positions=bent(part.positions, item.size[1], item.bend), normals=None) for part in parts]
     matrix = turn(item.angle) @ np.diag(item.scale)
@@ -182,7 +183,7 @@ def _key(item):
     return sum(map(ord, item.model))
 
 
-def _dressed(part, item, lamp, catalogue, _rng):
+def _dressed(part, item, lamp, catalogue):
     """A catalogue part in the placement's colours; lamps glow, screens are dark."""
     model = MODELS[item.model]
     if item.kind == "table lamp" and part.name == "Material.002":
@@ -199,13 +200,13 @@ def _dressed(part, item, lamp, catalogue, _rng):
     return part.looking(rgb=target)
 
 
-def _covered(part, item, rng):
-    """The part wrapped in a pattern or an odd material, projected from above and the side."""
+def _wrapped(part, cover, seed):
+    """The part under a cover, projected from above and the side; glass and lamps stay as they are."""
     if part.material.opacity < 1 or part.material.emission is not None:
         return part
     x, y, z = part.positions.T
     uv = np.stack([x + 0.6 * z, y + 0.6 * z], 1)
-    return replace(part.looking(texture=_pattern(rng, item.pattern, item.soft, item.hard)), uv=uv)
+    return replace(part.looking(texture=_covered(part.material.rgb, cover, np.random.default_rng(seed))), uv=uv)
 
 
 def bent(positions, height, bend):

@@ -60,15 +60,10 @@ def pendant(item, lamp, _rng):
 
 
 def rug(item, _lamp, rng):
-    """A rug lying on the floor, plain, bordered or with the pattern that its placement names."""
+    """A rug lying on the floor, plain or bordered."""
     width, height, depth = item.size
     other = tuple(min(0.9, c * (0.45 if np.mean(item.soft) > 0.3 else 1.9)) for c in item.soft)
-    if item.pattern in ("checks", "dots", "stripes"):
-        picture = getattr(textures, item.pattern)(rng, item.soft, item.hard, 4)
-    elif item.pattern == "bordered":
-        picture = textures.bordered(rng, item.soft, other)
-    else:
-        picture = textures.carpet(rng, item.soft)
+    picture = textures.bordered(rng, item.soft, other) if item.pattern == "bordered" else textures.carpet(rng, item.soft)
     top = sheet((-width / 2, height, depth / 2), (width, 0, 0), (0, 0, -depth), Material(item.soft, picture), name="rug")
     return [top, box((width, height * 0.9, depth), (0, height * 0.45, 0), Material(item.soft))]
 

@@ -16,6 +16,11 @@ def colour(hue, saturation, value):
     return tuple(float(c) ** 2.2 for c in colorsys.hsv_to_rgb(hue % 1.0, min(1, saturation), min(1, value)))
 
 
+def hue_saturation_value(rgb):
+    """The hue, saturation, value triple of a linear RGB one; the inverse of `colour`."""
+    return colorsys.rgb_to_hsv(*(max(0.0, float(c)) ** (1 / 2.2) for c in rgb))
+
+
 def noise(rng, cells=(8, 8), octaves=3, side=SIDE):
     """Smooth periodic noise (side, side) of about -1..1, `cells` bumps per tile along rows and columns."""
     total, weight = np.zeros((side, side)), 1.0
@@ -135,7 +140,7 @@ def outlook(rng):
     return np.where((row < skyline[None, :])[..., None], green, view).astype(np.float32)
 
 
-BRICK, GRASS, RUST, WATER = "brick", "grass", "rust", "water"
+BRICK, GRASS, RUST, WATER = ODD = ("brick", "grass", "rust", "water")
 
 
 def odd(rng, which):

@@ -1,19 +1,23 @@
-"""Parts with materials to linear pictures, through mitsuba's scalar path tracer and Intel's denoiser.
+"""Parts with materials to linear pictures, through mitsuba's path tracer (LLVM) and Intel's denoiser.
 
-Only this file imports mitsuba. Pictures are float32 (rows, columns, 3), in relative radiance.
+Only this file imports mitsuba. Pictures are float32 (rows, columns, 3), in relative radiance. A kernel takes LLVM longer to
+compile than a small picture takes to trace, so parts are merged until scenes differ in their data only: then kernels are
+compiled once and read from drjit's cache afterwards.
 """
 
-import os
 from dataclasses import dataclass
 
-os.environ.setdefault("MI_DEFAULT_VARIANT", "scalar_rgb")
+import llvm
+import numpy as np
+
+llvm.provide()
 
 import drjit
 import mitsuba as mi
 import mitsuba_oidn
-import numpy as np
+from meshes import Part, face_corners
 
-mi.set_variant("scalar_rgb")
+mi.set_variant("llvm_ad_rgb")
 drjit.set_thread_count(0)  # the caller's own thread only: pictures run side by side, in processes
 
 GLASS_BELOW = 0.6
@@ -31,48 +35,44 @@ class View:
     height: int
 
 
+# Scenes are filled up to multiples of these with specks nobody sees, so that few kernels serve all.
+PICTURE_STEP, GLOSSY_PICTURE_STEP = 12, 6
+FAR = 20.0  # the specks lie in two corners of a cube around any room: so all scenes have the same extent, too
+SPECK = Part(positions=np.array([(-FAR,) * 3, (FAR,) * 3, (FAR, FAR, FAR - 1e-3)]), faces=np.array([(0, 1, 2)]))
+GREY = np.full((4, 4, 3), 0.5, np.float32)
+
+
 def _bitmap(picture):
     return {"type": "bitmap", "raw": True, "wrap_mode": "repeat",
             "bitmap": mi.Bitmap(np.ascontiguousarray(picture, np.float32))}
 
 
-def _colour(material, textures):
-    """Reflectance as mitsuba wants it: a picture where the material's texture has one, else a plain colour."""
-    picture = textures(material) if material.texture is not None else None
-    if picture is not None:
-        return _bitmap(picture)
-    return {"type": "rgb", "value": [float(v) for v in material.rgb]}
+def _matt(reflectance):
+    return {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": reflectance}}
 
 
-def _bsdf(material, textures):
-    if material.opacity < GLASS_BELOW:
-        return {"type": "thindielectric"}
-    reflectance = _colour(material, textures)
-    if material.gloss > GLOSSY_ABOVE:
-        inner = {"type": "principled", "base_color": reflectance, "roughness": 0.35, "specular": 0.5}
-    else:
-        inner = {"type": "diffuse", "reflectance": reflectance}
+def _glossy(reflectance):
+    inner = {"type": "principled", "base_color": reflectance, "roughness": 0.35, "specular": 0.5}
     return {"type": "twosided", "bsdf": inner}
 
 
-def _mesh(part, textures):
+def _mesh(parts, bsdf, radiance=None):
+    """Mitsuba's mesh of parts that look alike but for their plain colour, which every vertex carries."""
+    corners = [face_corners(part) for part in parts]
+    positions, normals, uv = (np.concatenate([corner[i] for corner in corners]) for i in range(3))
+    colours = np.repeat([part.material.rgb for part in parts], [len(corner[0]) for corner in corners], 0)
     properties = mi.Properties()
-    properties["mesh_bsdf"] = mi.load_dict(_bsdf(part.material, textures), parallel=False)
-    if part.material.emission is not None:
-        picture = textures(part.material) if part.material.texture is not None else None
-        radiance = {"type": "rgb", "value": [float(v) for v in part.material.emission]}
-        if picture is not None:
-            radiance = _bitmap(picture * np.asarray(part.material.emission, np.float32))
+    properties["mesh_bsdf"] = mi.load_dict(bsdf, parallel=False)
+    if radiance is not None:
         properties["mesh_emitter"] = mi.load_dict({"type": "area", "radiance": radiance}, parallel=False)
-    mesh = mi.Mesh(part.name or "part", len(part.positions), len(part.faces), props=properties,
-                   has_vertex_normals=part.normals is not None, has_vertex_texcoords=part.uv is not None)
+    mesh = mi.Mesh("parts", len(positions), len(positions) // 3, props=properties,
+                   has_vertex_normals=True, has_vertex_texcoords=True)
+    mesh.add_attribute("vertex_color", 3, np.ravel(colours).astype(np.float32))
     values = mi.traverse(mesh)
-    values["vertex_positions"] = np.ravel(part.positions).astype(np.float32)
-    values["faces"] = np.ravel(part.faces).astype(np.uint32)
-    if part.normals is not None:
-        values["vertex_normals"] = np.ravel(part.normals).astype(np.float32)
-    if part.uv is not None:
-        values["vertex_texcoords"] = np.ravel(part.uv).astype(np.float32)
+    values["vertex_positions"] = np.ravel(positions).astype(np.float32)
+    values["faces"] = np.arange(len(positions), dtype=np.uint32)
+    values["vertex_normals"] = np.ravel(normals).astype(np.float32)
+    values["vertex_texcoords"] = np.ravel(uv).astype(np.float32)
     values.update()
     return mesh
 
@@ -101,15 +101,63 @@ def camera(view):
 
 
 def assemble(parts, textures):
-    """Mitsuba's meshes, in the order of the parts; `textures(material)` gives the picture of a texture, or None."""
-    return [_mesh(part, textures) for part in parts]
+    """Mitsuba's meshes of the parts; `textures(material)` gives the picture of a texture, or None.
+
+    The order, which decides on the sampling, follows from the parts alone.
+    """
+    plain = {"type": "mesh_attribute", "name": "vertex_color"}
+    glass, matt, glossy, lights, pictures = [], [], [], [], {}
+    for part in parts:
+        material = part.material
+        picture = textures(material) if material.texture is not None else None
+        if material.opacity < GLASS_BELOW:
+            glass.append(part)
+        elif material.emission is not None:
+            lights.append((part, picture))
+        elif picture is not None:
+            pictures.setdefault((material.gloss > GLOSSY_ABOVE, id(picture)), (picture, []))[1].append(part)
+        else:
+            (glossy if material.gloss > GLOSSY_ABOVE else matt).append(part)
+    meshes = [_mesh([*matt, SPECK], _matt(plain)), _mesh(glossy or [SPECK], _glossy(plain)),
+              _mesh(glass or [SPECK], {"type": "thindielectric"})]
+    for shiny, look, step in ((False, _matt, PICTURE_STEP), (True, _glossy, GLOSSY_PICTURE_STEP)):
+        found = [(picture, alike) for (gloss, _), (picture, alike) in pictures.items() if gloss == shiny]
+        found += [(GREY, [SPECK])] * (-len(found) % step)
+        meshes += [_mesh(alike, look(_bitmap(picture))) for picture, alike in found]
+    return meshes + _lights(lights)
+
+
+def _lights(lights):
+    """Glowing parts, one mesh for each colour of plain ones."""
+    meshes, plain = [], {}
+    for part, picture in lights:
+        if picture is None:
+            plain.setdefault(part.material.emission, []).append(part)
+        else:
+            radiance = _bitmap(picture * np.asarray(part.material.emission, np.float32))
+            meshes.append(_mesh([part], _matt({"type": "rgb", "value": 0.0}), radiance))
+    for emission, parts in plain.items():
+        radiance = {"type": "rgb", "value": [float(v) for v in emission]}
+        meshes.append(_mesh(parts, _matt({"type": "mesh_attribute", "name": "vertex_color"}), radiance))
+    return meshes
 
 
 def scene(sensor, meshes, lights=()):
     """Mitsuba's scene of a camera, meshes and further lights."""
     shapes = {f"part{i}": mesh for i, mesh in enumerate(meshes)}
     return mi.load_dict({"type": "scene", "sensor": sensor, **shapes,
-                         **{f"light{i}": light for i, light in enumerate(lights)}}, parallel=False)
+                         **{f"light{i}": _as_data(mi.load_dict(light)) for i, light in enumerate(lights)}}, parallel=False)
+
+
+def _as_data(light):
+    """The light with its numbers as data, not as constants of a kernel of its own."""
+    values = mi.traverse(light)
+    for name in list(values.keys()):
+        value = values[name]
+        drjit.make_opaque(value)
+        values[name] = value
+    values.update()
+    return light
 
 
 def trace(world, samples, seed, depth):

@@ -1,0 +1,25 @@
+"""Files of Debian packages without installing them: fetched with apt-get, which needs no root, and unpacked in a cache."""
+
+import os
+import subprocess
+from pathlib import Path
+
+CACHE_VARIABLE = "SAIQA_DEBIAN_CACHE"
+
+
+def cache_folder():
+    """Where packages are unpacked: $SAIQA_DEBIAN_CACHE or ~/.cache/sa-iqa/debian."""
+    return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "sa-iqa" / "debian")
+
+
+def unpacked(package, pattern):
+    """The first file of a package that matches the pattern (relative to the root); the package is fetched if need be."""
+    folder = cache_folder() / package
+    found = sorted(folder.glob(pattern))
+    if not found:
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+        archive = max(folder.glob(f"{package}_*.deb"))
+        subprocess.run(["dpkg", "-x", archive.name, "."], cwd=folder, check=True)
+        found = sorted(folder.glob(pattern))
+    return found[0]

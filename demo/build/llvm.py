@@ -1,0 +1,17 @@
+"""LLVM for drjit: the first of what DRJIT_LIBLLVM_PATH names, an installed one, and Debian's package, unpacked in a cache."""
+
+import glob
+import os
+
+import debian
+
+PACKAGE = "libllvm19"  # 14 and 15 fail
+LIBRARY = "usr/lib/*/libLLVM*.so*"
+VARIABLE = "DRJIT_LIBLLVM_PATH"
+
+
+def provide():
+    """Point drjit to a library that it can use."""
+    if VARIABLE not in os.environ:
+        installed = sorted(glob.glob("/usr/lib/*/libLLVM*19*.so*"))
+        os.environ[VARIABLE] = installed[0] if installed else str(debian.unpacked(PACKAGE, LIBRARY))
