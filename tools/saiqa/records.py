@@ -248,11 +248,14 @@ class Sentences:
         return f"{self.before} {word}{self.after}" if self.before else f"{word}{self.after}"
 
 
+OWN_SENTENCES = "tools/prompt_configs.py"  # the source of this project's own
+
+
 def own_sentences(dimension: str, version: int) -> Sentences:
     """This project's own sentences, from ``prompt_configs``."""
     word = facts.WORDS[0]
     before, _, after = split_answer(facts.response(dimension, word))
-    return Sentences(facts.query(dimension, version), before, after, "tools/prompt_configs.py")
+    return Sentences(facts.query(dimension, version), before, after, OWN_SENTENCES)
 
 
 def annotated_sentences(folder: Path, dimension: str, version: int) -> Sentences | None:

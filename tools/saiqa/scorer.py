@@ -1,0 +1,238 @@
+"""Scores of any picture, from Python: ``Scorer(model_path).score(images)``."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import prompt_configs as facts
+from saiqa import bundle, fusion, pipeline, records, scoring
+from saiqa.engines import ENGINES, Engine, Failure, Rating, Request
+
+if TYPE_CHECKING:
+    import numpy
+    from PIL import Image
+
+    ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
+
+# Images handed to the engine at a time: enough for full batches of like sizes, little enough to hold decoded.
+CHUNK_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The scores of one image.
+
+    Attributes:
+        name: the path as given, or ``image 3`` for the third of the images where it came without a path.
+        scores: dimension -> score from 1 (bad) to 5 (excellent); only the dimensions that have one.
+        probabilities: dimension -> word -> probability of that word among the five; they add up to 1.
+        overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
+        error: why a score is missing; None where none is.
+    """
+
+    name: str
+    scores: dict[str, float]
+    probabilities: dict[str, dict[str, float]]
+    overall: float | None
+    error: str | None
+
+
+class Scorer:
+    """A checkpoint that scores pictures of rooms. Finds its files at once, and loads the model at the first score.
+
+    Args:
+        model_path: a checkpoint folder; the repository's ``SA-IQA-model/sa-iqa-prompt{N}`` when None.
+        demo: use the small checkpoint and data in ``demo/``, which know rendered rooms only.
+        data_root: the benchmark folder whose annotations hold the sentences the checkpoint was trained on; the
+            repository's ``SA-BENCH`` when None. Without annotations this project's own sentences are used.
+        engine: ``prefill`` or ``swift``.
+        device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: ``auto`` (bfloat16 on CUDA, float32 on CPU), ``float32``, ``bfloat16``.
+        batch_size: images a model pass.
+        prompt_version: 1 to 4; the released checkpoint was tuned on 4.
+        weights: dimension -> weight of the overall score, or a file of ``fuse_scores.py fit``; all alike when None.
+
+    Attributes:
+        dimensions: the dimensions that can be asked for.
+        model: the checkpoint and how it is run.
+        model_name: the last part of the model path.
+        prompt_source: where the sentences come from, for people.
+
+    Raises:
+        InputError: there is no checkpoint, or the annotations or the weights file are broken.
+        ValueError: an argument that is not among those above.
+    """
+
+    dimensions: tuple[str, ...] = tuple(facts.DIMENSIONS)
+
+    def __init__(
+        self,
+        model_path: str | os.PathLike | None = None,
+        *,
+        demo: bool = False,
+        data_root: str | os.PathLike | None = None,
+        engine: str = "prefill",
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 8,
+        prompt_version: int = facts.RECOMMENDED,
+        weights: Mapping[str, float] | str | os.PathLike | None = None,
+    ):
+        _check_choice("engine", engine, ENGINES)
+        _check_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
+        _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
+        roots = bundle.roots(demo)
+        path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
+        self.model_name = bundle.model_name(path)
+        self.model = pipeline.Model(
+            checkpoint=bundle.find_checkpoint(path, note=lambda line: None),
+            engine=engine,
+            device=device,
+            dtype=dtype,
+            batch_size=batch_size,
+            system=None,
+            trust_remote_code=False,
+        )
+        data = bundle.input_path(data_root) if data_root else roots.data
+        self.sentences = {name: records.sentences(data, name, prompt_version) for name in self.dimensions}
+        self.prompt_source = prompt_source(self.sentences)
+        from_file = isinstance(weights, str | os.PathLike)
+        self.weights = fusion.read_weights(bundle.input_path(weights)) if from_file else weights
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The loaded model. Raises ``UserError`` where it cannot be loaded."""
+        return self.model.load()
+
+    def score(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
+        """Score images.
+
+        Args:
+            images: paths, PIL images, the bytes of image files, or arrays [height, width, 3] uint8 RGB.
+            dimensions: which of the four; all when None.
+
+        Returns:
+            One result an image, in order; an image that cannot be read has an ``error`` and no scores.
+
+        Raises:
+            TypeError: one image instead of several, or something that is no image.
+            ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover them.
+        """
+        return list(self.stream(images, dimensions))
+
+    def stream(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None) -> Iterator[ImageScore]:
+        """As ``score``, for any number of images: reads ``images`` ahead by ``CHUNK_IMAGES`` only."""
+        if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "convert"):
+            raise TypeError("give a list of images, not one image")
+        asked = self.asked(dimensions)
+        numbered = enumerate(images, 1)
+        return itertools.chain.from_iterable(
+            self._rate(chunk, asked) for chunk in iter(lambda: list(itertools.islice(numbered, CHUNK_IMAGES)), [])
+        )
+
+    def asked(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
+        """The dimensions in their usual order. Raises ``ValueError`` for unknown ones and for useless weights."""
+        if isinstance(dimensions, str):
+            raise ValueError(f"dimensions is a list of some of {', '.join(self.dimensions)}, not {dimensions!r}")
+        for name in dimensions or ():
+            _check_choice("dimension", name, self.dimensions)
+        asked = tuple(name for name in self.dimensions if not dimensions or name in dimensions)
+        fusion.overall(dict.fromkeys(asked, 1.0), self.weights)
+        return asked
+
+    def _rate(self, chunk: list[tuple[int, ImageLike]], asked: tuple[str, ...]) -> list[ImageScore]:
+        names = [str(image) if isinstance(image, str | os.PathLike) else f"image {n}" for n, image in chunk]
+        images = [_request_image(image) for _, image in chunk]
+        requests = [
+            Request(image, self.sentences[dimension].query, self.sentences[dimension].before)
+            for image in images
+            if not isinstance(image, Failure)
+            for dimension in asked
+        ]
+        ratings = iter(self.engine.rate(requests) if requests else ())
+        results = []
+        for name, image in zip(names, images, strict=True):
+            failed = isinstance(image, Failure)
+            answers = {dimension: image if failed else next(ratings) for dimension in asked}
+            results.append(image_score(name, answers, self.weights))
+        return results
+
+
+def image_score(
+    name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None
+) -> ImageScore:
+    """The result of one image from what an engine answered, dimension by dimension."""
+    probabilities, reasons = {}, {}
+    for dimension, answer in answers.items():
+        if isinstance(answer, Failure):
+            reasons[dimension] = answer.reason
+            continue
+        try:
+            probabilities[dimension] = scoring.probabilities(answer.logprobs)
+        except scoring.ScoringError as error:
+            reasons[dimension] = str(error)
+    scores = {dimension: scoring.score_of(answers[dimension].logprobs) for dimension in probabilities}
+    overall = None if reasons else fusion.overall(scores, weights)
+    return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)))
+
+
+def _error(reasons: Mapping[str, str], asked: int) -> str | None:
+    """One line; a reason that all dimensions share is said once."""
+    if len(reasons) == asked and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
+
+
+def prompt_source(sentences: Mapping[str, records.Sentences]) -> str:
+    """Where sentences come from, in one line: the annotations, this project's own wording, or which from where."""
+    sources = {name: _source(found) for name, found in sentences.items()}
+    if len(set(sources.values())) == 1:
+        return next(iter(sources.values()))
+    return ", ".join(f"{name}: {source}" for name, source in sources.items())
+
+
+def _source(sentences: records.Sentences) -> str:
+    if sentences.source == records.OWN_SENTENCES:
+        return f"this project's own wording ({sentences.source})"
+    return f"the annotations in {os.path.dirname(sentences.source)}"
+
+
+def _check_choice(kind: str, value: object, choices: Iterable) -> None:
+    if value not in choices:
+        raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
+
+
+def _request_image(image: ImageLike) -> str | Path | Image.Image | Failure:
+    """What an engine takes, or why these bytes are no picture. Raises as ``Scorer.score``."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(image, str | Image.Image):
+        return image
+    if isinstance(image, os.PathLike):
+        return Path(image)
+    if isinstance(image, bytes | bytearray | memoryview):
+        try:
+            return Image.open(io.BytesIO(image))
+        except UnidentifiedImageError:
+            return Failure("cannot read the image: these bytes are no image file")
+        except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            return Failure(f"cannot read the image: {error}")
+    if hasattr(image, "__array_interface__"):
+        return _from_array(image)
+    raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
+
+
+def _from_array(array: numpy.ndarray) -> Image.Image:
+    from PIL import Image
+
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != "uint8" or 0 in array.shape:
+        what = f"{list(array.shape)} {array.dtype}"
+        raise ValueError(f"an array must be [height, width, 3] uint8 RGB, not {what}")
+    return Image.fromarray(array)
