@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
@@ -193,6 +193,14 @@ class Output:
         """The one JSON object on stdout, with ``--json`` only."""
         if self.as_json:
             print(to_json(payload), flush=True)
+
+    def finish_with(self, payload: dict, name: str, values: Iterable[dict]) -> None:
+        """As ``finish``, with a list under ``name`` that is written value by value and never held."""
+        if self.as_json:
+            print(to_json(payload).removesuffix("\n}") + f",\n  {to_json(name)}: [", end="")
+            for number, value in enumerate(values):
+                print(",\n    " if number else "\n    ", to_json(value, indent=None), sep="", end="")
+            print("\n  ]\n}", flush=True)
 
 
 def to_json(payload, indent: int | None = 2) -> str:

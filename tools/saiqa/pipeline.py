@@ -206,7 +206,7 @@ def _take_over(inference: Inference, out: Output) -> None:
     if earlier is None:
         out.note(f"{bundle.shown(output)}: nothing to resume, starting from the first image")
         return
-    _refuse_other(earlier, inference.identity)
+    refuse_other(earlier, inference.identity)
     inference.earlier = earlier
     inference.identity = earlier.header["identity"]  # with the dtype that "auto" was then
     inference.engine_details = earlier.header.get("engine", {})
@@ -223,7 +223,7 @@ def _finished_result(output: Path) -> records.Partial:
     return records.Partial(output, record, lines)
 
 
-def _refuse_other(earlier: records.Partial, now: dict) -> None:
+def refuse_other(earlier: records.Partial, now: dict) -> None:
     """Refuse to mix ratings of two identities, saying what differs. A dtype of "auto" is compared after loading."""
     then = earlier.header.get("identity") or {}
     differing = [key for key in now if then.get(key) != now[key] and (key, now[key]) != ("dtype", "auto")]
@@ -243,7 +243,7 @@ def settle(inference: Inference, engine: Engine) -> None:
     details = engine.describe()
     identity = {**inference.identity, "dtype": details["dtype"]}
     if inference.earlier:
-        _refuse_other(inference.earlier, identity)
+        refuse_other(inference.earlier, identity)
     inference.identity, inference.engine_details = identity, details
 
 
@@ -332,7 +332,7 @@ def _run_record(inference: Inference, failures: Failures, seconds: float) -> dic
         "system": identity["system prompt"],
         "engine": inference.engine_details,
         "identity": identity,
-        "packages": _package_versions(),
+        "packages": package_versions(),
         "test_jsonl": str(job.test_jsonl.resolve()),
         "limit": job.limit,
         "n": len(inference.questions) - len(failures),
@@ -348,7 +348,8 @@ def failed_list(failures: Failures) -> list[dict]:
     return [{"id": image_id, "reason": reason} for image_id, reason in failures.items()]
 
 
-def _package_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of what the scores may depend on, as far as they are installed."""
     from importlib import metadata  # not at the top: it would double the time of --help
 
     versions = {"python": platform.python_version()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections import Counter
@@ -106,23 +107,44 @@ def read_csv(path: Path, required: Sequence[str] = (), unique: str | None = None
         InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, a
             column name or a unique value that comes twice.
     """
-    lines = csv.reader(io.StringIO(_read_text(path), newline=""))
-    try:
-        numbered = [(lines.line_num, cells) for cells in lines if cells]
-    except csv.Error as error:
-        raise InputError(f"{bundle.shown(path)}, line {lines.line_num}: {error}", "Save it as plain CSV") from None
-    columns = numbered[0][1]
-    _check_columns(path, columns, required)
-    for number, cells in numbered[1:]:
-        if len(cells) != len(columns):
-            what = f"{bundle.shown(path)}, line {number}: {len(cells)} cells under {len(columns)} columns"
-            raise InputError(what, "Quote cells that contain commas")
-    table = Table(path, columns, [dict(zip(columns, cells, strict=True)) for _, cells in numbered[1:]])
-    if not table.rows:
-        raise InputError(f"{bundle.shown(path)} has a header and no rows", "Download or make it again")
+    columns, rows = open_csv(path, required)
+    table = Table(path, columns, [row for _, row in rows])
     if unique:
         check_unique(path, unique, table.column(unique))
     return table
+
+
+def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """The columns of a CSV file, and its rows one by one, each with the number of its line.
+
+    Raises:
+        InputError: as ``read_csv``; for what is wrong in a row, when that row's turn comes.
+    """
+    lines = _csv_lines(path)
+    _, columns = next(lines)
+    _check_columns(path, columns, required)
+    first = next(lines, None)
+    if first is None:
+        raise InputError(f"{bundle.shown(path)} has a header and no rows", "Download or make it again")
+    return columns, _csv_rows(path, columns, itertools.chain([first], lines))
+
+
+def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    lines = csv.reader(io.StringIO(_read_text(path), newline=""))
+    try:
+        yield from ((lines.line_num, cells) for cells in lines if cells)
+    except csv.Error as error:
+        raise InputError(f"{bundle.shown(path)}, line {lines.line_num}: {error}", "Save it as plain CSV") from None
+
+
+def _csv_rows(
+    path: Path, columns: list[str], lines: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    for number, cells in lines:
+        if len(cells) != len(columns):
+            what = f"{bundle.shown(path)}, line {number}: {len(cells)} cells under {len(columns)} columns"
+            raise InputError(what, "Quote cells that contain commas")
+        yield number, dict(zip(columns, cells, strict=True))
 
 
 def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
@@ -161,10 +183,11 @@ def read_jsonl(path: Path) -> list[tuple[int, dict]]:
     """
     # split, not splitlines: text inside JSON may hold U+2028 and its like unescaped
     numbered = [(number, line) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
-    return [(number, _json_object(path, number, line)) for number, line in numbered]
+    return [(number, json_object(path, number, line)) for number, line in numbered]
 
 
-def _json_object(path: Path, number: int, line: str) -> dict:
+def json_object(path: Path, number: int, line: str) -> dict:
+    """The object on one line of a JSONL. Raises ``InputError`` where it is none."""
     try:
         value = json.loads(line)
     except ValueError as error:
@@ -307,7 +330,7 @@ class Partial:
         numbered = [(number, line) for number, line in enumerate(whole.decode().split("\n"), 1) if line.strip()]
         if not numbered:
             return None
-        header, *lines = [(number, _json_object(path, number, line)) for number, line in numbered]
+        header, *lines = [(number, json_object(path, number, line)) for number, line in numbered]
         return cls(path, header[1], {only_image(path, number, line): line for number, line in lines})
 
     def start(self) -> None:

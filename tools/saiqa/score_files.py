@@ -1,0 +1,211 @@
+"""The scores of any images as files: a log that grows image by image, and the JSONL, CSV and table made from it.
+
+A line is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension: {word: p}},
+"error": why}``, without what an image has not. Only the places of lines are held in memory, never the lines.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa import fusion, records
+from saiqa.scorer import ImageScore
+
+IMAGE_COLUMN = "image"
+OVERALL_COLUMN = "overall"
+ERROR_COLUMN = "error"
+
+_LOG_KEYS = ("images", "scores", "probabilities")
+_NUMBER_WIDTH = 12
+
+
+# ---- the log ---------------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """Lines on disk as soon as they are known, read back by the path of their image; the last of a path counts.
+
+    The first line is a header that tells how the others are made. A last line torn by a crash is forgotten.
+
+    Attributes:
+        path: the file.
+        header: what the lines depend on (model, prompt, engine, ...).
+        continues: whether it holds lines of an earlier run.
+    """
+
+    def __init__(self, path: Path, header: dict, continues: bool = False):
+        self.path, self.header, self.continues = path, header, continues
+        self._places: dict[str, int] = {}
+        self._failed: set[str] = set()
+
+    @classmethod
+    def read(cls, path: Path) -> Log | None:
+        """What an earlier run has left; None where there is nothing, or only a torn header.
+
+        Raises:
+            InputError: a line that is broken.
+        """
+        log = None
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            place = 0
+            for number, raw in enumerate(file, 1):
+                if not raw.endswith(b"\n"):
+                    break
+                value = records.json_object(path, number, raw.decode())
+                if log is None:
+                    log = cls(path, value, continues=True)
+                else:
+                    log._place(records.only_image(path, number, value), place, value)
+                place += len(raw)
+            if log:
+                log._cut_at(place)
+        return log
+
+    def _cut_at(self, size: int) -> None:
+        with self.path.open("rb+") as file:
+            file.truncate(size)
+
+    def start(self) -> None:
+        """Write the file anew, with the header only."""
+        self._places, self._failed = {}, set()
+        records.write_text(self.path, records.json_line(self.header))
+
+    def append(self, line: dict) -> None:
+        """Add a line; it is in the file when this returns."""
+        with self.path.open("ab") as file:
+            place = file.tell()
+            file.write(records.json_line(line).encode())
+        self._place(line["images"][0], place, line)
+
+    def _place(self, image: str, place: int, line: dict) -> None:
+        self._places[image] = place
+        (self._failed.add if "error" in line else self._failed.discard)(image)
+
+    def is_complete(self, image: str) -> bool:
+        """Whether the image has all its scores."""
+        return image in self._places and image not in self._failed
+
+    def lines(self, images: Iterable[str]) -> Iterator[dict]:
+        """The lines of these images, in their order."""
+        with self.path.open("rb") as file:
+            for image in images:
+                file.seek(self._places[image])
+                yield json.loads(file.readline())
+
+    def remove(self) -> None:
+        """Delete the file: the results are whole."""
+        self.path.unlink(missing_ok=True)
+
+
+# ---- one image as a line, a row, a line of the table -----------------------------------------------------------------
+
+
+def line_of(result: ImageScore) -> dict:
+    """A result as a line of the log."""
+    line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
+    return line | ({"error": result.error} if result.error else {})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the files and the table show of an image.
+
+    Attributes:
+        dimensions: those that were asked for.
+        probabilities: whether the five words' probabilities are shown.
+        weights: of the overall score, as ``fusion.overall`` takes them.
+    """
+
+    dimensions: Sequence[str]
+    probabilities: bool
+    weights: Mapping[str, float] | None
+
+    def overall(self, line: dict) -> float | None:
+        """The overall score; None where a dimension has no score."""
+        return None if "error" in line else fusion.overall(line["scores"], self.weights)
+
+    # JSONL
+
+    def json_value(self, line: dict) -> dict:
+        """A line of the log as a line of the result."""
+        shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
+        if self.probabilities:
+            shown["probabilities"] = line["probabilities"]
+        return shown | ({"error": line["error"]} if "error" in line else {})
+
+    # CSV
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the CSV: image, dimensions, overall, error, and the words' where asked for."""
+        words = [_word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
+        return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *words, ERROR_COLUMN]
+
+    def row(self, line: dict) -> dict[str, str]:
+        """A line of the log as a row of the CSV; what an image has not is empty."""
+        numbers = {name: line["scores"].get(name) for name in self.dimensions}
+        numbers[OVERALL_COLUMN] = self.overall(line)
+        if self.probabilities:
+            for name in self.dimensions:
+                words = line["probabilities"].get(name, {})
+                numbers |= {_word_column(name, word): words.get(word) for word in facts.WORDS}
+        cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
+        return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("error", "")}
+
+    # table
+
+    @property
+    def heading(self) -> str:
+        """The first line of the table."""
+        return "".join(f"{name:>{_NUMBER_WIDTH}}" for name in (*self.dimensions, OVERALL_COLUMN)) + f"  {IMAGE_COLUMN}"
+
+    def table_lines(self, line: dict) -> Iterator[str]:
+        """An image in the table: one line, and one more a dimension where probabilities are shown."""
+        numbers = [line["scores"].get(name) for name in self.dimensions] + [self.overall(line)]
+        cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
+        yield "".join(f"{cell:>{_NUMBER_WIDTH}}" for cell in cells) + f"  {line['images'][0]}"
+        for name, words in line["probabilities"].items() if self.probabilities else ():
+            yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())
+
+
+    # what a finished result tells
+
+    def finished_lines(self, path: Path) -> Iterator[dict]:
+        """The lines of the log that a finished CSV or JSONL was made from, as far as it has what is shown now.
+
+        Raises:
+            InputError: the file is broken.
+        """
+        values = _csv_values(path, self) if path.suffix == ".csv" else records.read_jsonl(path)
+        for number, value in values:
+            records.only_image(path, number, value)
+            whole = set(value.get("scores") or ()) >= set(self.dimensions)
+            shown = not self.probabilities or set(value.get("probabilities") or ()) >= set(self.dimensions)
+            if whole and shown and "error" not in value:
+                yield {"probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
+
+
+def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:
+    """The rows of a finished CSV as the lines of a finished JSONL."""
+    _, rows = records.open_csv(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
+    for number, row in rows:
+        try:
+            scores = {name: float(row[name]) for name in layout.dimensions if row[name]}
+            words = {
+                name: {word: float(row[_word_column(name, word)]) for word in facts.WORDS}
+                for name in scores
+                if row.get(_word_column(name, facts.WORDS[0]))
+            }
+        except (KeyError, ValueError) as error:
+            raise records.line_error(path, number, f"not a row of scores ({error})") from None
+        value = {"images": [row[IMAGE_COLUMN]], "scores": scores, "probabilities": words}
+        yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {})
+
+
+def _word_column(dimension: str, word: str) -> str:
+    return f"{dimension}_{word}"

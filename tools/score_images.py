@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""Score any pictures of rooms: distortion, harmony, layout, lighting and overall, from 1 (bad) to 5 (excellent)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import prompt_configs as facts
+from local_progress import Progress
+from saiqa import bundle, jobs, pipeline, records
+from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
+from saiqa.engines import ENGINES
+from saiqa.image_lists import Lists
+from saiqa.score_files import Layout, Log, line_of
+from saiqa.scorer import Scorer
+
+EXAMPLES = """
+python tools/score_images.py --demo demo/SA-BENCH/images/lighting/images
+python tools/score_images.py room.jpg renders/ 'photos/**/*.png'
+python tools/score_images.py renders/ --output_csv renders.csv
+python tools/score_images.py renders/ --output_csv renders.csv --resume
+python tools/score_images.py list.csv --image_column path --output_jsonl renders.jsonl --probabilities
+find renders -newer yesterday -name '*.png' | python tools/score_images.py - --json
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("what to score").add_argument
+    paths = "images, folders (with all below), patterns, CSV or JSONL lists; - reads one path a line from stdin"
+    add("paths", nargs="+", metavar="PATH", help=paths)
+    add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
+    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
+    add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
+    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+
+    add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
+    add("--output_csv", metavar="FILE", help="one row an image")
+    add("--output_jsonl", metavar="FILE", help="one object an image")
+    add("--probabilities", action="store_true", help="the five words' probabilities too")
+    add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
+    add("--json", action="store_true", help="one JSON object on stdout instead of the table")
+
+    add = flags.add_argument_group("model").add_argument
+    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
+    add("--data_root", metavar="DIR", help="where the annotations with the model's sentences are; default: ./SA-BENCH")
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    out = Output(args.json)
+    outputs = output_paths(args)
+    scorer, layout = make_scorer(args)
+    data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths)
+    refuse_overwriting(outputs, images, args)
+    with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
+        log = prepare_log(outputs, Path(temporary), scorer, layout, args.resume, out)
+        with kept(log, outputs, out):
+            failed = score(images, log, scorer, layout, out)
+            record = run_record(log, scorer, layout, failed, len(images))
+            if len(failed) == len(images) and outputs:
+                out.warn("not one image could be scored, so that nothing was written")
+                outputs = []
+            write(outputs, images, log, layout, record, out)
+            summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
+            summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
+            out.finish_with(summary, "images", map(layout.json_value, log.lines(images)))
+    if failed:
+        again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
+        raise Incomplete(f"{len(failed)} of {len(images)} images lack a score", failed, again)
+
+
+# ---- before the model ------------------------------------------------------------------------------------------------
+
+
+def output_paths(args: argparse.Namespace) -> list[Path]:
+    """The files to write. Raises ``UsageError`` for wrong names and for nothing to resume, ``Failed`` for no access."""
+    paths = []
+    for suffix, typed in ((".jsonl", args.output_jsonl), (".csv", args.output_csv)):
+        if typed:
+            path = bundle.output_path(typed)
+            if path.suffix != suffix:
+                raise UsageError(f"--output_{suffix[1:]} {typed} does not end in {suffix}", "Name it so")
+            records.check_writable(path)
+            paths.append(path)
+    if args.resume and not paths:
+        raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
+    return paths
+
+
+def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
+    """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
+    names = ("model_path", "demo", "data_root", "engine", "device", "dtype", "batch_size", "prompt_version", "weights")
+    scorer = Scorer(**{name: getattr(args, name) for name in names})
+    try:
+        asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
+    except ValueError as error:
+        raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
+    return scorer, Layout(asked, args.probabilities, scorer.weights)
+
+
+def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:
+    """Raise ``UsageError`` where an output is also an input."""
+    inputs = {*map(str, outputs)}.intersection(str(Path(text)) for text in (*args.paths, *images))
+    if inputs:
+        raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
+
+
+def prepare_log(
+    outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output
+) -> Log:
+    """The log to add to: beside the first output, or in the temporary folder; with ``resume``, with what is known.
+
+    Raises:
+        InputError: the run to be continued was of another model, prompt or engine.
+    """
+    path = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
+    identity = scorer.model.identity(prompt_hash(scorer, layout))
+    log = (Log.read(path) or finished_log(path, outputs, layout)) if resume else None
+    if log:
+        pipeline.refuse_other(log, identity)
+        return log
+    if resume:
+        out.note(f"{bundle.shown(outputs[0])}: nothing to resume, starting from the first image")
+    elif path.exists():
+        out.note(f"{bundle.shown(path)} of an interrupted run will be replaced; --resume would continue it")
+    return Log(path, {"identity": identity})
+
+
+def finished_log(path: Path, outputs: Sequence[Path], layout: Layout) -> Log | None:
+    """A log of what the first finished result has; None where there is none."""
+    finished = next((output for output in outputs if output.is_file()), None)
+    if finished is None:
+        return None
+    record = pipeline.read_run_record(finished)
+    if "identity" not in record:
+        what = f"nothing tells how {bundle.shown(finished)} was made: no {bundle.run_record_path(finished).name}"
+        raise InputError(what, "Run without --resume to make it anew")
+    log = Log(path, {"identity": record["identity"], "engine": record["engine"]}, continues=True)
+    log.start()
+    for line in layout.finished_lines(finished):
+        log.append(line)
+    return log
+
+
+def prompt_hash(scorer: Scorer, layout: Layout) -> str:
+    """A digest of what is asked: 64 hexadecimal digits."""
+    asked = [(name, scorer.sentences[name].query, scorer.sentences[name].before) for name in layout.dimensions]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+# ---- the work --------------------------------------------------------------------------------------------------------
+
+
+def score(images: Sequence[str], log: Log, scorer: Scorer, layout: Layout, out: Output) -> list[tuple[str, str]]:
+    """Score what is open, saying every image as it is done; (image, reason) of those that lack a score."""
+    todo = [image for image in images if not log.is_complete(image)]
+    if len(todo) < len(images):
+        out.note(f"{len(images) - len(todo)} of {len(images)} images are scored already")
+    if todo:
+        load(scorer, log, out)
+    results, failed = scorer.stream(todo, layout.dimensions), []
+    out.result(layout.heading)
+    with progress(len(todo), out) as advance:
+        for image in images:
+            if not log.is_complete(image):
+                log.append(line_of(next(results)))
+                advance()
+            line = next(log.lines([image]))
+            for text in layout.table_lines(line):
+                out.result(text)
+            if "error" in line:
+                failed.append((image, line["error"]))
+    return failed
+
+
+def load(scorer: Scorer, log: Log, out: Output) -> None:
+    """Load the model, and start the log or make sure that it may be continued."""
+    out.note(f"sentences: {scorer.prompt_source}")
+    details = scorer.engine.describe()
+    identity = {**log.header["identity"], "dtype": details["dtype"]}
+    if log.continues:
+        pipeline.refuse_other(log, identity)
+        return
+    log.header = {"identity": identity, "engine": details}
+    log.start()
+
+
+@contextmanager
+def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
+    """What to call after each image: progress on stderr, unless a terminal shows the table's lines come anyway."""
+    if sys.stdout.isatty() and not out.as_json:
+        yield lambda: None
+    else:
+        with Progress(total, "score") as bar:
+            yield bar.advance
+
+
+@contextmanager
+def kept(log: Log, outputs: Sequence[Path], out: Output) -> Iterator[None]:
+    """Where the block is cut short, say how to go on; where it ends well, the log has served."""
+    try:
+        yield
+    except BaseException as error:
+        if not (outputs and log.path.is_file()):
+            raise
+        hint = f"the images scored are kept in {bundle.shown(log.path)}; continue with --resume"
+        if isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(hint) from None
+        out.note(hint)
+        raise
+    log.remove()
+
+
+# ---- after the work --------------------------------------------------------------------------------------------------
+
+
+def write(outputs: Sequence[Path], images: Sequence[str], log: Log, layout: Layout, record: dict, out: Output) -> None:
+    """Write the results, each whole or not at all, and beside them how they were made."""
+    for path in outputs:
+        if path.suffix == ".csv":
+            records.write_csv(path, layout.columns, map(layout.row, log.lines(images)))
+        else:
+            records.write_jsonl(path, map(layout.json_value, log.lines(images)))
+        pipeline.write_run_record(path, record)
+        out.note(f"{len(images)} images, {bundle.shown(path)}")
+
+
+def run_record(log: Log, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], n: int) -> dict:
+    """How a result was made, as JSON values."""
+    return {
+        "model_path": str(scorer.model.checkpoint.resolve()),
+        "dimensions": list(layout.dimensions),
+        "prompt_source": scorer.prompt_source,
+        "prompts": {
+            name: {"query": scorer.sentences[name].query, "answer_prefix": scorer.sentences[name].before}
+            for name in layout.dimensions
+        },
+        "weights": layout.weights,
+        **log.header,
+        "packages": pipeline.package_versions(),
+        "n": n - len(failed),
+        "failed": [{"image": image, "reason": reason} for image, reason in failed],
+        "command": shlex.join(sys.argv),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
