@@ -96,7 +96,7 @@ class Lists:
 
     def _table(self, path: Path) -> Iterator[str]:
         for listed in self._csv(path) if path.suffix.lower() == ".csv" else self._jsonl(path):
-            yield str(self._resolve(listed, path))
+            yield str(resolve(listed, path, self.data_root))
 
     def _csv(self, path: Path) -> Iterator[str]:
         _, rows = records.open_csv(path, required=[self.column])
@@ -110,10 +110,11 @@ class Lists:
             listed = value.get(self.column)
             yield listed if isinstance(listed, str) and listed else records.only_image(path, number, value)
 
-    def _resolve(self, listed: str, table: Path) -> Path:
-        """A listed path: from the working directory, else from the list's folder, else as in benchmark files."""
-        candidates = [Path(listed), table.parent / listed]
-        return next((path for path in candidates if path.exists()), bundle.resolve_image(listed, self.data_root))
+
+def resolve(listed: str, table: Path, data_root: Path) -> Path:
+    """The file that a path in a table means: from the working directory, else the table's folder, else the data root."""
+    candidates = [Path(listed), table.parent / listed]
+    return next((path for path in candidates if path.exists()), bundle.resolve_image(listed, data_root))
 
 
 def _lines(stream: IO[str]) -> list[str]:

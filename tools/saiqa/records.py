@@ -122,7 +122,7 @@ def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Itera
     """
     lines = _csv_lines(path)
     _, columns = next(lines)
-    _check_columns(path, columns, required)
+    check_columns(path, columns, required)
     first = next(lines, None)
     if first is None:
         raise InputError(f"{bundle.shown(path)} has a header and no rows", "Download or make it again")
@@ -147,7 +147,8 @@ def _csv_rows(
         yield number, dict(zip(columns, cells, strict=True))
 
 
-def _check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+    """Refuse a table that lacks a required column or has one twice. Raises ``InputError``."""
     missing = [name for name in required if name not in columns]
     if missing:
         what = f"{bundle.shown(path)} has no column {', '.join(missing)}"

@@ -207,5 +207,27 @@ def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:
         yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {})
 
 
+def read_table(path: Path, required: Sequence[str] = ()) -> records.Table:
+    """A scored CSV, or a scored JSONL as the table it would be as CSV (without the words' probabilities).
+
+    Raises:
+        InputError: the file is missing or broken, or lacks a required column.
+    """
+    if path.suffix != ".jsonl":
+        return records.read_csv(path, required)
+    numbered = records.read_jsonl(path)
+    dimensions = [name for name in facts.DIMENSIONS if any(name in (v.get("scores") or ()) for _, v in numbered)]
+    columns = [IMAGE_COLUMN, *dimensions, OVERALL_COLUMN, ERROR_COLUMN]
+    rows = [_row_of_value(path, number, value, columns) for number, value in numbered]
+    records.check_columns(path, columns, required)
+    return records.Table(path, columns, rows)
+
+
+def _row_of_value(path: Path, number: int, value: dict, columns: Sequence[str]) -> dict[str, str]:
+    cells = {IMAGE_COLUMN: records.only_image(path, number, value), **(value.get("scores") or {})}
+    cells |= {OVERALL_COLUMN: value.get("overall"), ERROR_COLUMN: value.get("error")}
+    return {name: "" if cells.get(name) is None else str(cells[name]) for name in columns}
+
+
 def _word_column(dimension: str, word: str) -> str:
     return f"{dimension}_{word}"
