@@ -67,9 +67,7 @@ def test_code_only_when_asked_for(hub, tmp_path):
 def test_annotations_alone_and_then_the_rest(hub, tmp_path):
     ran = download(hub, tmp_path, "annotations", "model")
     assert ran.code == 0, ran.err
-    assert {name for name in files(tmp_path) if name.startswith("SA-BENCH")} == {
-        "SA-BENCH/annotations/lighting_3k_test.csv"
-    }
+    assert {name for name in files(tmp_path) if name.startswith("SA-BENCH")} == {"SA-BENCH/annotations/lighting_3k_test.csv"}
     assert ran.out.startswith("next: python tools/score_images.py my_room.jpg --model_path ")
     hub.requests.clear()
     ran = download(hub, tmp_path, "data", "--json")

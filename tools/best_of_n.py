@@ -199,8 +199,7 @@ def write_ranking(output: Path, table: records.Table, ranked: Sequence[Ranked], 
     """Write every ranked row with its group, rank and whether it was kept (1 or 0)."""
     columns = [*RANKING_COLUMNS, *(name for name in table.columns if name not in RANKING_COLUMNS)]
     rows = (
-        {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))}
-        for one in ranked
+        {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))} for one in ranked
     )
     records.write_csv(output, columns, rows)
 

@@ -125,9 +125,7 @@ def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: arg
         raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
 
 
-def prepare_log(
-    outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output
-) -> Log:
+def prepare_log(outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output) -> Log:
     """The log to add to: beside the first output, or in the temporary folder; with ``resume``, with what is known.
 
     Raises:
@@ -135,10 +133,13 @@ def prepare_log(
     """
     path = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
     identity = scorer.model.identity(prompt_hash(scorer, layout))
-    log = (Log.read(path) or finished_log(path, outputs, layout)) if resume else None
-    if log:
-        pipeline.refuse_other(log, identity)
-        return log
+    if resume:
+        log = Log.read(path)
+        if log:
+            pipeline.refuse_other(log, identity)
+        log = log or finished_log(path, outputs, layout, identity)
+        if log:
+            return log
     if resume:
         out.note(f"{bundle.shown(outputs[0])}: nothing to resume, starting from the first image")
     elif path.exists():
@@ -146,8 +147,8 @@ def prepare_log(
     return Log(path, {"identity": identity})
 
 
-def finished_log(path: Path, outputs: Sequence[Path], layout: Layout) -> Log | None:
-    """A log of what the first finished result has; None where there is none."""
+def finished_log(path: Path, outputs: Sequence[Path], layout: Layout, identity: dict) -> Log | None:
+    """A log of what the first finished result has; None where there is none. Raises as ``prepare_log``."""
     finished = next((output for output in outputs if output.is_file()), None)
     if finished is None:
         return None
@@ -156,6 +157,7 @@ def finished_log(path: Path, outputs: Sequence[Path], layout: Layout) -> Log | N
         what = f"nothing tells how {bundle.shown(finished)} was made: no {bundle.run_record_path(finished).name}"
         raise InputError(what, "Run without --resume to make it anew")
     log = Log(path, {"identity": record["identity"], "engine": record["engine"]}, continues=True)
+    pipeline.refuse_other(log, identity)
     log.start()
     for line in layout.finished_lines(finished):
         log.append(line)

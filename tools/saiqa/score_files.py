@@ -172,7 +172,6 @@ class Layout:
         for name, words in line["probabilities"].items() if self.probabilities else ():
             yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())
 
-
     # what a finished result tells
 
     def finished_lines(self, path: Path) -> Iterator[dict]:

@@ -165,9 +165,7 @@ class Scorer:
         return results
 
 
-def image_score(
-    name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None
-) -> ImageScore:
+def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:
     """The result of one image from what an engine answered, dimension by dimension."""
     probabilities, reasons = {}, {}
     for dimension, answer in answers.items():
