@@ -18,16 +18,22 @@ PYTHON = [shlex.split(line)[1:] for line in COMMANDS if line.startswith("python 
 BASH = [shlex.split(line)[1:] for line in COMMANDS if line.startswith("bash ")]
 
 
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+
+# Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
+CHAINED = ("tools/score_images.py", "tools/best_of_n.py")
+
+
 def test_the_readme_shows_commands_of_every_kind():
     assert len(PYTHON) >= 8 and len(BASH) >= 3
-    assert {command[0] for command in PYTHON} == {
-        "tools/infer.py",
-        "tools/evaluate_correlation.py",
-        "tools/convert_csv_to_jsonl.py",
+    shown = {command[0] for command in PYTHON}
+    assert shown >= {f"tools/{path.name}" for path in (REPOSITORY / "tools").glob("*.py")} - {
+        "tools/prompt_configs.py",
+        "tools/local_progress.py",
     }
 
 
-@pytest.mark.parametrize("command", PYTHON, ids=" ".join)
+@pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in CHAINED], ids=" ".join)
 def test_python_commands(command, tmp_path):
     script, *flags = command
     name = script.removeprefix("tools/")
@@ -41,12 +47,40 @@ def test_python_commands(command, tmp_path):
         on_demo = False  # nothing is scored there: the error must say how to
     if "--output_jsonl" in flags:
         flags[flags.index("--output_jsonl") + 1] = str(tmp_path / "out.jsonl")
-    ran = run_command(name, *flags, cwd=REPOSITORY)
+    ran = run_command(name, *flags, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert "Traceback" not in ran.err
     if on_demo:
         assert ran.code == 0, ran.err
+    elif name == "download.py":
+        assert ran.code == 1 and "HF_HUB_OFFLINE is set" in ran.err, ran.err
     elif ran.code != 0:
         assert ran.code == 2 and ("hf download" in ran.err or "infer.py" in ran.err), ran.err
+
+
+def test_commands_that_build_on_each_other(tmp_path):
+    commands = [command for command in PYTHON if command[0] in CHAINED]
+    assert {command[0] for command in commands} == set(CHAINED)
+    for script, *flags in commands:
+        flags = [flag.replace("/tmp/", f"{tmp_path}/") for flag in flags]
+        ran = run_command(script.removeprefix("tools/"), *flags, cwd=REPOSITORY)
+        if "--demo" in flags or str(tmp_path) in flags[0]:
+            assert ran.code == 0, ran.err
+        else:  # its images and the released model are not there
+            assert ran.code == 2 and "is not there" in ran.err and "Traceback" not in ran.err, ran.err
+    assert (tmp_path / "best").is_dir() and (tmp_path / "rooms_ranking.csv").is_file()
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_python_examples(example):
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "tools")}
+    command = [sys.executable, "-c", example]
+    ran = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+def test_the_example_of_the_python_interface():
+    assert any("from saiqa import Scorer" in example for example in EXAMPLES)
 
 
 @pytest.mark.parametrize("command", BASH, ids=" ".join)
