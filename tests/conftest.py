@@ -22,6 +22,9 @@ import prompt_configs as facts  # noqa: E402
 # A small Ovis2.5 bundle in the released format, with random weights: real files, real tokenizer, meaningless scores.
 SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 
+# Every command: what ends in sys.exit(run(main)).
+COMMANDS = sorted(path.name for path in TOOLS.glob("*.py") if "sys.exit(run(main))" in path.read_text(encoding="utf-8"))
+
 
 @dataclass(frozen=True)
 class Ran:

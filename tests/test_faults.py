@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
 import prompt_configs as facts
 from conftest import (
+    COMMANDS,
     IDS,
     SMALL_BUNDLE,
     TOOLS,
@@ -31,7 +32,6 @@ from conftest import (
 from saiqa import bundle
 from saiqa.scoring import ScoringError, by_word, find_rating_token, score_of
 
-COMMANDS = ("infer.py", "evaluate_correlation.py", "convert_csv_to_jsonl.py")
 FULL = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
 
@@ -180,12 +180,13 @@ def test_fault_11_the_data_root_may_have_any_name(make_data_root, run_main, name
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_fault_12_help_is_quick(command):
-    def seconds():
-        started = time.perf_counter()
+    def processor_seconds():  # the machine may be busy with other things
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert run_command(command, "--help").code == 0
-        return time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(5)) < 0.3  # the quickest: the machine may be busy with other things
+    assert min(processor_seconds() for _ in range(3)) < 0.3
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -209,6 +210,8 @@ def test_fault_12_help_needs_the_standard_library_only(command, tmp_path):
         ("infer.py", ["--mode", "eval", "--dimension", "layout", "--results_dir", "nowhere"]),
         ("evaluate_correlation.py", ["--results_dir", "nowhere"]),
         ("convert_csv_to_jsonl.py", ["--input_csv", "layout_nowhere.csv"]),
+        ("score_images.py", ["--demo", "nowhere.png"]),
+        ("best_of_n.py", ["nowhere.csv", "--group_by", "prompt"]),
     ],
 )
 def test_fault_12_a_missing_file_is_one_line_with_a_remedy(command, flags):
@@ -226,6 +229,14 @@ def test_fault_13_stdout_has_the_results_only_and_logs_have_no_carriage_returns(
     assert [line.split(": ")[0] for line in ran.out.splitlines()] == ["PLCC", "SRCC"]
     assert "\r" not in ran.err
     assert "lighting: 5/5 (100%)" in ran.err
+
+
+def test_fault_18_any_picture_has_four_scores_and_an_overall_one(make_data_root, run_main, tmp_path):
+    image = make_data_root(["lighting"]).image("lighting", "007").rename(tmp_path / "holiday.png")
+    flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+    [scored] = run_main("score_images.py", image, *flags, "--json").json["images"]
+    assert list(scored["scores"]) == list(facts.DIMENSIONS)
+    assert scored["overall"] == pytest.approx(sum(scored["scores"].values()) / 4)
 
 
 def test_fault_20_beside_a_result_stands_how_it_was_made(make_data_root, run_main):

@@ -68,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     outputs = output_paths(args)
     scorer, layout = make_scorer(args)
     data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
-    if args.demo:
-        out.note("the demo's model knows rendered rooms only and is no judge of real ones")
     images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths)
     refuse_overwriting(outputs, images, args)
+    if args.demo:
+        out.note("the demo's model knows rendered rooms only and is no judge of real ones")
     with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
         log = prepare_log(outputs, Path(temporary), scorer, layout, args.resume, out)
         with kept(log, outputs, out):
