@@ -47,7 +47,7 @@ def correlate(predicted: Sequence[float | None], measured: Sequence[float | None
     Raises:
         CorrelationError: fewer than three complete rows, or a column that is the same in all of them.
     """
-    pairs = [pair for pair in zip(predicted, measured, strict=True) if all(map(_is_number, pair))]
+    pairs = [pair for pair in zip(predicted, measured, strict=True) if all(map(is_number, pair))]
     if len(pairs) < FEWEST_ROWS:
         raise CorrelationError(f"{len(pairs)} rows have both a prediction and a MOS, a correlation needs {FEWEST_ROWS}")
     for name, column in zip(("predictions", "mean opinion scores"), zip(*pairs, strict=True), strict=True):
@@ -65,5 +65,6 @@ def correlate(predicted: Sequence[float | None], measured: Sequence[float | None
     return Correlation(*values, rmse=rmse, n=len(pairs), dropped=len(predicted) - len(pairs))
 
 
-def _is_number(value: float | None) -> bool:
+def is_number(value: float | None) -> bool:
+    """Whether a cell takes part in a figure: it is there and finite."""
     return value is not None and math.isfinite(value)
