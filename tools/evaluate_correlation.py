@@ -10,8 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, pipeline, records
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, run
+from saiqa import bundle, comparison, evaluation, pipeline, records
+from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, run
 from saiqa.correlation import Correlation
 
 EXAMPLES = """
@@ -19,6 +19,10 @@ python tools/evaluate_correlation.py
 python tools/evaluate_correlation.py --demo
 python tools/evaluate_correlation.py --model_name sa-iqa-prompt4_limit20
 python tools/evaluate_correlation.py --results_dir other/results --prompt_version 3 --json
+python tools/evaluate_correlation.py --full --table latex
+python tools/evaluate_correlation.py --demo --report report.html
+python tools/evaluate_correlation.py --compare sa-iqa-prompt4 mine
+python tools/evaluate_correlation.py --compare results/all_prompt3_sa-iqa-prompt3.csv results/all_prompt4_sa-iqa-prompt4.csv
 """
 
 
@@ -32,6 +36,10 @@ def parser() -> ArgumentParser:
     add("--output_csv", metavar="FILE", help="default: all_promptN_{model_name}.csv in the results folder")
     add("--demo", action="store_true", help="the results of the demo")
     add("--json", action="store_true", help="one JSON object on stdout")
+    add("--data_root", metavar="DIR", help="where the images of a --report are; default: ./SA-BENCH")
+    evaluation.add_flags(flags)
+    what = "test the difference of two runs: model names in the results folder, or scored or merged tables"
+    flags.add_argument("--compare", nargs=2, metavar=("A", "B"), help=what)
     return flags
 
 
@@ -39,7 +47,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``console.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
+    evaluation.check(args)
     results = bundle.input_path(args.results_dir) if args.results_dir else bundle.roots(args.demo).results
+    if args.compare:
+        if args.full or args.report:
+            raise UsageError("--compare goes with --table and --json only", "Evaluate the two runs one by one for more")
+        comparison.command(args.compare, results, args.prompt_version, args.table, out)
+        return
     name = args.model_name or facts.tuned_model(args.prompt_version)
     default = results / facts.result_name(facts.POOLED, args.prompt_version, name, ".csv")
     output = bundle.output_path(args.output_csv) if args.output_csv else default
@@ -55,13 +69,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.result(f"PLCC: {correlation.plcc:.3f}")
     out.result(f"SRCC: {correlation.srcc:.3f}")
     figures = {d: asdict(c) if isinstance(c, Correlation) else {"undefined": c} for d, c in by_dimension.items()}
-    out.finish({**asdict(correlation), "dimensions": figures, "output_csv": output})
+    full = evaluate_fully(results, name, args, out) if evaluation.wanted(args) else {}
+    out.finish({**asdict(correlation), "dimensions": figures, "output_csv": output, **full})
     refuse_gaps(scored)
 
 
 def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[pipeline.ScoredRow]:
     """The scored rows of one dimension. Raises ``InputError`` that gives the command where there are none."""
-    path = results / facts.result_name(dimension, args.prompt_version, name, ".csv")
+    path = scored_table(dimension, results, name, args)
     if not path.is_file():
         flags = f"--dimension {dimension} --prompt_version {args.prompt_version}"
         flags += " --demo" if args.demo else ""
@@ -69,6 +84,22 @@ def read_dimension(dimension: str, results: Path, name: str, args: argparse.Name
         flags += f" --model_path PATH/{name}" if args.model_name else ""
         raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `python tools/infer.py {flags}`")
     return pipeline.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+
+
+def scored_table(dimension: str, results: Path, name: str, args: argparse.Namespace) -> Path:
+    """Where the scored table of a dimension is."""
+    return results / facts.result_name(dimension, args.prompt_version, name, ".csv")
+
+
+def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Output) -> dict:
+    """What ``--full``, ``--table`` and ``--report`` add."""
+    scored = []
+    for dimension in facts.DIMENSIONS:
+        path = scored_table(dimension, results, name, args)
+        gt_column = facts.MOS_COLUMN.format(dimension=dimension)
+        scored.append(evaluation.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
+    data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    return evaluation.finish(scored, data_root, args, out)
 
 
 def write_merged(output: Path, scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:

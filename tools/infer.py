@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, jobs, pipeline, records
+from saiqa import bundle, evaluation, jobs, pipeline, records
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES, Engine
 
@@ -24,6 +24,7 @@ python tools/infer.py --dimension lighting --prompt_version 4
 python tools/infer.py --dimension layout --mode infer --limit 20
 python tools/infer.py --dimension layout --mode infer --resume
 python tools/infer.py --mode eval --dimension harmony --json
+python tools/infer.py --mode eval --full --report report.html  every figure with its interval, and a page
 """
 
 
@@ -58,6 +59,7 @@ def parser() -> ArgumentParser:
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
     add("--system", metavar="TEXT", help="system prompt (default: none)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
+    evaluation.add_flags(flags)
     return flags
 
 
@@ -66,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     if args.trust_remote_code and args.engine != "swift":
         raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
+    if evaluation.wanted(args) and args.mode not in ("eval", "all"):
+        raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
+    evaluation.check(args)
     out = Output(args.json)
     todo = jobs.make_jobs(args)
     inferences = check(todo, args, out)
@@ -76,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     outcomes, problems = {}, []
     for job in todo:
         outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
-    out.finish({"mode": args.mode, "dimensions": outcomes})
+    full = evaluate_fully(todo, outcomes, args, out) if evaluation.wanted(args) else {}
+    out.finish({"mode": args.mode, "dimensions": outcomes, **full})
     finish(outcomes, problems, args, out)
 
 
@@ -191,6 +197,13 @@ def evaluate(
         out.result(f"{job.dimension} (n {correlation.n})")
     pipeline.say_correlation(correlation, job.dimension, out)
     return asdict(correlation)
+
+
+def evaluate_fully(todo: Sequence[jobs.Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
+    """What ``--full``, ``--table`` and ``--report`` add, over the tables that this run has scored or was pointed to."""
+    done = [job for job in todo if args.mode == "eval" or "output_csv" in outcomes[job.dimension]]
+    scored = [evaluation.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
+    return evaluation.finish(scored, todo[0].data_root, args, out)
 
 
 def wants_all(args: argparse.Namespace) -> bool:

@@ -100,6 +100,7 @@ def _known(dimension):
 # ---- columns ---------------------------------------------------------------------------------------------------------
 
 ID_COLUMN = "id"
+GENERATOR_COLUMN = "model"  # what made the image; some tables have it
 MOS_COLUMN = "{dimension}_score_mos"
 PREDICTION_COLUMN = "score_pred"
 POOLED_COLUMNS = ("dimension", "id", "score_mos", "score_pred")

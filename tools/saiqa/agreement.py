@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 SEED = 0
 FEWEST_FOR_INTERVAL = 10  # resamples of fewer rows repeat each other
 FEWEST_FOR_CURVE = 10  # four parameters bend to anything shorter
+_FEWEST_ON_SLOPE = 0.05  # share of the rows
 
 _BLOCK_CELLS = 4_000_000  # resamples x rows that are in work at once: 32 MB in float64
 _PAIR_BLOCK = 512  # rows whose pairs with all others are in work at once
@@ -70,6 +71,8 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
     try:
         curve = fit_logistic(x, y)
         mapped = float(_pearson_of(curve(x), y))
+        if curve.is_step(x):
+            statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which flatters its PLCC")
     except CurveError as error:
         curve = mapped = None
         statements.append(f"no logistic fit: {error}")
@@ -228,6 +231,14 @@ class Curve:
 
         scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
         return self.lower + (self.upper - self.lower) * expit(scaled)
+
+    def is_step(self, scores) -> bool:
+        """Whether the curve parts the scores in low and high with hardly any on its slope, from 10% to 90% of the rise."""
+        import numpy
+
+        scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
+        on_slope = abs(scaled) < math.log(9)
+        return bool(scaled.min() < 0 < scaled.max() and on_slope.mean() < _FEWEST_ON_SLOPE)
 
 
 def fit_logistic(x, y) -> Curve:

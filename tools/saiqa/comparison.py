@@ -1,0 +1,165 @@
+"""Two runs over the same images: which of them agrees better with people, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa import agreement, bundle, pipeline, records, tables
+from saiqa.agreement import Comparison, Difference
+from saiqa.console import Incomplete, InputError, Output
+from saiqa.correlation import CorrelationError
+
+HOW = (
+    f"A - B with its {agreement.CONFIDENCE:.0%} interval and the two-sided p-value of no difference: paired percentile "
+    f"bootstrap over images, {agreement.RESAMPLES} resamples, seed {agreement.SEED}."
+)
+
+Key = tuple[str, str]  # dimension, image id
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scored run: its name as typed, and its rows."""
+
+    name: str
+    rows: Mapping[Key, pipeline.ScoredRow]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_run(text: str, results: Path, version: int) -> Run:
+    """A run by the path of a scored or merged table, or by a model's name in the results folder.
+
+    Raises:
+        InputError: there is neither, a table is broken, or an image comes twice.
+    """
+    path = bundle.input_path(text)
+    if path.is_file():
+        return Run(text, _read_table(path))
+    named = {d: results / facts.result_name(d, version, text, ".csv") for d in facts.DIMENSIONS}
+    there = {dimension: path for dimension, path in named.items() if path.is_file()}
+    if not there:
+        what = f"{text} is neither a file nor a model with tables such as {bundle.shown(named['lighting'])}"
+        raise InputError(what, "Give a scored CSV, a merged CSV (all_prompt...), or a model's name")
+    rows = [_of_dimension(dimension, path) for dimension, path in there.items()]
+    return Run(text, {key: row for part in rows for key, row in part.items()})
+
+
+def _read_table(path: Path) -> dict[Key, pipeline.ScoredRow]:
+    columns = records.read_csv(path, required=[facts.ID_COLUMN, facts.PREDICTION_COLUMN]).columns
+    if set(facts.POOLED_COLUMNS) <= set(columns):
+        dimensions = records.read_csv(path).column(facts.POOLED_COLUMNS[0])
+        rows = pipeline.read_scored(path, facts.POOLED_COLUMNS[2])
+        return _keyed(path, [(d, row.id) for d, row in zip(dimensions, rows, strict=True)], rows)
+    found = [d for d in facts.DIMENSIONS if facts.MOS_COLUMN.format(dimension=d) in columns]
+    if len(found) != 1:
+        raise InputError(
+            f"{bundle.shown(path)} has the mean opinion scores of {len(found)} dimensions",
+            "A scored table has those of one, a merged one the columns " + ", ".join(facts.POOLED_COLUMNS),
+        )
+    return _of_dimension(found[0], path)
+
+
+def _of_dimension(dimension: str, path: Path) -> dict[Key, pipeline.ScoredRow]:
+    rows = pipeline.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+    return _keyed(path, [(dimension, row.id) for row in rows], rows)
+
+
+def _keyed(path: Path, keys: list[Key], rows: list[pipeline.ScoredRow]) -> dict[Key, pipeline.ScoredRow]:
+    records.check_unique(path, "image", (" ".join(key) for key in keys))
+    return dict(zip(keys, rows, strict=True))
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------------
+
+
+def shared(a: Run, b: Run) -> list[Key]:
+    """The images of both runs. Raises ``InputError`` where there are none, or where people's scores of one differ."""
+    keys = [key for key in a.rows if key in b.rows]
+    if not keys:
+        raise InputError(f"{a.name} and {b.name} have no image in common", "Compare runs over the same images")
+    differing = [key for key in keys if a.rows[key].mos != b.rows[key].mos]
+    if differing:
+        first = differing[0]
+        values = f"{a.rows[first].mos_text} and {b.rows[first].mos_text}"
+        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, {' '.join(first)} first: {values}"
+        raise InputError(what, "Score both runs against the same annotations")
+    return keys
+
+
+def compare(a: Run, b: Run, keys: list[Key]) -> dict[str, Comparison | str]:
+    """By dimension, and over all where there are several: the comparison, or why there is none."""
+    by_dimension: dict[str, list[Key]] = {}
+    for key in keys:
+        by_dimension.setdefault(key[0], []).append(key)
+    if len(by_dimension) > 1:
+        by_dimension[facts.POOLED] = keys
+    return {dimension: _comparison_or_reason(a, b, part) for dimension, part in by_dimension.items()}
+
+
+def _comparison_or_reason(a: Run, b: Run, keys: list[Key]) -> Comparison | str:
+    scores = [[run.rows[key].prediction for key in keys] for run in (a, b)]
+    try:
+        return agreement.compare(*scores, [a.rows[key].mos for key in keys])
+    except CorrelationError as error:
+        return str(error)
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def command(names: list[str], results: Path, version: int, form: str | None, out: Output) -> None:
+    """What ``--compare A B`` does. Raises ``InputError``, and ``Incomplete`` where images have no score."""
+    a, b = (read_run(name, results, version) for name in names)
+    keys = shared(a, b)
+    compared = compare(a, b, keys)
+    if all(isinstance(found, str) for found in compared.values()):
+        raise InputError(f"{a.name} and {b.name}: {next(iter(compared.values()))}", "Score more images in both runs")
+    only = {"only_in_a": len(a.rows) - len(keys), "only_in_b": len(b.rows) - len(keys)}
+    runs = f"A is {a.name}, B is {b.name}; images left out: {only['only_in_a']} that only A has, {only['only_in_b']} only B."
+    missing = [f"{dimension}: {why}." for dimension, why in compared.items() if isinstance(why, str)]
+    for line in tables.lines(form or tables.TEXT, _HEADER, _cells(compared), [runs, HOW, *missing], labels=1):
+        out.result(line)
+    out.finish({"a": a.name, "b": b.name, **only, "comparison": [_json(*item) for item in compared.items()]})
+    _refuse_gaps((a, b), keys)
+
+
+_HEADER = ["dimension", "n", "dropped", *(f"{m} {what}" for m in ("PLCC", "SRCC") for what in ("A", "B", "A - B", "p"))]
+
+
+def _cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
+    rows = []
+    for dimension, found in compared.items():
+        if isinstance(found, str):
+            rows.append([dimension, *[tables.NO_FIGURE] * (len(_HEADER) - 1)])
+        else:
+            rows.append([dimension, str(found.n), str(found.dropped), *_figures(found.plcc), *_figures(found.srcc)])
+    return rows
+
+
+def _figures(difference: Difference) -> list[str]:
+    interval = None if difference.low is None else (difference.low, difference.high)
+    values = [tables.figure(difference.first), tables.figure(difference.second)]
+    return [*values, tables.figure(difference.value, interval), tables.figure(difference.p)]
+
+
+def _json(dimension: str, found: Comparison | str) -> dict:
+    if isinstance(found, str):
+        return {"dimension": dimension, "undefined": found}
+    of = {name: {**asdict(d), "difference": d.value} for name, d in (("plcc", found.plcc), ("srcc", found.srcc))}
+    return {"dimension": dimension, "n": found.n, "dropped": found.dropped, **of}
+
+
+def _refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
+    items = [
+        (" ".join(key), f"no {facts.PREDICTION_COLUMN} in {run.name}")
+        for run in runs
+        for key in keys
+        if run.rows[key].prediction is None
+    ]
+    if items:
+        raise Incomplete(f"{len(items)} scores are missing, so that these images were left out", items)

@@ -1,0 +1,214 @@
+"""The evaluation that people publish: every figure with its interval, by dimension, by generator and pooled.
+
+What ``infer.py`` and ``evaluate_correlation.py`` do with ``--full``, ``--table`` and ``--report``.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa import agreement, bundle, pipeline, records, tables
+from saiqa.agreement import Agreement
+from saiqa.console import ArgumentParser, Output
+from saiqa.correlation import CorrelationError
+
+# Name in ``Agreement`` -> head of its column.
+COLUMNS = {"plcc": "PLCC", "srcc": "SRCC", "krcc": "KRCC", "rmse": "RMSE", "plcc_logistic": "PLCC (logistic)"}
+
+NO_GENERATOR = "(none)"
+
+HOW = (
+    f"Brackets: {agreement.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {agreement.RESAMPLES} resamples, "
+    f"seed {agreement.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE are of the raw scores; PLCC (logistic) is after a "
+    "4-parameter logistic fit of the MOS on the score (VQEG), made on the same rows, and held in the resamples."
+)
+
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+def add_flags(flags: ArgumentParser) -> None:
+    """The flags of an evaluation with intervals."""
+    add = flags.add_argument_group("evaluation").add_argument
+    add("--full", action="store_true", help="after the two lines: all figures with 95%% intervals, also by generator")
+    add("--table", choices=(tables.MARKDOWN, tables.LATEX), help="--full as a table to paste")
+    add("--report", metavar="FILE", help="--full, and a page with plots, largest disagreements and provenance: x.html")
+
+
+def wanted(args: Namespace) -> bool:
+    """Whether the flags ask for more than PLCC and SRCC."""
+    return bool(args.full or args.table or args.report)
+
+
+def check(args: Namespace) -> None:
+    """Find out before the work whether the report can be written. Raises ``Failed``."""
+    if args.report:
+        records.check_writable(bundle.output_path(args.report))
+
+
+# ---- rows to scopes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scored table of one dimension.
+
+    Attributes:
+        path: the CSV.
+        ratings: the JSONL it was made of, which has the paths of the images; it need not be there.
+        rows: its rows.
+        generators: what made each image, [rows]; None where the table has no such column.
+    """
+
+    dimension: str
+    path: Path
+    ratings: Path
+    rows: Sequence[pipeline.ScoredRow]
+    generators: Sequence[str] | None
+
+
+def read(dimension: str, path: Path, ratings: Path, gt_column: str) -> Scored:
+    """Read a scored table. Raises ``InputError`` as ``pipeline.read_scored``."""
+    rows = pipeline.read_scored(path, gt_column)
+    table = records.read_csv(path)
+    there = facts.GENERATOR_COLUMN in table.columns
+    generators = [text or NO_GENERATOR for text in table.column(facts.GENERATOR_COLUMN)] if there else None
+    return Scored(dimension, path, ratings, rows, generators)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One line of the evaluation.
+
+    Attributes:
+        dimension: a dimension, or "all".
+        generator: None for all rows of the dimension.
+        agreement: the figures, or why there are none.
+    """
+
+    dimension: str
+    generator: str | None
+    rows: Sequence[pipeline.ScoredRow]
+    agreement: Agreement | str
+
+    @property
+    def label(self) -> str:
+        return self.dimension if self.generator is None else f"{self.dimension}, {self.generator}"
+
+
+def assess(scored: Sequence[Scored]) -> list[Assessment]:
+    """Every dimension, each followed by its generators; the pool of several dimensions likewise."""
+    return [Assessment(d, g, rows, _agreement_or_reason(rows)) for d, g, rows in _scopes(scored)]
+
+
+def _scopes(scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[pipeline.ScoredRow]]]:
+    for table in scored:
+        yield from _with_generators(table.dimension, [table])
+    if len(scored) > 1:
+        yield from _with_generators(facts.POOLED, scored)
+
+
+def _with_generators(
+    name: str, scored: Sequence[Scored]
+) -> Iterator[tuple[str, str | None, list[pipeline.ScoredRow]]]:
+    yield name, None, [row for table in scored for row in table.rows]
+    made: dict[str, list[pipeline.ScoredRow]] = {}
+    for table in scored:
+        for row, generator in zip(table.rows, table.generators or [None] * len(table.rows), strict=True):
+            if generator is not None:
+                made.setdefault(generator, []).append(row)
+    for generator in sorted(made):
+        yield name, generator, made[generator]
+
+
+def _agreement_or_reason(rows: Sequence[pipeline.ScoredRow]) -> Agreement | str:
+    try:
+        return agreement.assess([row.prediction for row in rows], [row.mos for row in rows])
+    except CorrelationError as error:
+        return str(error)
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def say(assessments: Sequence[Assessment], form: str | None, out: Output) -> None:
+    """The table on stdout, an empty line before it."""
+    for line in ["", *table(assessments, form or tables.TEXT)]:
+        out.result(line)
+
+
+def table(assessments: Sequence[Assessment], form: str) -> list[str]:
+    """The lines of the table in one of the forms of ``tables``."""
+    header, rows = cells(assessments)
+    return tables.lines(form, header, rows, [HOW, *notes(assessments)], labels=len(header) - len(COLUMNS) - 2)
+
+
+def cells(assessments: Sequence[Assessment]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells; the column of generators is there where one is known."""
+    by_generator = any(a.generator is not None for a in assessments)
+    header = ["dimension", *(["generator"] if by_generator else []), "n", "dropped", *COLUMNS.values()]
+    rows = []
+    for assessment in assessments:
+        label = [assessment.dimension, *([assessment.generator or facts.POOLED] if by_generator else [])]
+        rows.append([*label, *_figures(assessment)])
+    return header, rows
+
+
+def _figures(assessment: Assessment) -> list[str]:
+    found = assessment.agreement
+    if isinstance(found, str):
+        complete = sum(row.mos is not None and row.prediction is not None for row in assessment.rows)
+        return [str(complete), str(len(assessment.rows) - complete), *[tables.NO_FIGURE] * len(COLUMNS)]
+    figures = [tables.figure(found.value(name), found.intervals.get(name)) for name in COLUMNS]
+    return [str(found.figures.n), str(found.figures.dropped), *figures]
+
+
+def notes(assessments: Sequence[Assessment]) -> list[str]:
+    """Why figures or intervals are missing, one sentence a line of the table."""
+    found = []
+    for assessment in assessments:
+        why = assessment.agreement
+        statements = [f"no figures: {why}"] if isinstance(why, str) else why.statements
+        found += [f"{assessment.label}: {'; '.join(statements)}."] if statements else []
+    return found
+
+
+def payload(assessments: Sequence[Assessment]) -> dict:
+    """The evaluation as JSON values."""
+    how = {"confidence": agreement.CONFIDENCE, "resamples": agreement.RESAMPLES, "seed": agreement.SEED}
+    return {"bootstrap": how, "evaluation": [_json(assessment) for assessment in assessments]}
+
+
+def _json(assessment: Assessment) -> dict:
+    found = assessment.agreement
+    scope = {"dimension": assessment.dimension, "generator": assessment.generator}
+    if isinstance(found, str):
+        return {**scope, "undefined": found}
+    return {
+        **scope,
+        **asdict(found.figures),
+        "plcc_logistic": found.plcc_logistic,
+        "logistic": asdict(found.curve) if found.curve else None,
+        "intervals": found.intervals,
+        "statements": found.statements,
+    }
+
+
+def finish(scored: Sequence[Scored], data_root: Path, args: Namespace, out: Output) -> dict:
+    """Assess the tables, say the table, write the report if asked for; the JSON values of it all."""
+    if not scored:
+        return {}
+    assessments = assess(scored)
+    say(assessments, args.table, out)
+    if not args.report:
+        return payload(assessments)
+    from saiqa import report  # not at the top: it is for --report only
+
+    path = bundle.output_path(args.report)
+    report.write(path, scored, assessments, data_root)
+    out.note(f"report: {bundle.shown(path)}")
+    return {**payload(assessments), "report": path}
