@@ -34,7 +34,7 @@ HOW = (
 def add_flags(flags: ArgumentParser) -> None:
     """The flags of an evaluation with intervals."""
     add = flags.add_argument_group("evaluation").add_argument
-    add("--full", action="store_true", help="after the two lines: all figures with 95%% intervals, also by generator")
+    add("--full", action="store_true", help="after the two lines: every figure with its 95%% interval, also by generator")
     add("--table", choices=(tables.MARKDOWN, tables.LATEX), help="--full as a table to paste")
     add("--report", metavar="FILE", help="--full, and a page with plots, largest disagreements and provenance: x.html")
 
@@ -101,7 +101,7 @@ class Assessment:
 
 
 def assess(scored: Sequence[Scored]) -> list[Assessment]:
-    """Every dimension, each followed by its generators; the pool of several dimensions likewise."""
+    """Every dimension, each followed by its generators where it has several; the pool of dimensions likewise."""
     return [Assessment(d, g, rows, _agreement_or_reason(rows)) for d, g, rows in _scopes(scored)]
 
 
@@ -121,7 +121,7 @@ def _with_generators(
         for row, generator in zip(table.rows, table.generators or [None] * len(table.rows), strict=True):
             if generator is not None:
                 made.setdefault(generator, []).append(row)
-    for generator in sorted(made):
+    for generator in sorted(made) if len(made) > 1 else ():
         yield name, generator, made[generator]
 
 
@@ -154,17 +154,18 @@ def cells(assessments: Sequence[Assessment]) -> tuple[list[str], list[list[str]]
     rows = []
     for assessment in assessments:
         label = [assessment.dimension, *([assessment.generator or facts.POOLED] if by_generator else [])]
-        rows.append([*label, *_figures(assessment)])
+        rows.append([*label, *figures(assessment)])
     return header, rows
 
 
-def _figures(assessment: Assessment) -> list[str]:
+def figures(assessment: Assessment) -> list[str]:
+    """n, dropped and the figures of ``COLUMNS`` with their intervals, as text."""
     found = assessment.agreement
     if isinstance(found, str):
         complete = sum(row.mos is not None and row.prediction is not None for row in assessment.rows)
         return [str(complete), str(len(assessment.rows) - complete), *[tables.NO_FIGURE] * len(COLUMNS)]
-    figures = [tables.figure(found.value(name), found.intervals.get(name)) for name in COLUMNS]
-    return [str(found.figures.n), str(found.figures.dropped), *figures]
+    values = [tables.figure(found.value(name), found.intervals.get(name)) for name in COLUMNS]
+    return [str(found.figures.n), str(found.figures.dropped), *values]
 
 
 def notes(assessments: Sequence[Assessment]) -> list[str]:
