@@ -81,7 +81,7 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
         statements.append(f"no intervals: {figures.n} rows, they need {FEWEST_FOR_INTERVAL}")
     else:
         for name, values in _resampled(x, y, curve).items():
-            interval = _interval(values)
+            interval = percentile_interval(values)
             if interval is None:
                 statements.append(f"no interval of {name}: it is undefined in some resamples")
             else:
@@ -119,7 +119,7 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     return {**figures, "krcc": _kendall(counts, rank_x, rank_y)}
 
 
-def _interval(values) -> Interval | None:
+def percentile_interval(values) -> Interval | None:
     """The percentile interval; None where a resample has no value."""
     import numpy
 
@@ -197,7 +197,7 @@ def compare(
 
 
 def _difference(first: float, second: float, resampled) -> Difference:
-    interval = _interval(resampled)
+    interval = percentile_interval(resampled)
     if interval is None:
         return Difference(first, second, None, None, None)
     side = min((resampled <= 0).sum(), (resampled >= 0).sum())
