@@ -282,7 +282,7 @@ def _best_shape(z, y) -> tuple[float, float]:
     grid = [(math.log(a), -a * m) for a in (0.1, 0.5, 1, 2, 4, 8, 20) for m in numpy.linspace(z.min(), z.max(), 9)]
     starts = sorted(grid, key=lambda start: (residuals(start) ** 2).sum())[:3]
     tight = {"xtol": 1e-14, "ftol": 1e-14, "gtol": 1e-14}
-    fits = [least_squares(residuals, start, jac="3-point", **tight) for start in starts]
+    fits = [least_squares(residuals, start, jac="3-point", method="lm", **tight) for start in starts]
     best = min(fits, key=lambda fit: fit.cost).x
     slope = _bounded_slope(math.exp(best[0]))
     return slope, _bounded_offset(z, slope, best[1])
@@ -321,8 +321,11 @@ def resample_counts(rows: int, resamples: int = RESAMPLES, seed: int = SEED):
 
     draw = numpy.random.default_rng(seed)
     counts = numpy.empty((resamples, rows), dtype=numpy.uint8)
-    for line in counts:
-        line[:] = numpy.bincount(draw.integers(rows, size=rows), minlength=rows)
+    height = max(1, _BLOCK_CELLS // rows)
+    for start in range(0, resamples, height):
+        block = counts[start : start + height]
+        drawn = draw.integers(rows, size=block.shape) + rows * numpy.arange(len(block))[:, None]
+        block[:] = numpy.bincount(drawn.ravel(), minlength=block.size).reshape(block.shape)
     return counts
 
 
