@@ -29,12 +29,30 @@ def test_the_readme_shows_commands_of_every_kind():
     assert {command[0] for command in PYTHON} == {f"tools/{name}" for name in COMMANDS}
 
 
+def write_preferences(folder):
+    """The files that the README's lines about weights name."""
+    from test_fuse_scores import simulate, write
+
+    scored, pairs = write(folder, *simulate((1, 1, 1, 1), pairs=100, tie=0.5))
+    scored.rename(folder / "renders.csv")
+    pairs.rename(folder / "preferences.csv")
+    (folder / "weights.json").write_text('{"weights": {"distortion": 1, "harmony": 0, "layout": 0, "lighting": 0}}')
+
+
 @pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in CHAINED], ids=" ".join)
 def test_python_commands(command, tmp_path):
     script, *flags = command
     name = script.removeprefix("tools/")
     on_demo = any("demo" in flag for flag in flags)
-    if name == "infer.py":
+    if name == "fuse_scores.py":
+        write_preferences(tmp_path)
+        ran = run_command(name, *flags, cwd=tmp_path)
+        assert ran.code == 0, ran.err
+        return
+    if name == "infer.py" and "eval" in flags:
+        on_demo = False  # nothing is scored there: the error must say how to
+        flags += ["--results_dir", str(tmp_path)]
+    elif name == "infer.py":
         if "--limit" not in flags:  # the whole demo is scored in test_demo.py
             flags.append("--dry_run")
         flags += ["--results_dir", str(tmp_path)]

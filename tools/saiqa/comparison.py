@@ -44,7 +44,7 @@ def read_run(text: str, results: Path, version: int) -> Run:
     there = {dimension: path for dimension, path in named.items() if path.is_file()}
     if not there:
         what = f"{text} is neither a file nor a model with tables such as {bundle.shown(named['lighting'])}"
-        raise InputError(what, "Give a scored CSV, a merged CSV (all_prompt...), or a model's name")
+        raise InputError(what, "Give a scored or merged CSV, or a model that tools/infer.py has scored")
     rows = [_of_dimension(dimension, path) for dimension, path in there.items()]
     return Run(text, {key: row for part in rows for key, row in part.items()})
 
