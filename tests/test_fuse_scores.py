@@ -98,6 +98,19 @@ def test_the_gradient_is_that_of_the_loss():
         assert bradley_terry._loss(numpy.array(point), data[0], outcomes, ties)[1] == pytest.approx(numeric, abs=1e-4)
 
 
+def test_the_intervals_of_the_weights_hold_the_true_ones_and_tell_twins():
+    """Where two dimensions score alike, no preferences can tell their weights apart, and the intervals say so."""
+    strengths = numpy.array([0.4, 1.6, 0.2, 0.8])
+    scores, judged = simulate(strengths, pairs=1000, tie=0.3)
+    differences, outcomes = arrays(scores, judged)
+    groups = numpy.arange(len(outcomes))
+    spans = bradley_terry.weight_intervals(differences, outcomes, groups)
+    assert all(low < true < high and high - low < 0.2 for (low, high), true in zip(spans, strengths / 3, strict=True))
+    differences[:, 3] = differences[:, 1] + numpy.random.default_rng(0).normal(0, 0.02, len(groups))
+    twins = bradley_terry.weight_intervals(differences, outcomes, groups)
+    assert all(high - low > 0.4 for low, high in (twins[1], twins[3]))
+
+
 def test_preferences_against_every_score_have_no_weights():
     with pytest.raises(bradley_terry.FitError, match="all weights would be 0"):
         _ = bradley_terry.fit(*arrays(*simulate((-1, -1, -1, -1)))).weights
@@ -140,9 +153,9 @@ def test_fit_says_weights_and_accuracy(files, run_main, tmp_path):
     ran = run_main(COMMAND, "fit", *files, "--output", tmp_path / "w.json")
     assert ran.code == 0, ran.err
     lines = ran.out.splitlines()
-    assert [line.split()[0] for line in lines[:4]] == list(DIMENSIONS)
-    assert [line.split()[0] for line in lines[5:]] == ["fitted", "mean", "difference"]
-    assert all("[" in line for line in lines[5:])
+    assert [line.split()[0] for line in lines[1:5]] == list(DIMENSIONS)
+    assert [line.split()[0] for line in lines[6:]] == ["fitted", "mean", "difference"]
+    assert all("[" in line for line in [*lines[1:5], *lines[6:]])
     assert "300 judgements of" in ran.err and "0 left out" in ran.err
 
 

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bradley_terry, bundle, fusion, pipeline, preferences, records, tables
+from saiqa import agreement, bradley_terry, bundle, fusion, pipeline, preferences, records, tables
 from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, run, to_json
 
 DESCRIPTION = {
@@ -78,6 +78,7 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
     try:
         fitted = bradley_terry.fit(pairs.differences, pairs.outcomes)
         weights = dict(zip(facts.DIMENSIONS, map(float, fitted.weights), strict=True))
+        spans = bradley_terry.weight_intervals(pairs.differences, pairs.outcomes, pairs.groups)
         held_out = bradley_terry.cross_validate(pairs.differences, pairs.outcomes, pairs.groups, args.seed)
     except bradley_terry.FitError as error:
         raise InputError(f"{bundle.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
@@ -87,6 +88,7 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
         out.warn("these weights tell every decided pair right. Others do too: more pairs would narrow them down")
     found = {
         "weights": weights,
+        "weight_intervals": dict(zip(facts.DIMENSIONS, spans, strict=True)),
         "model": MODEL,
         "scale": float(fitted.strengths.sum()),
         "tie": fitted.tie,
@@ -97,7 +99,7 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
         "command": shlex.join(sys.argv),
     }
     records.write_text(output, to_json(found) + "\n")
-    say_fit(weights, pairs, held_out, out)
+    say_fit(weights, spans, pairs, held_out, out)
     out.note(f"weights: {bundle.shown(output)}")
     out.finish({**found, "output": output})
     if pairs.unscored:
@@ -109,11 +111,16 @@ def _source(path: Path) -> dict[str, str]:
 
 
 def say_fit(
-    weights: dict[str, float], pairs: preferences.Pairs, held_out: bradley_terry.HeldOut, out: Output
+    weights: dict[str, float],
+    spans: Sequence[agreement.Interval],
+    pairs: preferences.Pairs,
+    held_out: bradley_terry.HeldOut,
+    out: Output,
 ) -> None:
     """Weights and held-out accuracy on stdout, the numbers of pairs on stderr."""
-    for dimension, weight in weights.items():
-        out.result(f"{dimension:<12}{weight:.3f}")
+    out.result("weights, 95% intervals:")
+    for (dimension, weight), span in zip(weights.items(), spans, strict=True):
+        out.result(f"{dimension:<12}{tables.figure(weight, span)}")
     out.result(f"held-out pair accuracy, {held_out.pairs} decided pairs, {bradley_terry.FOLDS} folds, 95% intervals:")
     difference = held_out.fitted - held_out.mean
     for name, value in (("fitted", held_out.fitted), ("mean", held_out.mean), ("difference", difference)):

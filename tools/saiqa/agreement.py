@@ -279,7 +279,9 @@ def _best_shape(z, y) -> tuple[float, float]:
         rise, lower = _regression(basis, y)
         return lower + rise * basis - y
 
-    grid = [(math.log(a), -a * m) for a in (0.1, 0.5, 1, 2, 4, 8, 20) for m in numpy.linspace(z.min(), z.max(), 9)]
+    # Steep curves have many local optima, one between any two scores: the centres are where the scores are.
+    centres = [*numpy.quantile(z, numpy.linspace(0, 1, 33)), *numpy.linspace(z.min(), z.max(), 9)]
+    grid = [(math.log(a), -a * centre) for a in (0.1, 0.5, 1, 2, 4, 8, 16, 32) for centre in centres]
     starts = sorted(grid, key=lambda start: (residuals(start) ** 2).sum())[:3]
     tight = {"xtol": 1e-14, "ftol": 1e-14, "gtol": 1e-14}
     fits = [least_squares(residuals, start, jac="3-point", method="lm", **tight) for start in starts]

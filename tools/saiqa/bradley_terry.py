@@ -20,6 +20,7 @@ A, TIE, B = 1, 0, -1  # outcomes
 
 FOLDS = 5
 FEWEST_DECIDED = 20  # pairs; four weights and held-out folds of a few pairs each
+WEIGHT_RESAMPLES = 200  # each is a fit
 RIDGE = 1e-3  # half this times the sum of b_d squared is the penalty: keeps b finite where one order explains all pairs
 
 
@@ -94,6 +95,26 @@ def is_separated(fitted: Fit, differences, outcomes) -> bool:
     outcomes = numpy.asarray(outcomes)
     margins = numpy.asarray(differences, dtype=float) @ fitted.strengths
     return bool((_right(margins, outcomes)[outcomes != TIE] == 1).all())
+
+
+def weight_intervals(differences, outcomes, groups) -> list[Interval]:
+    """The percentile interval of each weight, [dimensions]; distinct pairs are resampled.
+
+    Wide intervals beside a good accuracy mean that the dimensions' scores go together: one can stand for the other.
+
+    Args:
+        differences, outcomes, groups: as ``cross_validate``.
+    """
+    import numpy
+
+    differences, outcomes = numpy.asarray(differences), numpy.asarray(outcomes)
+    distinct, groups = numpy.unique(groups, return_inverse=True)
+    weights = []
+    for counts in agreement.resample_counts(len(distinct), WEIGHT_RESAMPLES):
+        drawn = numpy.repeat(numpy.arange(len(groups)), counts[groups])
+        strengths = fit(differences[drawn], outcomes[drawn]).strengths
+        weights.append(strengths / max(strengths.sum(), 1e-9))
+    return [agreement.percentile_interval(column) for column in numpy.transpose(weights)]
 
 
 # ---- held-out accuracy -----------------------------------------------------------------------------------------------
