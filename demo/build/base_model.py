@@ -62,11 +62,11 @@ VISION = {
 }
 
 # Pretraining. Copies of a picture, cropped, mirrored or spoilt, keep a tower this small from learning the pictures by heart.
-COPIES = 12
+COPIES = 10
 SPOILT_SHARE = 0.5
 BATCH = 32
 STEPS = 6000
-LEARNING_RATE = 4e-4
+LEARNING_RATE = 3e-4
 WEIGHT_DECAY = 0.05
 SMALLEST_CROP = 0.82
 RATED, FAULTLESS = 1.0, 0.15  # weights of a known severity and of a dimension in which a picture has no fault
@@ -113,13 +113,15 @@ class Rooms:
     """The train split as the tower sees it, every picture several times.
 
     Attributes:
-        pictures: [copies, rows, columns, 3] uint8.
+        levels: [copies, patches, 768] uint8, what ``image_to_patches`` cuts.
+        grid: [1, 3], (1, rows, columns) of every picture.
         targets: [copies, 4] quality minus 3.
         weights: [copies, 4] how much each target counts.
         held_out: [copies] of a picture kept back to look at, none by default.
     """
 
-    pictures: np.ndarray
+    levels: torch.Tensor
+    grid: torch.Tensor
     targets: torch.Tensor
     weights: torch.Tensor
     held_out: torch.Tensor
@@ -134,17 +136,33 @@ def read_rooms(data_root: Path, held_out: int) -> Rooms:
         for number, row in enumerate(table.rows):
             mos = float(row[facts.MOS_COLUMN.format(dimension=dimension)])
             jobs.append((folder / f"{row[facts.ID_COLUMN]}.jpg", column, mos, number >= len(table.rows) - held_out))
+    copies: list[Copy] = []
     with ProcessPoolExecutor() as pool, Progress(len(jobs), "preparing pictures", unit="pictures") as progress:
-        copies = []
         for made in pool.map(_copies, jobs, chunksize=16):
             copies += made
             progress.advance()
-    pictures, targets, weights, kept_back = zip(*copies, strict=True)
-    return Rooms(np.stack(pictures), torch.tensor(np.stack(targets)), torch.tensor(np.stack(weights)), torch.tensor(kept_back))
+    (grid,) = {copy.grid for copy in copies}  # rooms are all of one size
+
+    def stacked(name):
+        return torch.from_numpy(np.stack([getattr(copy, name) for copy in copies]))
+
+    kept_back = torch.tensor([copy.held_out for copy in copies])
+    return Rooms(stacked("levels"), torch.tensor([grid]), stacked("targets"), stacked("weights"), kept_back)
 
 
-def _copies(job: tuple[Path, int, float, bool]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, bool]]:
-    """The copies of one picture: (pixels, targets, weights, held out); a picture held out comes once, as it is."""
+@dataclass
+class Copy:
+    """One line of ``Rooms``."""
+
+    levels: np.ndarray
+    grid: tuple[int, int, int]
+    targets: np.ndarray
+    weights: np.ndarray
+    held_out: bool
+
+
+def _copies(job: tuple[Path, int, float, bool]) -> list[Copy]:
+    """The copies of one picture, the first as it is; one that is held out has no other."""
     path, column, mos, held_out = job
     rng = np.random.default_rng([SEED, *path.stem.encode()])
     image = Image.open(path).convert("RGB")
@@ -157,7 +175,9 @@ def _copies(job: tuple[Path, int, float, bool]) -> list[tuple[np.ndarray, np.nda
         if copy and rng.random() < SPOILT_SHARE:
             seen, spoilt, severity = _spoilt(seen, column, rng)
             targets[spoilt], weights[spoilt] = true_quality(severity) - 3, RATED
-        made.append((np.asarray(shrink(seen, BOUNDS)), targets, weights, held_out))
+        cut, grid = image_to_patches(shrink(seen, BOUNDS), BOUNDS)
+        levels = ((cut + 1) * 127.5).round().to(torch.uint8).numpy()
+        made.append(Copy(levels, tuple(grid[0].tolist()), targets, weights, held_out))
     return made
 
 
@@ -214,7 +234,7 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
     seen = torch.nonzero(~rooms.held_out).flatten().numpy()
     with Progress(steps, "pretraining the vision tower", unit="steps") as progress:
         for step in range(1, steps + 1):
-            error = _step_error(model, probe, rooms, rng.choice(seen, BATCH), mirror=rng.random(BATCH) < 0.5)
+            error = _step_error(model, probe, rooms, rng.choice(seen, BATCH))
             optimizer.zero_grad()
             error.backward()
             nn.utils.clip_grad_norm_(learned, 1.0)
@@ -226,16 +246,16 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
                 print(f"step {step}: error {np.mean(errors[-200:]):.3f}{_held_out(model, probe, rooms)}", file=sys.stderr)
 
 
-def _predicted(model: Ovis2_5, probe: nn.Module, pictures: np.ndarray) -> torch.Tensor:
-    cut = [image_to_patches(Image.fromarray(picture), BOUNDS) for picture in pictures]
-    embeds = model.embed_images(torch.cat([patches for patches, _ in cut]), torch.cat([grid for _, grid in cut]))
-    return probe(embeds.unflatten(0, (len(cut), -1)).mean(1))
+def _predicted(model: Ovis2_5, probe: nn.Module, rooms: Rooms, chosen: np.ndarray) -> torch.Tensor:
+    """Quality minus 3, [chosen, 4]."""
+    patches = rooms.levels[chosen].float().div_(127.5).sub_(1).flatten(0, 1)
+    embeds = model.embed_images(patches, rooms.grid.expand(len(chosen), 3))
+    return probe(embeds.unflatten(0, (len(chosen), -1)).mean(1))
 
 
-def _step_error(model: Ovis2_5, probe: nn.Module, rooms: Rooms, chosen: np.ndarray, mirror: np.ndarray) -> torch.Tensor:
-    pictures = np.where(mirror[:, None, None, None], rooms.pictures[chosen][:, :, ::-1], rooms.pictures[chosen])
+def _step_error(model: Ovis2_5, probe: nn.Module, rooms: Rooms, chosen: np.ndarray) -> torch.Tensor:
     weights = rooms.weights[chosen]
-    return (weights * (_predicted(model, probe, pictures) - rooms.targets[chosen]) ** 2).sum() / weights.sum()
+    return (weights * (_predicted(model, probe, rooms, chosen) - rooms.targets[chosen]) ** 2).sum() / weights.sum()
 
 
 @torch.no_grad()
@@ -245,7 +265,7 @@ def _held_out(model: Ovis2_5, probe: nn.Module, rooms: Rooms) -> str:
     if not len(rows):
         return ""
     parts = np.array_split(rows, len(rows) // 40 + 1)
-    predicted = torch.cat([_predicted(model, probe, rooms.pictures[part]) for part in parts])
+    predicted = torch.cat([_predicted(model, probe, rooms, part) for part in parts])
     found = []
     for column, dimension in enumerate(facts.DIMENSIONS):
         own = rooms.weights[rows][:, column] == RATED
