@@ -43,7 +43,11 @@ def warped(values, spoil, rng):
     """The picture with local swirls and swellings (`warp`), waves (`ripple`) and stretched patches (`smear`), each 0..1."""
     if not (spoil.warp or spoil.ripple or spoil.smear):
         return values
-    rows, columns = values.shape[:2]
+    return _sampled(values, *sources(values.shape[0], values.shape[1], spoil, rng))
+
+
+def sources(rows, columns, spoil, rng):
+    """Where each pixel of a warped picture comes from: x and y, (rows, columns) each."""
     y, x = np.mgrid[0:rows, 0:columns].astype(float)
     source_x, source_y = x.copy(), y.copy()
     for _ in range(7 if spoil.warp else 0):
@@ -67,7 +71,7 @@ def warped(values, spoil, rng):
             source_x += weight * (cx - source_x) * 0.97
         else:
             source_y += weight * (cy - source_y) * 0.97
-    return _sampled(values, source_x, source_y)
+    return source_x, source_y
 
 
 def _sampled(values, x, y):

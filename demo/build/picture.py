@@ -8,9 +8,8 @@ import scene
 import tracer
 from rooms import Spoil
 
-OWN_LIGHT_SAMPLES, OWN_LIGHT_DEPTH = 7, 4
-SUN_SAMPLES, SUN_DEPTH = 5, 4
-STRAY_SAMPLES, STRAY_DEPTH = 5, 3
+# Paths a pixel and edges a path.
+OWN_LIGHT, SUN, STRAY = (7, 4), (5, 4), (5, 3)
 GUIDE_SAMPLES = 4
 SUNLIGHT = np.array([1.0, 0.92, 0.8])
 
@@ -45,16 +44,16 @@ class Studio:
         parts, seed = scene.parts_of(room, self.catalogue), room.seed % 2**31
         world = self._world(room, parts)
         albedo, normals = tracer.guides(world, GUIDE_SAMPLES, seed)
-        light = tracer.trace(world, OWN_LIGHT_SAMPLES, seed, OWN_LIGHT_DEPTH)
+        light = tracer.trace(world, *OWN_LIGHT, seed)
         if room.light.sun is not None:
             sun = tracer.directional(room.light.sun, SUNLIGHT * room.light.sun_level)
-            light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), SUN_SAMPLES, seed + 1, SUN_DEPTH)
+            light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), *SUN, seed + 1)
         return Lit(tracer.denoise(light, albedo, normals), albedo, normals)
 
     def _stray(self, room, lit):
         beams = [tracer.spot(*beam) for beam in room.spoil.stray]
         world = self._world(room, _unlit(scene.parts_of(room, self.catalogue)), beams)
-        light = tracer.trace(world, STRAY_SAMPLES, room.seed % 2**31 + 2, STRAY_DEPTH)
+        light = tracer.trace(world, *STRAY, room.seed % 2**31 + 2)
         return tracer.denoise(light, lit.albedo, lit.normals)
 
     def _world(self, room, parts, lights=()):

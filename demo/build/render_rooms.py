@@ -147,8 +147,8 @@ def write_annotations(output, seed, counts):
                 scenes.append([name, dimension, split, room.seed, room.kind, "+".join(kinds), f"{level:.4f}"])
             columns = [f"{dimension}_score_{rater + 1}" for rater in range(raters.RATERS)]
             header = ["id", *columns, f"{dimension}_score_mos", f"{dimension}_score_mos_int", "model"]
-            _write(folder / facts.annotation_csv(dimension, split), header, rows)
-    _write(folder / "scenes.csv", ["id", "dimension", "split", "scene_seed", "room", "faults", "severity"], scenes)
+            write_table(folder / facts.annotation_csv(dimension, split), header, rows)
+    write_table(folder / "scenes.csv", ["id", "dimension", "split", "scene_seed", "room", "faults", "severity"], scenes)
 
 
 def write_series(folder, scenes):
@@ -158,10 +158,11 @@ def write_series(folder, scenes):
         for (path, room), level in zip(scene, SERIES_SEVERITIES, strict=True):
             number, kind = path.stem.rsplit("_", 1)[0].split("_", 1)
             rows.append([path.relative_to(folder).as_posix(), path.parent.name, number, kind, room.seed, f"{level:.2f}"])
-    _write(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
+    write_table(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
 
 
-def _write(path, header, rows):
+def write_table(path, header, rows):
+    """Write a CSV, whole or not at all."""
     unfinished = path.with_suffix(".part")
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -160,7 +160,7 @@ def _as_data(light):
     return light
 
 
-def trace(world, samples, seed, depth):
+def trace(world, samples, depth, seed):
     """Radiance (rows, columns, 3) of a scene from `samples` paths a pixel of up to `depth` edges, not denoised."""
     integrator = mi.load_dict({"type": "path", "max_depth": depth, "rr_depth": 3}, parallel=False)
     return np.array(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
