@@ -10,6 +10,7 @@ Importing this module registers the configuration and the model with transformer
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ MIN_PIXELS = 448 * 448
 MAX_PIXELS = 1344 * 1792
 MAX_ASPECT_RATIO = 200
 ROPE_THETA = 10000.0
+HEAD_ROWS = 512  # groups whose distributions over the visual vocabulary are in memory at once
 
 
 # --- Configuration ---------------------------------------------------------------------------------------------------
@@ -208,7 +210,10 @@ def image_to_patches(
     image = image if image.mode == "RGB" else image.convert("RGB")
     height, width = resized_size(image.height, image.width, bounds, patch_size * stride)
     resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = (np.asarray(resized, dtype=np.float32) / 255.0 - 0.5) / 0.5
+    pixels = np.array(resized, dtype=np.float32)
+    pixels /= 255.0
+    pixels -= 0.5
+    pixels /= 0.5
     rows, columns = height // patch_size, width // patch_size
     blocks = pixels.reshape(rows // stride, stride, patch_size, columns // stride, stride, patch_size, 3)
     patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3 * patch_size**2)
@@ -260,9 +265,11 @@ def rotary_angles(rows: int, columns: int, head_dim: int, stride: int, device: t
 
 
 def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+    wide, half = x.float(), x.shape[-1] // 2
+    rotated = wide * cos
+    rotated[..., :half].addcmul_(wide[..., half:], sin[..., :half], value=-1)
+    rotated[..., half:].addcmul_(wide[..., :half], sin[..., half:])
+    return rotated.to(x.dtype)
 
 
 class VisionAttention(nn.Module):
@@ -278,18 +285,20 @@ class VisionAttention(nn.Module):
     def forward(
         self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]
     ) -> torch.Tensor:
+        query, key, value = self.project(hidden, cos, sin)
+        parts, start = [], 0
+        for length, images in ((length, len(list(run))) for length, run in itertools.groupby(lengths)):
+            end = start + images * length  # neighbours of one size attend side by side
+            parts.append(self._attend(*(x[start:end].unflatten(0, (images, length)) for x in (query, key, value))))
+            start = end
+        return self.out_proj(torch.cat([part.flatten(0, 1) for part in parts]))
+
+    def project(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Query, key and value, each [patches, heads, head_dim]."""
         query, key, value = (
             projection(hidden).unflatten(-1, (self.heads, -1)) for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)
-        if len(set(lengths)) == 1:  # images of one size attend side by side
-            attended = self._attend(*(x.unflatten(0, (len(lengths), lengths[0])) for x in (query, key, value)))
-            return self.out_proj(attended.flatten(0, 1))
-        parts = [
-            self._attend(*(x[None] for x in image))[0]
-            for image in zip(query.split(lengths), key.split(lengths), value.split(lengths), strict=True)
-        ]
-        return self.out_proj(torch.cat(parts))
+        return _rotate(query, cos, sin), _rotate(key, cos, sin), value
 
     @staticmethod
     def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -375,6 +384,12 @@ class VisualTokenizer(nn.Module):
             nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words)
         )
 
+    def compile_blocks(self) -> None:
+        """Let torch.compile fuse what stands between the tower's matrix products."""
+        for block in self.vit.vision_model.encoder.layers:
+            block.mlp.compile(dynamic=True)
+            block.self_attn.project = torch.compile(block.self_attn.project, dynamic=True)
+
     def preprocess(
         self, image: Image.Image, min_pixels: int | None = None, max_pixels: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -390,9 +405,12 @@ class VisualTokenizer(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
         """Probabilities [groups, visual_vocab_size]; the last four (the indicators) are zero."""
-        logits = self.head(self.features(pixel_values, grid_thws))
-        probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32).to(logits.dtype)
-        return F.pad(probabilities, (0, len(INDICATOR_IDS)))
+        return F.pad(self.distribution(self.features(pixel_values, grid_thws)), (0, len(INDICATOR_IDS)))
+
+    def distribution(self, features: torch.Tensor) -> torch.Tensor:
+        """Probabilities [groups, visual_vocab_size - 4] of features [groups, stride ** 2 * hidden], without the indicators."""
+        logits = self.head(features)
+        return torch.softmax(logits, dim=-1, dtype=torch.float32).to(logits.dtype)
 
 
 class VisualEmbedding(nn.Embedding):
@@ -469,7 +487,13 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
 
     def embed_images(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
         """Visual embeddings [groups, hidden] of packed patches [n, 768] with grids [images, 3]."""
-        return self.vte(self.visual_tokenizer(pixel_values, grid_thws))
+        features = self.visual_tokenizer.features(pixel_values, grid_thws)
+        groups = (grid_thws.prod(-1) // self.config.vit_config.hidden_stride**2).tolist()
+        words = self.vte.weight[: -len(INDICATOR_IDS)]
+        # A distribution is far larger than what comes before and after it: a few rows at a time, and image by image, so that
+        # no image's numbers depend on its neighbours.
+        rows = (part for image in features.split(groups) for part in image.split(HEAD_ROWS))
+        return torch.cat([self.visual_tokenizer.distribution(part) @ words for part in rows])
 
     def embed(self, input_ids: torch.Tensor, visual_embeds: torch.Tensor | None = None) -> torch.Tensor:
         """Embeddings [..., hidden] of token ids [...] in which negative ids are the placeholders of this module.

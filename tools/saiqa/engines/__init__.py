@@ -79,7 +79,8 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
         name: a key of ``ENGINES``.
         model_path: a checkpoint folder in the released format.
         options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
-            (images a model pass), ``system`` (system prompt or None), ``trust_remote_code`` (swift engine only).
+            (most images a model pass), ``system`` (system prompt or None), ``compile`` (prefill engine only),
+            ``trust_remote_code`` (swift engine only).
     """
     module, _, cls = ENGINES[name].partition(":")
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout they find when imported; ours is for results

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -37,7 +41,24 @@ def resolve_device(device: str) -> torch.device:
 
 def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """The torch dtype for "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16"."""
-    return DTYPES["bfloat16" if device.type == "cuda" else "float32"] if dtype == "auto" else DTYPES[dtype]
+    chosen = DTYPES["bfloat16" if device.type == "cuda" else "float32"] if dtype == "auto" else DTYPES[dtype]
+    if chosen is torch.bfloat16 and device.type == "cpu":
+        avoid_trapping_amx()
+    return chosen
+
+
+def avoid_trapping_amx() -> None:
+    """Keep oneDNN off AMX where the processor claims to have it and traps: some virtual machines do, and the process dies.
+
+    Works before the first bfloat16 product of the process.
+    """
+    variable, safe = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"
+    cpuinfo = Path("/proc/cpuinfo")
+    if variable in os.environ or not cpuinfo.is_file() or "amx_bf16" not in cpuinfo.read_text():
+        return
+    product = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); torch.nn.functional.linear(x, x)"
+    if subprocess.run([sys.executable, "-c", product], capture_output=True).returncode == -signal.SIGILL:
+        os.environ[variable] = safe
 
 
 def open_bundle(path: str | Path, device: torch.device, dtype: torch.dtype) -> tuple[Ovis2_5, object]:
@@ -71,7 +92,8 @@ def load_image(image: str | Path | Image.Image) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     with Image.open(image) as opened:
-        return opened.convert("RGB")
+        opened.load()
+        return opened if opened.mode == "RGB" else opened.convert("RGB")
 
 
 def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:

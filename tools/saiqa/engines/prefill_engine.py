@@ -1,12 +1,8 @@
 """The default engine: one pass over image, prompt and answer prefix gives the five words' exact probabilities.
 
-The answer up to the rating word is known beforehand, so nothing is generated. Requests about the same image share the
-pass over it: a row of the batch is
-
-    [system and user turn up to the image's end] [question and answer prefix 1] [question and answer prefix 2] ...
-
-where each suffix sees the shared part and itself, never another suffix, and counts its positions from the end of the shared
-part. Logits are computed at the one position of each suffix where the rating word would follow.
+The answer up to the rating word is known beforehand, so nothing is generated. Requests about the same image share the pass
+over it, and rows of several images are packed into one pass (``packed``) up to a budget of tokens (``memory``). Images are
+read ahead of the model by threads.
 """
 
 from __future__ import annotations
@@ -21,8 +17,11 @@ import torch
 from PIL import Image
 
 from prompt_configs import WORDS
+from saiqa.console import Failed
 from saiqa.engines import Failure, Rating, Request
 from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
+from saiqa.engines.memory import is_out_of_memory, token_budget
+from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import (
     Ovis2_5,
     PixelBounds,
@@ -32,6 +31,8 @@ from saiqa.ovis2_5 import (
     turn_text,
     visual_grid,
 )
+
+READERS = 4  # images being decoded at a time: a picture of 12 megapixels takes 0.15 GB while it is
 
 
 @dataclass
@@ -62,8 +63,14 @@ class PrefillEngine:
         model_path: a checkpoint folder in the released format.
         device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
         dtype: "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16".
-        batch_size: images a model pass; halved, not dropped, when the device runs out of memory.
+        batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
+            there is and halved whenever that does not suffice after all.
         system: system prompt, none by default.
+        compile: fuse the model's small steps with torch.compile; the first images take a minute longer.
+
+    Raises:
+        InputError: no such device, or the folder does not hold a whole Ovis2.5 checkpoint.
+        Failed: ``compile`` where no compiler works.
     """
 
     name = "prefill"
@@ -76,6 +83,7 @@ class PrefillEngine:
         dtype: str = "auto",
         batch_size: int = 8,
         system: str | None = None,
+        compile: bool = False,
         trust_remote_code: bool = False,
     ):
         if trust_remote_code:
@@ -84,15 +92,23 @@ class PrefillEngine:
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_size = batch_size
         self.system = system
+        if compile:
+            check_compiler(self.device)
         self.model: Ovis2_5
         self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype)
         self.bounds = PixelBounds.of(self.model.config)
+        self.token_budget = token_budget(self.model.config, self.dtype, self.device)
+        self.compile = compile
+        self._read = PackedReader(self.model.llm, compile)
+        if compile:
+            self.model.visual_tokenizer.compile_blocks()
         self._word_ids: dict[str, list[int]] = {}
 
     def describe(self) -> dict:
         return {
             "engine": self.name,
             **describe_torch(self.device, self.dtype),
+            "compile": self.compile,
             "min_pixels": self.bounds.min_pixels,
             "max_pixels": self.bounds.max_pixels,
         }
@@ -100,8 +116,8 @@ class PrefillEngine:
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
         answers: list[Rating | Failure | None] = [None] * len(requests)
         rows = self._rows(requests, answers)
-        batches = _batches(rows, self.batch_size)
-        with ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1)) as readers, torch.inference_mode():
+        batches = _batches(rows, self.batch_size, self.token_budget)
+        with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as readers, torch.inference_mode():
             for batch in _ahead(readers, batches, self._patches):
                 self._rate_batch(batch, answers)
         return answers
@@ -177,44 +193,55 @@ class PrefillEngine:
             answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)))
 
     def _rate_rows(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
-        """(place, five log-probabilities) of every question, halving the batch for as long as memory does not suffice."""
+        """(place, five log-probabilities) of every question, in smaller passes for as long as memory does not suffice.
+
+        Raises:
+            Failed: memory does not suffice for one image.
+        """
         if not rows:
             return []
-        try:
-            return self._forward(rows, patches, grids)
-        except torch.OutOfMemoryError:
-            if len(rows) == 1:
-                raise
-        torch.cuda.empty_cache()
-        self.batch_size = half = max(1, len(rows) // 2)
+        tokens = sum(map(len, rows))
+        if len(rows) == 1 or tokens <= self.token_budget:
+            try:
+                return self._forward(rows, patches, grids)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Only here, behind the handler, is nothing left that holds the tensors of the pass.
+            self._shrink_budget(rows, tokens)
+        half = (len(rows) + 1) // 2
         return self._rate_rows(rows[:half], patches[:half], grids[:half]) + self._rate_rows(
             rows[half:], patches[half:], grids[half:]
         )
 
+    def _shrink_budget(self, rows: list[Row], tokens: int) -> None:
+        if len(rows) == 1:
+            what = f"memory does not suffice for one image of {tokens} tokens"
+            raise Failed(what, "Lower the MAX_PIXELS environment variable, or use --dtype bfloat16 or a larger device")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.token_budget = tokens // 2
+
     def _forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
-        ids, positions, segments = (tensor.to(self.device) for tensor in _pack(rows))
+        questions = [question for row in rows for question in row.questions]
+        packed = pack([(row.prefix, [question.suffix for question in row.questions]) for row in rows], self.device)
         visual = self.model.embed_images(torch.cat(patches).to(self.device), torch.cat(grids))
-        embeds = self.model.embed(ids, visual)
-        shared = any(len(row.questions) > 1 for row in rows)
-        # Rows are padded at their ends, where a causal model cannot look: without suffixes to part, causal is enough.
-        mask = {"full_attention": _suffix_mask(segments) if shared else None}
-        hidden = self.model.llm.model(
-            inputs_embeds=embeds, position_ids=positions, attention_mask=mask, use_cache=False
-        ).last_hidden_state
-        lines, ends, word_ids, places = _rating_positions(rows)
-        logits = self.model.llm.lm_head(hidden[lines, ends])
-        logprobs = logits.float().log_softmax(-1).gather(1, torch.tensor(word_ids, device=self.device))
-        return list(zip(places, logprobs.tolist(), strict=True))
+        hidden = self._read(self.model.embed(packed.ids, visual), packed)
+        logprobs = log_probabilities(self.model.llm, hidden, [question.word_ids for question in questions])
+        return list(zip((question.place for question in questions), logprobs, strict=True))
 
 
-def _batches(rows: list[Row], batch_size: int) -> list[list[Row]]:
-    """Rows of nearly the same length together: at most ``batch_size``, and never more than an eighth of padding."""
+def _batches(rows: list[Row], most_rows: int, most_tokens: int) -> list[list[Row]]:
+    """The rows, those of one length side by side, in batches of at most so many rows and, of more than one row, tokens."""
     batches: list[list[Row]] = []
-    for row in sorted(rows, key=len):
-        if batches and len(batches[-1]) < batch_size and len(row) <= len(batches[-1][0]) * 1.125:
+    tokens = 0
+    for row in sorted(rows, key=len, reverse=True):
+        tokens += len(row)
+        if batches and len(batches[-1]) < most_rows and tokens <= most_tokens:
             batches[-1].append(row)
         else:
             batches.append([row])
+            tokens = len(row)
     return batches
 
 
@@ -239,47 +266,3 @@ def _ahead(readers: ThreadPoolExecutor, batches: list[list[Row]], read) -> Itera
         waiting = started
     if waiting is not None:
         yield waiting
-
-
-def _pack(rows: list[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Token ids, positions and segments, each [rows, longest] int64, padded at the end.
-
-    The segment is 0 in the part all questions share, and the question's number, from 1, in its own suffix.
-    """
-    longest = max(len(row) for row in rows)
-    ids, positions, segments = (torch.zeros(len(rows), longest, dtype=torch.long) for _ in range(3))
-    for line, row in enumerate(rows):
-        start = len(row.prefix)
-        ids[line, :start] = torch.tensor(row.prefix)
-        positions[line, :start] = torch.arange(start)
-        for number, question in enumerate(row.questions, 1):
-            end = start + len(question.suffix)
-            ids[line, start:end] = torch.tensor(question.suffix)
-            positions[line, start:end] = torch.arange(len(question.suffix)) + len(row.prefix)
-            segments[line, start:end] = number
-            start = end
-    return ids, positions, segments
-
-
-def _suffix_mask(segments: torch.Tensor) -> torch.Tensor:
-    """Who sees whom [rows, 1, length, length] bool: what stands before, in the shared part or in the own suffix."""
-    length = segments.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
-    asking, asked = segments[:, :, None], segments[:, None, :]
-    return (causal & ((asked == 0) | (asked == asking)))[:, None]
-
-
-def _rating_positions(rows: list[Row]) -> tuple[list[int], list[int], list[list[int]], list[int]]:
-    """For every question: its row, the position whose next token is the rating word, the word ids, its place."""
-    lines, ends, word_ids, places = [], [], [], []
-    for line, row in enumerate(rows):
-        end = len(row.prefix)
-        for question in row.questions:
-            end += len(question.suffix)
-            lines.append(line)
-            ends.append(end - 1)
-            word_ids.append(question.word_ids)
-            places.append(question.place)
-    return lines, ends, word_ids, places
-
-

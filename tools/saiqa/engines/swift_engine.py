@@ -71,8 +71,11 @@ class SwiftEngine:
         dtype: str = "auto",
         batch_size: int = 8,
         system: str | None = None,
+        compile: bool = False,
         trust_remote_code: bool = False,
     ):
+        if compile:
+            raise ValueError("ms-swift runs the model as it is; --compile needs the prefill engine")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.remote_code = trust_remote_code

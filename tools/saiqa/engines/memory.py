@@ -1,0 +1,73 @@
+"""How much of an image's tokens fit a pass: from the shapes of the model and the memory there is.
+
+The promise: beside its weights and the pictures being read, a pass takes at most ``WORKING_BYTES``, less where less is free.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from saiqa.ovis2_5 import HEAD_ROWS, Ovis2_5Config
+
+GIB = 2**30
+WORKING_BYTES = {"cpu": 2 * GIB, "cuda": 6 * GIB}
+SHARE_OF_FREE = 0.5  # the rest is for other processes, and for what an allocator cannot reuse
+
+# More tokens a pass make no device faster: its matrix products are large enough, and its caches are not.
+MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
+
+# Tensors of each width that are alive at once in a layer, counted from the code and rounded up.
+_VISION_HIDDEN, _VISION_INNER = 12, 2
+_TEXT_HIDDEN, _TEXT_INNER = 10, 3
+
+
+def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
+    """Working memory of a pass per token, in bytes: the larger of the tower's (four patches a token) and the language model's."""
+    vit, llm = config.vit_config, config.llm_config
+    rotary_bytes = 6 * 4 * vit.hidden_size  # the tower's rotary embedding is in float32 whatever the dtype
+    patch = (_VISION_HIDDEN * vit.hidden_size + _VISION_INNER * vit.intermediate_size) * dtype.itemsize + rotary_bytes
+    pixels = 2 * 4 * vit.num_channels * vit.patch_size**2
+    heads = llm.num_attention_heads * llm.head_dim
+    text = (_TEXT_HIDDEN * max(llm.hidden_size, heads) + _TEXT_INNER * llm.intermediate_size) * dtype.itemsize
+    return max(vit.hidden_stride**2 * (patch + pixels), text + llm.hidden_size * dtype.itemsize)
+
+
+def head_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
+    """Working memory of the visual head, in bytes: logits, and their softmax in float32 and in the model's dtype."""
+    return HEAD_ROWS * config.visual_vocab_size * (2 * dtype.itemsize + 2 * 4)
+
+
+def token_budget(config: Ovis2_5Config, dtype: torch.dtype, device: torch.device) -> int:
+    """Tokens a pass may have, from the memory that is free now. An image with more than these has a pass of its own."""
+    allowed = min(WORKING_BYTES[device.type], SHARE_OF_FREE * free_bytes(device)) - head_bytes(config, dtype)
+    return int(min(MOST_TOKENS[device.type], max(1, allowed // token_bytes(config, dtype))))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory on the device, in bytes, that a process may still take."""
+    if device.type == "cuda":
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + unused
+    return min(_available_bytes(), _left_in_group_bytes())
+
+
+def _available_bytes() -> int:
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def _left_in_group_bytes() -> float:
+    """What a container's limit leaves; infinite where there is none."""
+    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
+        try:
+            return int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text())
+        except (OSError, ValueError):  # another version of control groups, or the word "max"
+            continue
+    return float("inf")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception says that memory did not suffice; on a CPU torch has no class of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
