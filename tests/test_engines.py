@@ -52,11 +52,11 @@ def test_prefill_rates_all_cases_in_one_call(prefill, batch_size):
 
 def test_rows_of_different_length_share_a_batch(prefill):
     """All twelve cases through one padded forward, shared images and all."""
-    rows = prefill._rows([request_of(case) for case in CASES], [None] * len(CASES))
+    rows = prefill.rows([request_of(case) for case in CASES], [None] * len(CASES))
     assert len(rows) == 6
-    patches, grids = zip(*(prefill._patches(row) for row in rows), strict=True)
+    patches, grids = zip(*(prefill.patches(row) for row in rows), strict=True)
     with torch.inference_mode():
-        rated = dict(prefill._forward(rows, list(patches), list(grids)))
+        rated = dict(prefill.forward(rows, list(patches), list(grids)))
     for place, case in enumerate(CASES):
         assert_rated(Rating(dict(zip(WORDS, rated[place], strict=True))), case)
 
@@ -103,8 +103,8 @@ def test_running_out_of_memory_halves_the_batch(prefill, monkeypatch):
         return forward(self, rows, patches, grids)
 
     monkeypatch.setattr(type(prefill), "_forward", scarce)
-    rows = prefill._rows([request_of(case) for case in CASES], [None] * len(CASES))
-    patches, grids = zip(*(prefill._patches(row) for row in rows), strict=True)
+    rows = prefill.rows([request_of(case) for case in CASES], [None] * len(CASES))
+    patches, grids = zip(*(prefill.patches(row) for row in rows), strict=True)
     prefill.batch_size = 8
     with torch.inference_mode():
         rated = dict(prefill._rate_rows(rows, list(patches), list(grids)))

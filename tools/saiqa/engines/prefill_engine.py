@@ -115,17 +115,17 @@ class PrefillEngine:
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
         answers: list[Rating | Failure | None] = [None] * len(requests)
-        rows = self._rows(requests, answers)
-        batches = _batches(rows, self.batch_size, self.token_budget)
+        rows = self.rows(requests, answers)
+        batches = self.batches(rows)
         with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as readers, torch.inference_mode():
-            for batch in _ahead(readers, batches, self._patches):
+            for batch in _ahead(readers, batches, self.patches):
                 self._rate_batch(batch, answers)
         return answers
 
     # --- from requests to rows -------------------------------------------------------------------------------------
 
-    def _rows(self, requests: Sequence[Request], answers: list) -> list[Row]:
-        """One row an image; a request whose image cannot even be opened gets its ``Failure`` here."""
+    def rows(self, requests: Sequence[Request], answers: list | None = None) -> list[Row]:
+        """One row an image. A request whose image cannot even be opened is in none; its ``Failure`` goes to ``answers``."""
         rows: dict[tuple, Row] = {}
         sizes: dict[object, tuple[int, int] | Failure] = {}
         for place, request in enumerate(requests):
@@ -135,7 +135,8 @@ class PrefillEngine:
                 sizes[identity] = _image_size(image)
             size = sizes[identity]
             if isinstance(size, Failure):
-                answers[place] = size
+                if answers is not None:
+                    answers[place] = size
                 continue
             before, after = turn_text(request.prompt, self.system)
             row = rows.setdefault((identity, before), Row(image))
@@ -170,10 +171,27 @@ class PrefillEngine:
             self._word_ids[answer_prefix] = ids
         return self._word_ids[answer_prefix]
 
-    def _patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+    def patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
+        """The row's image as ``image_to_patches`` cuts it. Raises one of ``IMAGE_ERRORS`` where it cannot be read."""
         vit = self.model.config.vit_config
         image = shrink(load_image(row.image), self.bounds)
         return image_to_patches(image, self.bounds, vit.patch_size, vit.hidden_stride)
+
+    def batches(self, rows: list[Row]) -> list[list[Row]]:
+        """The rows in passes of at most ``batch_size`` images and, of more than one image, ``token_budget`` tokens.
+
+        Images of one size come side by side: the tower takes them together.
+        """
+        batches: list[list[Row]] = []
+        tokens = 0
+        for row in sorted(rows, key=len, reverse=True):
+            tokens += len(row)
+            if batches and len(batches[-1]) < self.batch_size and tokens <= self.token_budget:
+                batches[-1].append(row)
+            else:
+                batches.append([row])
+                tokens = len(row)
+        return batches
 
     # --- the pass ----------------------------------------------------------------------------------------------------
 
@@ -203,7 +221,7 @@ class PrefillEngine:
         tokens = sum(map(len, rows))
         if len(rows) == 1 or tokens <= self.token_budget:
             try:
-                return self._forward(rows, patches, grids)
+                return self.forward(rows, patches, grids)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -222,27 +240,14 @@ class PrefillEngine:
             torch.cuda.empty_cache()
         self.token_budget = tokens // 2
 
-    def _forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
+    def forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
+        """One pass: (place, five log-probabilities) of every question of the rows, whose images are cut already."""
         questions = [question for row in rows for question in row.questions]
         packed = pack([(row.prefix, [question.suffix for question in row.questions]) for row in rows], self.device)
         visual = self.model.embed_images(torch.cat(patches).to(self.device), torch.cat(grids))
         hidden = self._read(self.model.embed(packed.ids, visual), packed)
         logprobs = log_probabilities(self.model.llm, hidden, [question.word_ids for question in questions])
         return list(zip((question.place for question in questions), logprobs, strict=True))
-
-
-def _batches(rows: list[Row], most_rows: int, most_tokens: int) -> list[list[Row]]:
-    """The rows, those of one length side by side, in batches of at most so many rows and, of more than one row, tokens."""
-    batches: list[list[Row]] = []
-    tokens = 0
-    for row in sorted(rows, key=len, reverse=True):
-        tokens += len(row)
-        if batches and len(batches[-1]) < most_rows and tokens <= most_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-            tokens = len(row)
-    return batches
 
 
 def _image_size(image: str | Path | Image.Image) -> tuple[int, int] | Failure:

@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""``swift`` (generates, as the release does) against ``prefill``: images a second, their ratio, the largest difference of a
+score, and prefill's share of the rate of a large matrix product. One checkpoint with random weights, the same pictures, dtype
+and threads, in one process, in turns."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
+
+import shared
+import torch
+
+import prompt_configs as facts
+from saiqa.console import ArgumentParser, positive_int, run
+from saiqa.engines import Request, load_engine
+from saiqa.scoring import score_of
+
+EXAMPLES = """
+python benchmarks/bench_engines.py
+python benchmarks/bench_engines.py --threads 1 --repeats 5
+python benchmarks/bench_engines.py --shape tiny --images 2 --sizes 96x64 --repeats 1 --matmul_side 256
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the script."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("--shape", choices=("40m", "tiny"), default="40m", help="size of the checkpoint (default: 40m)")
+    add("--sizes", nargs="+", default=["640x480", "1024x1024"], metavar="WxH", help="default: 640x480 1024x1024")
+    add("--images", type=positive_int, default=8, metavar="N", help="pictures of each size (default: 8)")
+    add("--repeats", type=positive_int, default=3, metavar="N", help="turns of each engine; the best counts (default: 3)")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a pass (default: 8)")
+    add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
+    add("--threads", type=positive_int, metavar="N", help="default: as torch finds")
+    add("--compile", action="store_true", help="prefill with torch.compile")
+    add("--matmul_side", type=positive_int, default=2048, metavar="N", help="of the large product (default: 2048)")
+    add("--output_json", default="benchmarks/results/engines.json", metavar="FILE")
+    return flags
+
+
+def main(argv=None) -> None:
+    """Run the benchmark."""
+    args = parser().parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
+        figures = measure(args, Path(name))
+    header = ("images", "dimensions", "swift images/s", "prefill images/s", "ratio", "largest difference", "share of matmul")
+    shared.print_table(header, [_line(case) for case in figures["cases"]])
+    print(f"large matrix product: {figures['matmul_gflops']:.0f} GFLOP/s, {figures['machine']['threads']} threads")
+    shared.write_json(args.output_json, figures)
+
+
+def _line(case: dict) -> tuple:
+    rates = (f"{case['swift_images_per_s']:.2f}", f"{case['prefill_images_per_s']:.2f}", f"{case['ratio']:.2f}")
+    difference, share = f"{case['largest_score_difference']:.1e}", f"{case['share_of_matmul']:.0%}"
+    return (case["size"], case["dimensions"], *rates, difference, share)
+
+
+@dataclass
+class Engines:
+    """Both engines on one checkpoint."""
+
+    prefill: object
+    swift: shared.GivenAnswers
+    device: torch.device
+    dtype: torch.dtype
+    matmul_side: int
+
+
+def measure(args, folder: Path) -> dict:
+    """All cases, as JSON values."""
+    checkpoint = folder / "checkpoint"
+    parameters = shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], getattr(torch, args.dtype))
+    options = {"device": "cpu", "dtype": args.dtype, "batch_size": args.batch_size}
+    prefill = load_engine("prefill", checkpoint, compile=args.compile, **options)
+    swift = shared.GivenAnswers(load_engine("swift", checkpoint, **options), prefill.tokenizer)
+    engines = Engines(prefill, swift, prefill.device, prefill.dtype, args.matmul_side)
+    cases = []
+    for size in args.sizes:
+        images = shared.make_images(folder, tuple(map(int, size.split("x"))), args.images)
+        for dimensions in (["lighting"], list(facts.DIMENSIONS)):
+            requests = shared.questions(images, dimensions)
+            cases.append({"size": size, "dimensions": len(dimensions), **_compare(engines, requests, args)})
+    return {
+        "machine": shared.machine(engines.device),
+        "shape": args.shape,
+        "parameters": parameters,
+        "dtype": args.dtype,
+        "batch_size": args.batch_size,
+        "compile": args.compile,
+        "matmul_gflops": max(case["matmul_gflops"] for case in cases),
+        "cases": cases,
+    }
+
+
+def _compare(engines: Engines, requests: list[Request], args) -> dict:
+    """Both engines on the same requests, in turns, and the large product between them."""
+    rated = {"swift": engines.swift.rate(requests), "prefill": shared.rate_all(engines.prefill, requests)}  # warms up, too
+    seconds = {"swift": [], "prefill": [], "model": []}
+    product_flops = []
+    for _ in range(args.repeats):
+        seconds["swift"].append(shared.timed(lambda: engines.swift.rate(requests), engines.device))
+        seconds["prefill"].append(shared.timed(lambda: shared.rate_all(engines.prefill, requests), engines.device))
+        seconds["model"].append(shared.model_seconds(engines.prefill, requests))
+        product_flops.append(shared.matmul_rate(engines.device, engines.dtype, engines.matmul_side))
+    best = {name: min(values) for name, values in seconds.items()}
+    n = len({request.image for request in requests})
+    flops = shared.pass_flops(engines.prefill.model.config, shared.row_shapes(engines.prefill, requests))
+    scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
+    return {
+        "swift_images_per_s": n / best["swift"],
+        "prefill_images_per_s": n / best["prefill"],
+        "ratio": best["swift"] / best["prefill"],
+        "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
+        "gflop_per_image": flops / n / 1e9,
+        "model_gflops": flops / best["model"] / 1e9,
+        "matmul_gflops": max(product_flops) / 1e9,
+        "share_of_matmul": flops / best["model"] / max(product_flops),
+        "seconds": seconds,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

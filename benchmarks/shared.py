@@ -1,0 +1,304 @@
+"""What the benchmarks share: pictures, random-weight checkpoints, counted operations, the machine's own matrix product."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import LogitsProcessor, LogitsProcessorList
+
+import prompt_configs as facts
+from saiqa import bundle
+from saiqa.console import to_json
+from saiqa.engines import Engine, Request
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+
+ANSWER_TOKENS = 13  # of the release's answers, the end included
+SEED = 42
+
+
+# --- Checkpoints ------------------------------------------------------------------------------------------------------
+
+# Ovis2.5-9B as its config.json has it.
+NINE_B = {
+    "llm_config": {
+        "hidden_size": 4096,
+        "intermediate_size": 12288,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+    },
+    "vit_config": {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16},
+    "visual_vocab_size": 65536,
+}
+
+# About 40 million parameters: every width an eighth of the 9B's, with the heads of the 9B; so many layers, and so large
+# vocabularies, that each part has nearly the share of the parameters that it has there.
+FORTY_M = {
+    "llm_config": {
+        "hidden_size": 512,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 10,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 128,
+        "vocab_size": 5376,
+    },
+    "vit_config": {"hidden_size": 144, "intermediate_size": 538, "num_hidden_layers": 7, "num_attention_heads": 2},
+    "visual_vocab_size": 2304,
+}
+
+# For a look whether a benchmark runs at all.
+TINY = {
+    "llm_config": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 32,
+        "vocab_size": 768,
+    },
+    "vit_config": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2},
+    "visual_vocab_size": 260,
+}
+
+SHAPES = {"9b": NINE_B, "40m": FORTY_M, "tiny": TINY}
+
+
+def config_of(shape: dict) -> Ovis2_5Config:
+    """The configuration of a shape in this module."""
+    text = {"rope_theta": 1000000, "rms_norm_eps": 1e-6, "max_position_embeddings": 40960, "tie_word_embeddings": False}
+    return Ovis2_5Config(
+        llm_config={**text, **shape["llm_config"]},
+        vit_config=dict(shape["vit_config"]),
+        visual_vocab_size=shape["visual_vocab_size"],
+    )
+
+
+def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str = "cpu") -> int:
+    """Write a checkpoint with random weights, and the demo's tokenizer, into ``folder``; its number of parameters."""
+    torch.manual_seed(SEED)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            model = Ovis2_5(config_of(shape))
+    finally:
+        torch.set_default_dtype(before)
+    model.save_pretrained(folder)
+    tokenizer = load_tokenizer(bundle.roots(demo=True).models / facts.tuned_model())
+    tokenizer.save_pretrained(folder)
+    return sum(weight.numel() for weight in model.parameters())
+
+
+# --- Pictures and questions -------------------------------------------------------------------------------------------
+
+
+def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
+    """``count`` different JPEGs of ``size`` (width, height) pixels: smooth colour with some noise, as photographs have."""
+    width, height = size
+    paths = []
+    for number in range(count):
+        rng = np.random.default_rng([SEED, width, height, number])
+        coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+        smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), dtype=np.int16)
+        noisy = np.clip(smooth + rng.integers(-8, 9, smooth.shape), 0, 255).astype(np.uint8)
+        paths.append(folder / f"{width}x{height}_{number}.jpg")
+        Image.fromarray(noisy).save(paths[-1], quality=92)
+    return paths
+
+
+def questions(images: Sequence[Path], dimensions: Sequence[str]) -> list[Request]:
+    """Prompt 4, in this project's words, about every image; dimension after dimension, as the release asks."""
+    return [Request(image, facts.query(d), facts.answer_prefix(d)) for d in dimensions for image in images]
+
+
+# --- Operations -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RowShape:
+    """One image's tokens in a pass of the prefill engine: patches, shared prefix, and each question's suffix."""
+
+    patches: int
+    prefix: int
+    suffixes: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return self.prefix + sum(self.suffixes)
+
+
+def row_shapes(engine, requests: Sequence[Request]) -> list[RowShape]:
+    """The rows that the prefill engine makes of the requests."""
+    stride = engine.model.config.vit_config.hidden_stride
+    visual = [(row, sum(token < 0 for token in row.prefix) - 2) for row in engine.rows(requests)]
+    return [RowShape(n * stride**2, len(row.prefix), tuple(len(q.suffix) for q in row.questions)) for row, n in visual]
+
+
+def pass_flops(config: Ovis2_5Config, rows: Sequence[RowShape]) -> float:
+    """Operations of the matrix products of one pass over the rows, two a multiplication with its addition.
+
+    Causal attention counts the pairs that see each other, and the last layer what is computed there: keys and values of all
+    tokens, the rest at the rating positions.
+    """
+    return sum(_tower_flops(config, row.patches) + _text_flops(config, row) for row in rows)
+
+
+def _tower_flops(config: Ovis2_5Config, patches: int) -> float:
+    vit = config.vit_config
+    group, words = vit.hidden_stride**2, config.visual_vocab_size - 4
+    per_patch = vit.num_channels * vit.patch_size**2 * vit.hidden_size
+    per_patch += vit.num_hidden_layers * (4 * vit.hidden_size**2 + 2 * vit.hidden_size * vit.intermediate_size)
+    pairs = vit.num_hidden_layers * 2 * patches**2 * vit.hidden_size
+    head = patches / group * words * (group * vit.hidden_size + config.hidden_size)
+    return 2 * (patches * per_patch + pairs + head)
+
+
+def _text_flops(config: Ovis2_5Config, row: RowShape) -> float:
+    llm = config.llm_config
+    heads, kv = llm.num_attention_heads * llm.head_dim, llm.num_key_value_heads * llm.head_dim
+    keys = 2 * llm.hidden_size * kv
+    rest = 2 * llm.hidden_size * heads + 3 * llm.hidden_size * llm.intermediate_size
+    seen = row.prefix * (row.prefix + 1) / 2 + sum(n * row.prefix + n * (n + 1) / 2 for n in row.suffixes)
+    inner = (llm.num_hidden_layers - 1) * (row.tokens * (keys + rest) + 2 * seen * heads)
+    last = row.tokens * keys + sum(rest + 2 * (row.prefix + n) * heads for n in row.suffixes)
+    return 2 * (inner + last + len(row.suffixes) * llm.hidden_size * llm.vocab_size)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 5) -> float:
+    """Operations a second of a square matrix product of this side: the best of ``repeats``."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    return 2 * side**3 / min(timed(lambda: torch.mm(a, b, out=out), device) for _ in range(repeats))
+
+
+# --- Timing and reporting ---------------------------------------------------------------------------------------------
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that ``work`` takes, the device's work included."""
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def model_seconds(engine, requests: Sequence[Request]) -> float:
+    """Seconds that the prefill engine's passes over the requests take when every image has been read and cut beforehand."""
+    rows = engine.rows(requests)
+    batches = [(batch, *zip(*map(engine.patches, batch), strict=True)) for batch in engine.batches(rows)]
+
+    def passes() -> None:
+        with torch.inference_mode():
+            for batch, patches, grids in batches:
+                engine.forward(batch, list(patches), list(grids))
+
+    return timed(passes, engine.device)
+
+
+def rate_all(engine: Engine, requests: Sequence[Request]) -> list:
+    """The ratings of all requests. Raises ``RuntimeError`` where one has none: a benchmark measures nothing then."""
+    answers = engine.rate(requests)
+    for answer in answers:
+        if not hasattr(answer, "logprobs"):
+            raise RuntimeError(f"{engine.name}: {answer.reason}")
+    return answers
+
+
+def machine(device: torch.device) -> dict:
+    """What the figures were measured on."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = names[0] if names else processor
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
+    return {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A markdown table on stdout."""
+    lines = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    lines.insert(1, ["-" * width for width in widths])
+    for line in lines:
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |")
+
+
+def write_json(path: str | Path, figures: dict) -> None:
+    """The figures as strict JSON."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text(to_json(figures) + "\n", encoding="utf-8")
+    print(f"written: {path}", file=sys.stderr)
+
+
+
+
+# --- The release's way of scoring -------------------------------------------------------------------------------------
+
+
+class _GivenAnswer(LogitsProcessor):
+    """Lets only the tokens of ``steps[i]`` be written at the i-th place of an answer."""
+
+    def __init__(self, steps: Sequence[Sequence[int]]):
+        self.steps, self.start = steps, None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.start = input_ids.shape[1] if self.start is None else self.start
+        allowed = self.steps[input_ids.shape[1] - self.start]
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, allowed] = scores[:, allowed]
+        return forced
+
+
+class GivenAnswers:
+    """Rates with the swift engine while the answer's wording is given and its rating word free, ``ANSWER_TOKENS`` in all.
+
+    Random weights would write gibberish of any length. The log-probabilities that are read are the model's own: ms-swift
+    takes them in front of the logits processors.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+        self.model = engine.engine.model
+        self.generate = self.model.generate
+
+    def rate(self, requests: Sequence[Request]) -> list:
+        """The ratings, one dimension at a time as the release asks."""
+        answers = []
+        for prefix in dict.fromkeys(request.answer_prefix for request in requests):
+            steps = self._steps(prefix)
+            self.model.generate = lambda *args, _steps=steps, **kwargs: self.generate(
+                *args, logits_processor=LogitsProcessorList([_GivenAnswer(_steps)]), **kwargs
+            )
+            answers += rate_all(self.engine, [request for request in requests if request.answer_prefix == prefix])
+        return answers
+
+    def _steps(self, prefix: str) -> list[list[int]]:
+        written = [[token] for token in self.tokenizer.encode(prefix)]
+        words = [self.tokenizer.encode(f" {word}")[0] for word in facts.WORDS]
+        (stop,) = self.tokenizer.encode(".")
+        filler = ANSWER_TOKENS - len(written) - 2
+        return [*written, words, *[[stop]] * filler, [self.tokenizer.eos_token_id]]
