@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -18,8 +17,6 @@ import torch
 
 import prompt_configs as facts
 from saiqa.console import ArgumentParser, positive_int, run
-from saiqa.engines import Request, load_engine
-from saiqa.scoring import score_of
 
 EXAMPLES = """
 python benchmarks/bench_engines.py
@@ -64,33 +61,19 @@ def _line(case: dict) -> tuple:
     return (case["size"], case["dimensions"], *rates, difference, share)
 
 
-@dataclass
-class Engines:
-    """Both engines on one checkpoint."""
-
-    prefill: object
-    swift: shared.GivenAnswers
-    device: torch.device
-    dtype: torch.dtype
-    matmul_side: int
-
-
 def measure(args, folder: Path) -> dict:
     """All cases, as JSON values."""
     checkpoint = folder / "checkpoint"
     parameters = shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], getattr(torch, args.dtype))
-    options = {"device": "cpu", "dtype": args.dtype, "batch_size": args.batch_size}
-    prefill = load_engine("prefill", checkpoint, compile=args.compile, **options)
-    swift = shared.GivenAnswers(load_engine("swift", checkpoint, **options), prefill.tokenizer)
-    engines = Engines(prefill, swift, prefill.device, prefill.dtype, args.matmul_side)
+    engines = shared.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile)
     cases = []
     for size in args.sizes:
         images = shared.make_images(folder, tuple(map(int, size.split("x"))), args.images)
         for dimensions in (["lighting"], list(facts.DIMENSIONS)):
             requests = shared.questions(images, dimensions)
-            cases.append({"size": size, "dimensions": len(dimensions), **_compare(engines, requests, args)})
+            cases.append({"size": size, "dimensions": len(dimensions), **engines.compare(requests, args.repeats, args.matmul_side)})
     return {
-        "machine": shared.machine(engines.device),
+        "machine": shared.machine(engines.prefill.device),
         "shape": args.shape,
         "parameters": parameters,
         "dtype": args.dtype,
@@ -98,33 +81,6 @@ def measure(args, folder: Path) -> dict:
         "compile": args.compile,
         "matmul_gflops": max(case["matmul_gflops"] for case in cases),
         "cases": cases,
-    }
-
-
-def _compare(engines: Engines, requests: list[Request], args) -> dict:
-    """Both engines on the same requests, in turns, and the large product between them."""
-    rated = {"swift": engines.swift.rate(requests), "prefill": shared.rate_all(engines.prefill, requests)}  # warms up, too
-    seconds = {"swift": [], "prefill": [], "model": []}
-    product_flops = []
-    for _ in range(args.repeats):
-        seconds["swift"].append(shared.timed(lambda: engines.swift.rate(requests), engines.device))
-        seconds["prefill"].append(shared.timed(lambda: shared.rate_all(engines.prefill, requests), engines.device))
-        seconds["model"].append(shared.model_seconds(engines.prefill, requests))
-        product_flops.append(shared.matmul_rate(engines.device, engines.dtype, engines.matmul_side))
-    best = {name: min(values) for name, values in seconds.items()}
-    n = len({request.image for request in requests})
-    flops = shared.pass_flops(engines.prefill.model.config, shared.row_shapes(engines.prefill, requests))
-    scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
-    return {
-        "swift_images_per_s": n / best["swift"],
-        "prefill_images_per_s": n / best["prefill"],
-        "ratio": best["swift"] / best["prefill"],
-        "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
-        "gflop_per_image": flops / n / 1e9,
-        "model_gflops": flops / best["model"] / 1e9,
-        "matmul_gflops": max(product_flops) / 1e9,
-        "share_of_matmul": flops / best["model"] / max(product_flops),
-        "seconds": seconds,
     }
 
 

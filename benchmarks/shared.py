@@ -21,8 +21,9 @@ from transformers import LogitsProcessor, LogitsProcessorList
 import prompt_configs as facts
 from saiqa import bundle
 from saiqa.console import to_json
-from saiqa.engines import Engine, Request
+from saiqa.engines import Engine, Request, load_engine
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+from saiqa.scoring import score_of
 
 ANSWER_TOKENS = 13  # of the release's answers, the end included
 SEED = 42
@@ -45,8 +46,8 @@ NINE_B = {
     "visual_vocab_size": 65536,
 }
 
-# About 40 million parameters: every width an eighth of the 9B's, with the heads of the 9B; so many layers, and so large
-# vocabularies, that each part has nearly the share of the parameters that it has there.
+# About 40 million parameters: every width an eighth of the 9B's (in sixteens), with heads of the 9B's size; so many layers,
+# and so large vocabularies, that each part has nearly the share of the parameters that it has there.
 FORTY_M = {
     "llm_config": {
         "hidden_size": 512,
@@ -57,7 +58,7 @@ FORTY_M = {
         "head_dim": 128,
         "vocab_size": 5376,
     },
-    "vit_config": {"hidden_size": 144, "intermediate_size": 538, "num_hidden_layers": 7, "num_attention_heads": 2},
+    "vit_config": {"hidden_size": 144, "intermediate_size": 544, "num_hidden_layers": 7, "num_attention_heads": 2},
     "visual_vocab_size": 2304,
 }
 
@@ -156,10 +157,10 @@ def pass_flops(config: Ovis2_5Config, rows: Sequence[RowShape]) -> float:
     Causal attention counts the pairs that see each other, and the last layer what is computed there: keys and values of all
     tokens, the rest at the rating positions.
     """
-    return sum(_tower_flops(config, row.patches) + _text_flops(config, row) for row in rows)
+    return sum(tower_flops(config, row.patches) + text_flops(config, row) for row in rows)
 
 
-def _tower_flops(config: Ovis2_5Config, patches: int) -> float:
+def tower_flops(config: Ovis2_5Config, patches: int) -> float:
     vit = config.vit_config
     group, words = vit.hidden_stride**2, config.visual_vocab_size - 4
     per_patch = vit.num_channels * vit.patch_size**2 * vit.hidden_size
@@ -169,7 +170,7 @@ def _tower_flops(config: Ovis2_5Config, patches: int) -> float:
     return 2 * (patches * per_patch + pairs + head)
 
 
-def _text_flops(config: Ovis2_5Config, row: RowShape) -> float:
+def text_flops(config: Ovis2_5Config, row: RowShape) -> float:
     llm = config.llm_config
     heads, kv = llm.num_attention_heads * llm.head_dim, llm.num_key_value_heads * llm.head_dim
     keys = 2 * llm.hidden_size * kv
@@ -302,3 +303,47 @@ class GivenAnswers:
         (stop,) = self.tokenizer.encode(".")
         filler = ANSWER_TOKENS - len(written) - 2
         return [*written, words, *[[stop]] * filler, [self.tokenizer.eos_token_id]]
+
+
+# --- Both ways on the same requests -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Engines:
+    """The release's way and ours, on one checkpoint."""
+
+    swift: GivenAnswers
+    prefill: object
+
+    @classmethod
+    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool) -> Engines:
+        options = {"device": device, "dtype": dtype, "batch_size": batch_size}
+        prefill = load_engine("prefill", checkpoint, compile=compiled, **options)
+        return cls(GivenAnswers(load_engine("swift", checkpoint, **options), prefill.tokenizer), prefill)
+
+    def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
+        """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
+        rated = {"swift": self.swift.rate(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
+        device, dtype = self.prefill.device, self.prefill.dtype
+        seconds = {"swift": [], "prefill": [], "model": []}
+        products = []
+        for _ in range(repeats):
+            seconds["swift"].append(timed(lambda: self.swift.rate(requests), device))
+            seconds["prefill"].append(timed(lambda: rate_all(self.prefill, requests), device))
+            seconds["model"].append(model_seconds(self.prefill, requests))
+            products.append(matmul_rate(device, dtype, matmul_side))
+        best = {name: min(values) for name, values in seconds.items()}
+        n = len({request.image for request in requests})
+        flops = pass_flops(self.prefill.model.config, row_shapes(self.prefill, requests))
+        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
+        return {
+            "swift_images_per_s": n / best["swift"],
+            "prefill_images_per_s": n / best["prefill"],
+            "ratio": best["swift"] / best["prefill"],
+            "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
+            "gflop_per_image": flops / n / 1e9,
+            "model_gflops": flops / best["model"] / 1e9,
+            "matmul_gflops": max(products) / 1e9,
+            "share_of_matmul": flops / best["model"] / max(products),
+            "seconds": seconds,
+        }

@@ -50,26 +50,39 @@ def test_prefill_rates_all_cases_in_one_call(prefill, batch_size):
         assert_rated(answer, case)
 
 
-def test_rows_of_different_length_share_a_batch(prefill):
-    """All twelve cases through one padded forward, shared images and all."""
-    rows = prefill.rows([request_of(case) for case in CASES], [None] * len(CASES))
+def test_rows_of_different_length_share_a_pass(prefill):
+    """All twelve cases, shared images and all, in one pass."""
+    rows = prefill.rows([request_of(case) for case in CASES])
     assert len(rows) == 6
-    patches, grids = zip(*(prefill.patches(row) for row in rows), strict=True)
+    patches, grids = zip(*map(prefill.patches, rows), strict=True)
     with torch.inference_mode():
         rated = dict(prefill.forward(rows, list(patches), list(grids)))
     for place, case in enumerate(CASES):
         assert_rated(Rating(dict(zip(WORDS, rated[place], strict=True))), case)
 
 
-def test_fault_19_four_dimensions_take_one_pass_over_the_image(prefill, monkeypatch):
+def test_passes_keep_to_images_and_tokens(prefill):
+    rows = prefill.rows([request_of(case) for case in CASES])
+    longest = max(map(len, rows))
+    budget = prefill.token_budget
+    try:
+        for most_rows, most_tokens in ((1, 10**6), (3, 10**6), (8, longest), (8, 2 * longest), (8, 1)):
+            prefill.batch_size, prefill.token_budget = most_rows, most_tokens
+            passes = prefill.batches(rows)
+            assert sorted(map(id, (row for rows in passes for row in rows))) == sorted(map(id, rows))
+            for batch in passes:
+                assert len(batch) <= most_rows
+                assert len(batch) == 1 or sum(map(len, batch)) <= most_tokens
+    finally:
+        prefill.batch_size, prefill.token_budget = 8, budget
+
+
+def test_fault_19_four_dimensions_take_one_pass_over_the_image(prefill):
     passes = []
-    forward = type(prefill.model.visual_tokenizer).forward
-    monkeypatch.setattr(
-        type(prefill.model.visual_tokenizer),
-        "forward",
-        lambda self, pixels, grids: passes.append(len(grids)) or forward(self, pixels, grids),
-    )
+    tower = prefill.model.visual_tokenizer.vit.vision_model
+    watch = tower.register_forward_hook(lambda module, inputs, output: passes.append(len(inputs[1])))
     prefill.rate([request_of(case) for case in CASES[:4]])
+    watch.remove()
     assert len({case["dimension"] for case in CASES[:4]}) == 4
     assert passes == [1]
 
@@ -90,27 +103,6 @@ def test_a_bad_image_fails_alone(prefill, tmp_path):
     answers = prefill.rate([*bad, request_of(case)])
     assert all(isinstance(answer, Failure) and answer.reason for answer in answers[:3])
     assert_rated(answers[3], case)
-
-
-def test_running_out_of_memory_halves_the_batch(prefill, monkeypatch):
-    forward = type(prefill)._forward
-    sizes = []
-
-    def scarce(self, rows, patches, grids):
-        sizes.append(len(rows))
-        if len(rows) > 2:
-            raise torch.OutOfMemoryError("no memory for more than two")
-        return forward(self, rows, patches, grids)
-
-    monkeypatch.setattr(type(prefill), "_forward", scarce)
-    rows = prefill.rows([request_of(case) for case in CASES], [None] * len(CASES))
-    patches, grids = zip(*(prefill.patches(row) for row in rows), strict=True)
-    prefill.batch_size = 8
-    with torch.inference_mode():
-        rated = dict(prefill._rate_rows(rows, list(patches), list(grids)))
-    assert sizes[0] == 6 and max(sizes[1:]) == 3 and prefill.batch_size <= 3
-    for place, case in enumerate(CASES):
-        assert_rated(Rating(dict(zip(WORDS, rated[place], strict=True))), case)
 
 
 def test_swift_writes_what_the_reference_wrote(swift):

@@ -55,8 +55,9 @@ def parser() -> ArgumentParser:
     add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
+    add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
     add("--system", metavar="TEXT", help="system prompt (default: none)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
     evaluation.add_flags(flags)
@@ -71,6 +72,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if evaluation.wanted(args) and args.mode not in ("eval", "all"):
         raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
     evaluation.check(args)
+    if args.compile and args.engine != "prefill":
+        raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
     out = Output(args.json)
     todo = jobs.make_jobs(args)
     inferences = check(todo, args, out)
@@ -122,6 +125,7 @@ def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
         dtype=args.dtype,
         batch_size=min(args.batch_size, args.max_batch_size),
         system=args.system,
+        compile=args.compile,
         trust_remote_code=args.trust_remote_code,
     )
 

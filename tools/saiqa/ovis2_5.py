@@ -245,7 +245,8 @@ class PatchEmbeddings(nn.Module):
     def forward(self, patches: torch.Tensor, grids: list[tuple[int, int]]) -> torch.Tensor:
         weight = self.patch_embedding.weight
         embedded = F.linear(patches.to(weight.dtype), weight.flatten(1), self.patch_embedding.bias)
-        return embedded + torch.cat([self._positions(rows, columns) for rows, columns in grids]).to(embedded.dtype)
+        positions = {grid: self._positions(*grid).to(embedded.dtype) for grid in set(grids)}
+        return embedded + torch.cat([positions[grid] for grid in grids])
 
     def _positions(self, rows: int, columns: int) -> torch.Tensor:
         table = self.position_embedding.weight.reshape(self.side, self.side, -1).permute(2, 0, 1)[None]
@@ -354,8 +355,8 @@ class VisionTransformer(nn.Module):
         config = self.config
         head_dim = config.hidden_size // config.num_attention_heads
         hidden = self.embeddings(patches, grids)
-        angles = torch.cat([rotary_angles(r, c, head_dim, config.hidden_stride, hidden.device) for r, c in grids])
-        cos, sin = angles.cos()[:, None], angles.sin()[:, None]
+        angles = {grid: rotary_angles(*grid, head_dim, config.hidden_stride, hidden.device) for grid in set(grids)}
+        cos, sin = (torch.cat([turn(angles[grid]) for grid in grids])[:, None] for turn in (torch.cos, torch.sin))
         lengths = [rows * columns for rows, columns in grids]
         for layer in self.encoder.layers:
             hidden = layer(hidden, cos, sin, lengths)

@@ -117,6 +117,7 @@ class Model:
     dtype: str
     batch_size: int
     system: str | None
+    compile: bool
     trust_remote_code: bool
 
     def load(self) -> Engine:

@@ -5,6 +5,7 @@ The promise: beside its weights and the pictures being read, a pass takes at mos
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import torch
@@ -66,6 +67,18 @@ def _left_in_group_bytes() -> float:
         except (OSError, ValueError):  # another version of control groups, or the word "max"
             continue
     return float("inf")
+
+
+def keep_freed_blocks() -> None:
+    """Let the C library keep what a pass frees for the next layer, instead of giving it back to the kernel every time.
+
+    The pages would have to be cleared and mapped again for each tensor of a megabyte. Does nothing but on glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        mallopt(trim_threshold, GIB)
+        mallopt(mmap_threshold, 32 * 2**20)  # the largest that glibc accepts
 
 
 def is_out_of_memory(error: Exception) -> bool:

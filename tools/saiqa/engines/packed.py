@@ -93,33 +93,29 @@ class PackedReader:
 
     def __init__(self, llm: Qwen3ForCausalLM, compiled: bool = False):
         self.llm = llm
-        fuse: Callable = (lambda part: torch.compile(part, dynamic=True)) if compiled else (lambda part: part)
-        self._project, self._rest = fuse(_project), fuse(_rest)
+        self.layers = [_Layer(layer) for layer in llm.model.layers]
+        wrap: Callable = (lambda part: torch.compile(part, dynamic=True)) if compiled else (lambda part: part)
+        self._project, self._rest = wrap(_project), wrap(_rest)
 
     def __call__(self, embeds: torch.Tensor, packed: Packed) -> torch.Tensor:
         """Final hidden states [suffixes, hidden] where the rating words would follow, for embeddings [tokens, hidden]."""
         model = self.llm.model
         cos, sin = (table[0][:, None] for table in model.rotary_emb(embeds, packed.positions[None]))
-        for layer in model.layers[:-1]:
+        for layer in self.layers[:-1]:
             query, key, value = self._project(embeds, layer, cos, sin)
             embeds = self._rest(embeds, attend(query, key, value, packed), layer)
         return rms_norm(self._last_layer(embeds, packed, cos, sin), model.norm)[: len(packed.ends)]
 
     def _last_layer(self, hidden: torch.Tensor, packed: Packed, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """Hidden states [suffixes, filled up to groups of ``FEW``, hidden] behind the last layer."""
-        layer = self.llm.model.layers[-1]
-        attention = layer.self_attn
-        normed = rms_norm(hidden, layer.input_layernorm)
-        key, value = _keys_and_values(normed, attention, cos, sin)
+        layer = self.layers[-1]
+        normed = rms_norm(hidden, layer.input_norm)
+        key, value = _keys_and_values(F.linear(normed, layer.key_value), layer, cos, sin)
         ends = torch.tensor(packed.ends + packed.ends[:1] * (-len(packed.ends) % FEW), device=hidden.device)
-        lines = []
-        for group in ends.split(FEW):
-            query = _heads(attention.q_proj(normed[group]), attention.head_dim, attention.q_norm, cos[group], sin[group])
-            lines.append(query)
-        attended = attend_from_ends(torch.cat(lines), key, value, packed)
-        return torch.cat(
-            [self._rest(hidden[group], part, layer) for group, part in zip(ends.split(FEW), attended.split(FEW), strict=True)]
-        )
+        groups = ends.split(FEW)
+        query = [_heads(F.linear(normed[at], layer.query), layer.head_dim, layer.query_norm, cos[at], sin[at]) for at in groups]
+        attended = attend_from_ends(torch.cat(query), key, value, packed).split(FEW)
+        return torch.cat([self._rest(hidden[at], part, layer) for at, part in zip(groups, attended, strict=True)])
 
 
 def check_compiler(device: torch.device) -> None:
@@ -154,29 +150,57 @@ def _gathered(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 # --- A layer, in the parts that stand between attention ---------------------------------------------------------------
 
 
-def _project(hidden: torch.Tensor, layer, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+class _Layer:
+    """A Qwen3 layer's weights as a packed pass wants them: what is multiplied with the same tokens lies side by side.
+
+    The modules' own weights become views of it, so that nothing is held twice.
+    """
+
+    def __init__(self, layer):
+        attention, mlp = layer.self_attn, layer.mlp
+        self.head_dim, self.activation = attention.head_dim, mlp.act_fn
+        self.input_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
+        self.query_norm, self.key_norm = attention.q_norm, attention.k_norm
+        self.query_key_value = _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj)
+        self.query, self.key_value = self.query_key_value.split(
+            [attention.q_proj.out_features, attention.k_proj.out_features + attention.v_proj.out_features]
+        )
+        self.attention_out = attention.o_proj.weight
+        self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
+        self.down = mlp.down_proj.weight
+
+
+def _side_by_side(*linears: torch.nn.Linear) -> torch.Tensor:
+    """One weight [sum of outputs, inputs] of several without bias, which become views of it."""
+    together = torch.cat([linear.weight.data for linear in linears])
+    for linear, part in zip(linears, together.split([linear.out_features for linear in linears]), strict=True):
+        linear.weight.data = part
+    return together
+
+
+def _project(hidden: torch.Tensor, layer: _Layer, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Query [tokens, heads, head_dim], key and value [tokens, KV heads, head_dim] of one layer."""
-    attention = layer.self_attn
-    normed = rms_norm(hidden, layer.input_layernorm)
-    query = _heads(attention.q_proj(normed), attention.head_dim, attention.q_norm, cos, sin)
-    return query, *_keys_and_values(normed, attention, cos, sin)
+    projected = F.linear(rms_norm(hidden, layer.input_norm), layer.query_key_value)
+    query, key_value = projected.split([len(layer.query), len(layer.key_value)], dim=-1)
+    return _heads(query, layer.head_dim, layer.query_norm, cos, sin), *_keys_and_values(key_value, layer, cos, sin)
 
 
-def _keys_and_values(normed: torch.Tensor, attention, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    key = _heads(attention.k_proj(normed), attention.head_dim, attention.k_norm, cos, sin)
-    return key, attention.v_proj(normed).unflatten(-1, (-1, attention.head_dim))
+def _keys_and_values(
+    projected: torch.Tensor, layer: _Layer, cos: torch.Tensor, sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    key, value = projected.chunk(2, dim=-1)
+    return _heads(key, layer.head_dim, layer.key_norm, cos, sin), value.unflatten(-1, (-1, layer.head_dim))
 
 
 def _heads(projected: torch.Tensor, head_dim: int, norm, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     return rotate(rms_norm(projected.unflatten(-1, (-1, head_dim)), norm), cos, sin)
 
 
-def _rest(hidden: torch.Tensor, attended: torch.Tensor, layer) -> torch.Tensor:
+def _rest(hidden: torch.Tensor, attended: torch.Tensor, layer: _Layer) -> torch.Tensor:
     """The layer behind its attention: output projection, MLP, and both residuals."""
-    hidden = hidden + layer.self_attn.o_proj(attended)
-    normed = rms_norm(hidden, layer.post_attention_layernorm)
-    gated = layer.mlp.act_fn(layer.mlp.gate_proj(normed)).mul_(layer.mlp.up_proj(normed))
-    return hidden.add_(layer.mlp.down_proj(gated))
+    hidden = hidden + F.linear(attended, layer.attention_out)
+    gate, up = F.linear(rms_norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+    return hidden.add_(F.linear(layer.activation(gate).mul_(up), layer.down))
 
 
 def rms_norm(x: torch.Tensor, norm) -> torch.Tensor:

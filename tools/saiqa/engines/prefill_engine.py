@@ -20,7 +20,7 @@ from prompt_configs import WORDS
 from saiqa.console import Failed
 from saiqa.engines import Failure, Rating, Request
 from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
-from saiqa.engines.memory import is_out_of_memory, token_budget
+from saiqa.engines.memory import is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import (
     Ovis2_5,
@@ -94,6 +94,8 @@ class PrefillEngine:
         self.system = system
         if compile:
             check_compiler(self.device)
+        if self.device.type == "cpu":
+            keep_freed_blocks()
         self.model: Ovis2_5
         self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype)
         self.bounds = PixelBounds.of(self.model.config)

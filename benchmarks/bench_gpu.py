@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""The 9B shape in bfloat16, with random weights built here, on a GPU: images a second for one and four dimensions against
+``swift`` with answers of 13 tokens, share of the rate of a large matrix product, and peak memory, for several batch sizes.
+Needs about 40 GB on the GPU and 20 GB for the checkpoint (``--folder``)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
+
+import shared
+import torch
+
+import prompt_configs as facts
+from saiqa.console import ArgumentParser, InputError, positive_int, run
+from saiqa.engines.loading import resolve_device
+
+EXAMPLES = """
+python benchmarks/bench_gpu.py
+python benchmarks/bench_gpu.py --batch_sizes 8 16 --compile --folder /dev/shm
+python benchmarks/bench_gpu.py --device cpu --tiny
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the script."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("--device", default="cuda", help="cuda (default), cuda:N or, to try the script, cpu")
+    add("--tiny", action="store_true", help="a tiny shape, pictures and product: whether the script runs, no figure of worth")
+    add("--batch_sizes", nargs="+", type=positive_int, default=[1, 2, 4, 8, 16, 32], metavar="N", help="default: 1 2 4 ... 32")
+    add("--size", default="1024x1024", metavar="WxH", help="of the pictures (default: 1024x1024)")
+    add("--repeats", type=positive_int, default=2, metavar="N", help="turns of each engine; the best counts (default: 2)")
+    add("--compile", action="store_true", help="prefill with torch.compile")
+    add("--folder", metavar="DIR", help="where the checkpoint is written for the time of the run (default: a temporary one)")
+    add("--output_json", default="benchmarks/results/gpu.json", metavar="FILE")
+    return flags
+
+
+def main(argv=None) -> None:
+    """Run the benchmark. Raises ``InputError`` where there is no such device."""
+    args = parser().parse_args(argv)
+    device = resolve_device(args.device)
+    if device.type == "cpu" and not args.tiny:
+        raise InputError("the 9B shape is for a GPU", "Try the script with --device cpu --tiny")
+    with tempfile.TemporaryDirectory(prefix="saiqa-bench-", dir=args.folder) as name:
+        figures = measure(args, device, Path(name))
+    header = ("dimensions", "batch", "swift images/s", "prefill images/s", "ratio", "share of matmul", "peak GB", "difference")
+    shared.print_table(header, [_line(case) for case in figures["cases"]])
+    print(f"large matrix product: {figures['matmul_gflops'] / 1e3:.2f} TFLOP/s on {figures['machine']['device']}")
+    shared.write_json(args.output_json, figures)
+
+
+def _line(case: dict) -> tuple:
+    peak = "-" if case["peak_bytes"] is None else f"{case['peak_bytes'] / 1e9:.1f}"
+    rates = (f"{case['swift_images_per_s']:.2f}", f"{case['prefill_images_per_s']:.2f}", f"{case['ratio']:.2f}")
+    difference = f"{case['largest_score_difference']:.1e}"
+    return (case["dimensions"], case["batch_size"], *rates, f"{case['share_of_matmul']:.0%}", peak, difference)
+
+
+def measure(args, device: torch.device, folder: Path) -> dict:
+    """All cases, as JSON values."""
+    shape = shared.TINY if args.tiny else shared.NINE_B
+    parameters = shared.build_checkpoint(folder / "checkpoint", shape, torch.bfloat16, args.device)
+    engines = shared.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
+    engines.prefill.token_budget = sys.maxsize  # here the batch size alone decides
+    width, height = (96, 64) if args.tiny else map(int, args.size.split("x"))
+    images = shared.make_images(folder, (width, height), max(8, *args.batch_sizes))
+    side = 256 if args.tiny else 8192
+    cases = []
+    for dimensions in (["lighting"], list(facts.DIMENSIONS)):
+        for batch_size in args.batch_sizes:
+            engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
+            requests = shared.questions(images[: max(8, batch_size)], dimensions)
+            case = {"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak_bytes(engines.prefill, requests)}
+            cases.append({**case, **engines.compare(requests, args.repeats, side)})
+    return {
+        "machine": shared.machine(device),
+        "shape": "tiny" if args.tiny else "9b",
+        "parameters": parameters,
+        "dtype": "bfloat16",
+        "size": f"{width}x{height}",
+        "compile": args.compile,
+        "weight_bytes": 2 * parameters,
+        "matmul_gflops": max(case["matmul_gflops"] for case in cases),
+        "cases": cases,
+    }
+
+
+def peak_bytes(engine, requests) -> int | None:
+    """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
+    if engine.device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(engine.device)
+    before = torch.cuda.memory_allocated(engine.device)
+    shared.rate_all(engine, requests)
+    return torch.cuda.max_memory_allocated(engine.device) - before
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,127 @@
+"""The same image gets the same score whatever it is asked with: within 1e-6 in float32, 0.005 in bfloat16."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from PIL import Image
+
+import prompt_configs as facts
+from conftest import SMALL_BUNDLE, read_jsonl
+from saiqa import bundle
+from saiqa.engines import Request, load_engine
+from saiqa.scoring import score_of
+
+DEMO = bundle.roots(demo=True)
+CHECKPOINTS = {"reference": SMALL_BUNDLE, "demo": DEMO.models / facts.tuned_model()}
+BOUND = {"float32": 1e-6, "bfloat16": 0.005}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Pictures of rooms in five sizes and shapes."""
+    folder = tmp_path_factory.mktemp("images")
+    rooms = sorted((DEMO.data / facts.IMAGES_FOLDER.format(dimension="lighting")).glob("*.jpg"))[:10]
+    sizes = [(256, 192), (256, 192), (100, 300), (640, 90), (200, 200)]
+    paths = []
+    for number, room in enumerate(rooms):
+        paths.append(folder / f"{number}.png")
+        Image.open(room).resize(sizes[number % len(sizes)]).save(paths[-1])
+    assert len(paths) == 10
+    return paths
+
+
+@pytest.fixture(scope="module", params=[(c, d) for c in CHECKPOINTS for d in BOUND], ids="-".join)
+def case(request):
+    checkpoint, dtype = request.param
+    return load_engine("prefill", CHECKPOINTS[checkpoint], device="cpu", dtype=dtype), BOUND[dtype]
+
+
+def ask(images, dimensions=facts.DIMENSIONS):
+    return [Request(image, facts.query(d, 4), facts.answer_prefix(d)) for d in dimensions for image in images]
+
+
+def scores(engine, requests) -> dict:
+    rated = zip(requests, engine.rate(requests), strict=True)
+    return {(request.image, request.prompt): score_of(rating.logprobs) for request, rating in rated}
+
+
+def largest_difference(one, other):
+    assert one.keys() <= other.keys() and one
+    return max(abs(one[key] - other[key]) for key in one)
+
+
+def test_alone_or_together(case, images):
+    engine, bound = case
+    together = scores(engine, ask(images))
+    assert len({round(score, 4) for score in together.values()}) > len(images)  # the scores do differ among images
+    alone = {}
+    for request in ask(images):
+        alone |= scores(engine, [request])
+    assert largest_difference(alone, together) <= bound
+
+
+def test_any_order(case, images):
+    engine, bound = case
+    shuffled = random.Random(4).sample(ask(images), k=4 * len(images))
+    assert largest_difference(scores(engine, shuffled), scores(engine, ask(images))) <= bound
+
+
+@pytest.mark.parametrize("batch_size, token_budget", [(1, 10**6), (3, 10**6), (64, 10**6), (64, 700)])
+def test_any_batch(case, images, batch_size, token_budget, monkeypatch):
+    engine, bound = case
+    usual = scores(engine, ask(images))
+    monkeypatch.setattr(engine, "batch_size", batch_size)
+    monkeypatch.setattr(engine, "token_budget", token_budget)
+    assert largest_difference(scores(engine, ask(images)), usual) <= bound
+
+
+def test_any_selection_of_dimensions(case, images):
+    engine, bound = case
+    together = scores(engine, ask(images))
+    for dimension in facts.DIMENSIONS:
+        assert largest_difference(scores(engine, ask(images, [dimension])), together) <= bound
+
+
+def test_any_number_of_threads(case, images):
+    engine, bound = case
+    before = torch.get_num_threads()
+    measured = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            measured.append(scores(engine, ask(images)))
+    finally:
+        torch.set_num_threads(before)
+    assert largest_difference(*measured) <= bound
+
+
+def test_twice_the_same_command_writes_the_same_bytes(make_data_root, run_main):
+    data = make_data_root(["layout", "lighting"])
+    written = []
+    for _ in range(2):
+        assert run_main("infer.py", *data.flags).code == 0
+        written.append([path.read_bytes() for d in ("layout", "lighting") for path in (data.ratings(d), data.scores(d))])
+        for path in data.results.iterdir():
+            path.unlink()
+    assert written[0] == written[1]
+
+
+def test_resuming_and_another_batch_size_change_no_score(make_data_root, run_main):
+    """The result of five images, and the same grown from three of them."""
+    data = make_data_root(["lighting"])
+    assert run_main("infer.py", *data.flags, "--mode", "infer").code == 0
+    whole = {line["images"][0]: score_of(line["logits"]) for line in read_jsonl(data.ratings("lighting"))}
+    late = [data.image("lighting", i) for i in data.ids[3:]]
+    for path in late:
+        path.rename(path.with_suffix(".away"))
+    data.ratings("lighting").unlink()
+    assert run_main("infer.py", *data.flags, "--mode", "infer").code == 3
+    for path in late:
+        path.with_suffix(".away").rename(path)
+    assert run_main("infer.py", *data.flags, "--mode", "infer", "--resume", "--batch_size", "2").code == 0
+    resumed = {line["images"][0]: score_of(line["logits"]) for line in read_jsonl(data.ratings("lighting"))}
+    assert list(resumed) == list(whole)
+    assert largest_difference(resumed, whole) <= BOUND["float32"]
