@@ -1,6 +1,8 @@
-"""How much of an image's tokens fit a pass: from the shapes of the model and the memory there is.
+"""How many tokens a pass may have: from the shapes of the model and the memory there is.
 
-The promise: beside its weights and the pictures being read, a pass takes at most ``WORKING_BYTES``, less where less is free.
+The promise: rating takes the weights, at most ``WORKING_BYTES`` for a pass on the device (half of what is free, where that is
+less, or what a single image needs), and at most ``READING_BYTES`` of the host's memory for pictures of up to 12 megapixels
+that are being read.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from saiqa.ovis2_5 import HEAD_ROWS, Ovis2_5Config
 
 GIB = 2**30
 WORKING_BYTES = {"cpu": 2 * GIB, "cuda": 6 * GIB}
+READERS = 4  # pictures being decoded and cut at a time
+READING_BYTES = READERS * 150 * 10**6
 SHARE_OF_FREE = 0.5  # the rest is for other processes, and for what an allocator cannot reuse
 
 # More tokens a pass make no device faster: its matrix products are large enough, and its caches are not.
@@ -38,6 +42,11 @@ def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
 def head_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
     """Working memory of the visual head, in bytes: logits, and their softmax in float32 and in the model's dtype."""
     return HEAD_ROWS * config.visual_vocab_size * (2 * dtype.itemsize + 2 * 4)
+
+
+def pass_bytes(config: Ovis2_5Config, dtype: torch.dtype, tokens: int) -> int:
+    """What a pass of so many tokens takes beside the weights, and reading the next pictures meanwhile, at most, in bytes."""
+    return tokens * token_bytes(config, dtype) + head_bytes(config, dtype) + READING_BYTES
 
 
 def token_budget(config: Ovis2_5Config, dtype: torch.dtype, device: torch.device) -> int:

@@ -20,7 +20,7 @@ from prompt_configs import WORDS
 from saiqa.console import Failed
 from saiqa.engines import Failure, Rating, Request
 from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
-from saiqa.engines.memory import is_out_of_memory, keep_freed_blocks, token_budget
+from saiqa.engines.memory import READERS, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import (
     Ovis2_5,
@@ -31,9 +31,6 @@ from saiqa.ovis2_5 import (
     turn_text,
     visual_grid,
 )
-
-READERS = 4  # images being decoded at a time: a picture of 12 megapixels takes 0.15 GB while it is
-
 
 @dataclass
 class Question:

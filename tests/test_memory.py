@@ -1,0 +1,141 @@
+"""The prefill engine's memory: what a pass is said to take at most, and what happens when memory does not suffice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from PIL import Image
+
+from conftest import REPOSITORY, SMALL_BUNDLE
+from saiqa.engines import memory
+from saiqa.ovis2_5 import Ovis2_5Config
+
+# Real widths' proportions (benchmarks/shared.py), but two layers of each kind: memory does not grow with layers, time does.
+BUILD = """
+import sys
+sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
+import json, resource
+from pathlib import Path
+import torch
+import shared
+from saiqa.console import Failed
+from saiqa.engines import load_engine, memory
+
+torch.set_num_threads(1)
+folder = Path(sys.argv[2])
+shape = {**shared.FORTY_M}
+for part in ("llm_config", "vit_config"):
+    shape[part] = {**shape[part], "num_hidden_layers": 2}
+if not (folder / "config.json").exists():
+    shared.build_checkpoint(folder, shape, torch.float32)
+engine = load_engine("prefill", folder, device="cpu", batch_size=8)
+
+def status(field):
+    line = next(line for line in open("/proc/self/status") if line.startswith(field))
+    return int(line.split()[1]) * 1024
+"""
+
+PEAK = """
+requests = shared.questions(sys.argv[3:], ["layout", "lighting"])
+tokens = [len(row) for row in engine.rows(requests)]
+open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
+before = status("VmRSS")
+shared.rate_all(engine, requests)
+config, dtype = engine.model.config, engine.dtype
+print(json.dumps({"peak": status("VmHWM") - before, "bound": memory.pass_bytes(config, dtype, max(tokens))}))
+"""
+
+SCARCE = """
+requests = shared.questions(sys.argv[3:], ["lighting"])
+engine.batch_size, engine.token_budget = 1, 10**6
+wanted = [rating.logprobs for rating in shared.rate_all(engine, requests)]
+engine.batch_size = 8
+pass_bytes = memory.pass_bytes(engine.model.config, engine.dtype, sum(map(len, engine.rows(requests))))
+
+def allow(extra):
+    resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + extra, -1))
+
+allow(int(0.4 * pass_bytes))
+got = [rating.logprobs for rating in shared.rate_all(engine, requests)]
+difference = max(abs(a[word] - b[word]) for a, b in zip(got, wanted, strict=True) for word in a)
+budget = engine.token_budget
+allow(8 * 2**20)
+try:
+    engine.rate(requests)
+except Failed as error:
+    print(json.dumps({"difference": difference, "budget": budget, "error": str(error)}))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two-layers")
+
+    def run(script, images):
+        command = [sys.executable, "-c", BUILD + script, str(REPOSITORY), str(folder), *map(str, images)]
+        env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each reading thread maps addresses it does not use
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def pictures(folder, size, count):
+    paths = []
+    for number in range(count):
+        paths.append(folder / f"{number}.jpg")
+        Image.effect_noise(size, 60 + number).convert("RGB").save(paths[-1])
+    return paths
+
+
+def test_twelve_megapixels_stay_within_the_stated_bound(run, tmp_path):
+    measured = run(PEAK, pictures(tmp_path, (4000, 3000), 2))
+    assert measured["peak"] <= measured["bound"] <= memory.WORKING_BYTES["cpu"] + memory.READING_BYTES
+
+
+def test_running_out_of_memory_makes_passes_smaller(run, tmp_path):
+    measured = run(SCARCE, pictures(tmp_path, (896, 896), 6))
+    assert measured["budget"] < 10**6
+    assert measured["difference"] < 1e-5
+    assert "memory does not suffice for one image" in measured["error"] and "MAX_PIXELS" in measured["error"]
+
+
+def test_the_budget_follows_the_memory_there_is(monkeypatch):
+    config, cpu = Ovis2_5Config.from_pretrained(SMALL_BUNDLE), torch.device("cpu")
+    each = memory.token_bytes(config, torch.float32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
+    assert memory.token_budget(config, torch.float32, cpu) == memory.MOST_TOKENS["cpu"]
+    head = memory.head_bytes(config, torch.float32)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (head + 100 * each))
+    assert memory.token_budget(config, torch.float32, cpu) == 100
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
+    assert memory.token_budget(config, torch.float32, cpu) == 1
+
+
+def test_free_memory_is_what_the_kernel_says():
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.free_bytes(torch.device("cpu")) < total
+
+
+def test_the_released_shape_fits_the_stated_bound():
+    """A pass of the largest image with four questions, and a pass of the most tokens, of the 9B: by the same arithmetic."""
+    nine_b = Ovis2_5Config(
+        llm_config={
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+        }
+    )
+    largest = 1344 * 1792 // 1024 + 600
+    for kind, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
+        assert memory.pass_bytes(nine_b, dtype, largest) <= memory.WORKING_BYTES[kind] + memory.READING_BYTES
+        allowed = memory.WORKING_BYTES[kind] - memory.head_bytes(nine_b, dtype)
+        assert min(memory.MOST_TOKENS[kind], allowed // memory.token_bytes(nine_b, dtype)) >= largest
