@@ -12,10 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
-import shared
 import torch
 
 import prompt_configs as facts
+import shared
 from saiqa.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """
@@ -71,7 +71,8 @@ def measure(args, folder: Path) -> dict:
         images = shared.make_images(folder, tuple(map(int, size.split("x"))), args.images)
         for dimensions in (["lighting"], list(facts.DIMENSIONS)):
             requests = shared.questions(images, dimensions)
-            cases.append({"size": size, "dimensions": len(dimensions), **engines.compare(requests, args.repeats, args.matmul_side)})
+            compared = engines.compare(requests, args.repeats, args.matmul_side)
+            cases.append({"size": size, "dimensions": len(dimensions), **compared})
     return {
         "machine": shared.machine(engines.prefill.device),
         "shape": args.shape,

@@ -12,10 +12,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
-import shared
 import torch
 
 import prompt_configs as facts
+import shared
 from saiqa.console import ArgumentParser, InputError, positive_int, run
 from saiqa.engines.loading import resolve_device
 
@@ -76,8 +76,9 @@ def measure(args, device: torch.device, folder: Path) -> dict:
         for batch_size in args.batch_sizes:
             engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
             requests = shared.questions(images[: max(8, batch_size)], dimensions)
-            case = {"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak_bytes(engines.prefill, requests)}
-            cases.append({**case, **engines.compare(requests, args.repeats, side)})
+            peak = peak_bytes(engines.prefill, requests)
+            compared = engines.compare(requests, args.repeats, side)
+            cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})
     return {
         "machine": shared.machine(device),
         "shape": "tiny" if args.tiny else "9b",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from conftest import SMALL_BUNDLE
+from conftest import SMALL_BUNDLE, TOOLS, run_command
 from prompt_configs import WORDS
 from saiqa.engines import Failure, Rating, Request, load_engine
 
@@ -150,3 +153,40 @@ def test_fault_17_a_renamed_folder_loads(tmp_path):
     case = CASES[0]
     assert_rated(load_engine("prefill", renamed, device="cpu").rate([request_of(case)])[0], case)
     assert load_engine("swift", renamed, device="cpu").describe()["engine"] == "swift"
+
+
+def test_compiled_rates_alike(prefill):
+    compiled = load_engine("prefill", SMALL_BUNDLE, device="cpu", compile=True)
+    assert compiled.describe()["compile"] is True
+    requests = [request_of(case) for case in CASES]
+    for answer, case in zip(compiled.rate(requests), CASES, strict=True):
+        assert_rated(answer, case)
+
+
+def test_compiling_without_a_compiler_is_one_line(tmp_path):
+    env = {**os.environ, "CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    ran = run_command("infer.py", "--demo", "--limit", "1", "--compile", "--device", "cpu", "--results_dir", tmp_path, env=env)
+    assert ran.code == 1 and "Traceback" not in ran.err
+    assert "--compile" in ran.err.splitlines()[-1] and "g++" in ran.err.splitlines()[-1]
+
+
+def test_compile_is_for_prefill():
+    ran = run_command("infer.py", "--demo", "--engine", "swift", "--compile")
+    assert ran.code == 2 and "--compile is for --engine prefill" in ran.err
+
+
+def test_bfloat16_on_a_cpu_that_claims_amx_and_traps_on_it():
+    """Where the processor is sound this is no more than a bfloat16 run."""
+    case = CASES[0]
+    script = f"""
+import sys
+sys.path.insert(0, {str(TOOLS)!r})
+from saiqa.engines import Request, load_engine
+engine = load_engine("prefill", {str(SMALL_BUNDLE)!r}, device="cpu", dtype="bfloat16")
+(answer,) = engine.rate([Request({str(SMALL_BUNDLE / case["image"])!r}, {case["query"]!r}, {case["answer_prefix"]!r})])
+print(len(answer.logprobs))
+"""
+    env = {name: value for name, value in os.environ.items() if name != "ONEDNN_MAX_CPU_ISA"}
+    ran = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "5"

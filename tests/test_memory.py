@@ -106,16 +106,11 @@ def test_running_out_of_memory_makes_passes_smaller(run, tmp_path):
     assert "memory does not suffice for one image" in measured["error"] and "MAX_PIXELS" in measured["error"]
 
 
-def test_the_budget_follows_the_memory_there_is(monkeypatch):
-    config, cpu = Ovis2_5Config.from_pretrained(SMALL_BUNDLE), torch.device("cpu")
-    each = memory.token_bytes(config, torch.float32)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**12)
-    assert memory.token_budget(config, torch.float32, cpu) == memory.MOST_TOKENS["cpu"]
-    head = memory.head_bytes(config, torch.float32)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (head + 100 * each))
-    assert memory.token_budget(config, torch.float32, cpu) == 100
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
-    assert memory.token_budget(config, torch.float32, cpu) == 1
+def test_the_budget_follows_the_memory_there_is():
+    config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
+    each, head = memory.token_bytes(config, torch.float32), memory.head_bytes(config, torch.float32)
+    for free, tokens in ((10**12, memory.MOST_TOKENS["cpu"]), (2 * (head + 100 * each), 100), (0, 1)):
+        assert memory.token_budget(config, torch.float32, "cpu", free) == tokens
 
 
 def test_free_memory_is_what_the_kernel_says():
@@ -137,5 +132,4 @@ def test_the_released_shape_fits_the_stated_bound():
     largest = 1344 * 1792 // 1024 + 600
     for kind, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
         assert memory.pass_bytes(nine_b, dtype, largest) <= memory.WORKING_BYTES[kind] + memory.READING_BYTES
-        allowed = memory.WORKING_BYTES[kind] - memory.head_bytes(nine_b, dtype)
-        assert min(memory.MOST_TOKENS[kind], allowed // memory.token_bytes(nine_b, dtype)) >= largest
+        assert memory.token_budget(nine_b, dtype, kind, free=10**12) >= min(largest, memory.MOST_TOKENS[kind])

@@ -14,7 +14,8 @@ from conftest import COMMANDS, REPOSITORY, run_command
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^    ((?:python|bash|make|hf|pip) .*?)(?:\s+#.*)?$", README, re.M)
-PYTHON = [shlex.split(line)[1:] for line in LINES if line.startswith("python ")]
+PYTHON = [shlex.split(line)[1:] for line in LINES if line.startswith("python tools/")]
+BENCHMARKS = [shlex.split(line)[1:] for line in LINES if line.startswith("python benchmarks/")]
 BASH = [shlex.split(line)[1:] for line in LINES if line.startswith("bash ")]
 
 
@@ -95,6 +96,13 @@ def test_python_examples(example):
 
 def test_the_example_of_the_python_interface():
     assert any("from saiqa import Scorer" in example for example in EXAMPLES)
+
+
+@pytest.mark.parametrize("command", BENCHMARKS, ids=" ".join)
+def test_benchmark_commands_are_understood(command):
+    """They take minutes, or a GPU; test_benchmarks.py runs small ones."""
+    ran = subprocess.run([sys.executable, *command, "--help"], cwd=REPOSITORY, capture_output=True, text=True)
+    assert ran.returncode == 0 and "usage:" in ran.stdout, ran.stderr
 
 
 @pytest.mark.parametrize("command", BASH, ids=" ".join)

@@ -29,7 +29,7 @@ _TEXT_HIDDEN, _TEXT_INNER = 10, 3
 
 
 def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
-    """Working memory of a pass per token, in bytes: the larger of the tower's (four patches a token) and the language model's."""
+    """Working memory of a pass per token, in bytes: the tower's (four patches a token) or the language model's, if larger."""
     vit, llm = config.vit_config, config.llm_config
     rotary_bytes = 6 * 4 * vit.hidden_size  # the tower's rotary embedding is in float32 whatever the dtype
     patch = (_VISION_HIDDEN * vit.hidden_size + _VISION_INNER * vit.intermediate_size) * dtype.itemsize + rotary_bytes
@@ -49,10 +49,13 @@ def pass_bytes(config: Ovis2_5Config, dtype: torch.dtype, tokens: int) -> int:
     return tokens * token_bytes(config, dtype) + head_bytes(config, dtype) + READING_BYTES
 
 
-def token_budget(config: Ovis2_5Config, dtype: torch.dtype, device: torch.device) -> int:
-    """Tokens a pass may have, from the memory that is free now. An image with more than these has a pass of its own."""
-    allowed = min(WORKING_BYTES[device.type], SHARE_OF_FREE * free_bytes(device)) - head_bytes(config, dtype)
-    return int(min(MOST_TOKENS[device.type], max(1, allowed // token_bytes(config, dtype))))
+def token_budget(config: Ovis2_5Config, dtype: torch.dtype, kind: str, free: float) -> int:
+    """Tokens a pass may have on a ``kind`` of device ("cpu", "cuda") with so many bytes free.
+
+    An image with more tokens than these has a pass of its own.
+    """
+    allowed = min(WORKING_BYTES[kind], SHARE_OF_FREE * free) - head_bytes(config, dtype)
+    return int(min(MOST_TOKENS[kind], max(1, allowed // token_bytes(config, dtype))))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -20,7 +20,7 @@ from prompt_configs import WORDS
 from saiqa.console import Failed
 from saiqa.engines import Failure, Rating, Request
 from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
-from saiqa.engines.memory import READERS, is_out_of_memory, keep_freed_blocks, token_budget
+from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import (
     Ovis2_5,
@@ -31,6 +31,7 @@ from saiqa.ovis2_5 import (
     turn_text,
     visual_grid,
 )
+
 
 @dataclass
 class Question:
@@ -96,7 +97,7 @@ class PrefillEngine:
         self.model: Ovis2_5
         self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype)
         self.bounds = PixelBounds.of(self.model.config)
-        self.token_budget = token_budget(self.model.config, self.dtype, self.device)
+        self.token_budget = token_budget(self.model.config, self.dtype, self.device.type, free_bytes(self.device))
         self.compile = compile
         self._read = PackedReader(self.model.llm, compile)
         if compile:
