@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from prompt_configs import WORDS
-from saiqa.console import Failed
 from saiqa.engines import Failure, Rating, Request
 from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
@@ -31,6 +30,8 @@ from saiqa.ovis2_5 import (
     turn_text,
     visual_grid,
 )
+
+LESS_MEMORY = "lower the MAX_PIXELS environment variable, or use --dtype bfloat16"
 
 
 @dataclass
@@ -207,38 +208,32 @@ class PrefillEngine:
             rows.append(row)
             patches.append(pixel_values)
             grids.append(grid)
-        for place, logprobs in self._rate_rows(rows, patches, grids):
-            answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)))
+        self._rate_rows(rows, patches, grids, answers)
 
-    def _rate_rows(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
-        """(place, five log-probabilities) of every question, in smaller passes for as long as memory does not suffice.
-
-        Raises:
-            Failed: memory does not suffice for one image.
-        """
+    def _rate_rows(self, rows: list[Row], patches: list, grids: list, answers: list) -> None:
+        """Answer every question of the rows, in smaller passes for as long as memory does not suffice."""
         if not rows:
-            return []
+            return
         tokens = sum(map(len, rows))
         if len(rows) == 1 or tokens <= self.token_budget:
             try:
-                return self.forward(rows, patches, grids)
+                for place, logprobs in self.forward(rows, patches, grids):
+                    answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)))
+                return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             # Only here, behind the handler, is nothing left that holds the tensors of the pass.
-            self._shrink_budget(rows, tokens)
-        half = (len(rows) + 1) // 2
-        return self._rate_rows(rows[:half], patches[:half], grids[:half]) + self._rate_rows(
-            rows[half:], patches[half:], grids[half:]
-        )
-
-    def _shrink_budget(self, rows: list[Row], tokens: int) -> None:
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.token_budget = min(self.token_budget, max(1, tokens // 2))
         if len(rows) == 1:
-            what = f"memory does not suffice for one image of {tokens} tokens"
-            raise Failed(what, "Lower the MAX_PIXELS environment variable, or use --dtype bfloat16 or a larger device")
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self.token_budget = tokens // 2
+            for question in rows[0].questions:
+                answers[question.place] = Failure(f"memory does not suffice for an image of {tokens} tokens; {LESS_MEMORY}")
+            return
+        half = (len(rows) + 1) // 2
+        self._rate_rows(rows[:half], patches[:half], grids[:half], answers)
+        self._rate_rows(rows[half:], patches[half:], grids[half:], answers)
 
     def forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
         """One pass: (place, five log-probabilities) of every question of the rows, whose images are cut already."""
