@@ -201,9 +201,9 @@ class PrefillEngine:
         for row, future in batch:
             try:
                 pixel_values, grid = future.result()
-            except IMAGE_ERRORS as error:
+            except (*IMAGE_ERRORS, MemoryError) as error:
                 for question in row.questions:
-                    answers[question.place] = Failure(f"cannot read the image: {error}")
+                    answers[question.place] = Failure(f"cannot read the image: {str(error) or type(error).__name__}")
                 continue
             rows.append(row)
             patches.append(pixel_values)
