@@ -101,11 +101,11 @@ def test_any_number_of_threads(case, images):
 
 
 def test_twice_the_same_command_writes_the_same_bytes(make_data_root, run_main):
-    data = make_data_root(["layout", "lighting"])
+    data = make_data_root()
     written = []
     for _ in range(2):
         assert run_main("infer.py", *data.flags).code == 0
-        written.append([path.read_bytes() for d in ("layout", "lighting") for path in (data.ratings(d), data.scores(d))])
+        written.append([path.read_bytes() for d in facts.DIMENSIONS for path in (data.ratings(d), data.scores(d))])
         for path in data.results.iterdir():
             path.unlink()
     assert written[0] == written[1]
@@ -114,16 +114,17 @@ def test_twice_the_same_command_writes_the_same_bytes(make_data_root, run_main):
 def test_resuming_and_another_batch_size_change_no_score(make_data_root, run_main):
     """The result of five images, and the same grown from three of them."""
     data = make_data_root(["lighting"])
-    assert run_main("infer.py", *data.flags, "--mode", "infer").code == 0
+    infer = ["infer.py", *data.flags, "--dimension", "lighting", "--mode", "infer"]
+    assert run_main(*infer).code == 0
     whole = {line["images"][0]: score_of(line["logits"]) for line in read_jsonl(data.ratings("lighting"))}
     late = [data.image("lighting", i) for i in data.ids[3:]]
     for path in late:
         path.rename(path.with_suffix(".away"))
     data.ratings("lighting").unlink()
-    assert run_main("infer.py", *data.flags, "--mode", "infer").code == 3
+    assert run_main(*infer).code == 3
     for path in late:
         path.with_suffix(".away").rename(path)
-    assert run_main("infer.py", *data.flags, "--mode", "infer", "--resume", "--batch_size", "2").code == 0
+    assert run_main(*infer, "--resume", "--batch_size", "2").code == 0
     resumed = {line["images"][0]: score_of(line["logits"]) for line in read_jsonl(data.ratings("lighting"))}
     assert list(resumed) == list(whole)
     assert largest_difference(resumed, whole) <= BOUND["float32"]

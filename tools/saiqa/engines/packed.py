@@ -35,10 +35,6 @@ class Span:
     prefix_end: int
     suffixes: tuple[tuple[int, int], ...]
 
-    @property
-    def end(self) -> int:
-        return self.suffixes[-1][1]
-
 
 @dataclass
 class Packed:
@@ -229,10 +225,10 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: 
     key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
     attended = torch.empty_like(query)
     for span in packed.spans:
-        first = span.end if len(span.suffixes) == 1 else span.prefix_end
-        whole = slice(span.start, first)
-        attended[whole] = _attention(query[whole], key[whole], value[whole], is_causal=True)
-        for start, end in span.suffixes if first == span.prefix_end else ():
+        # Prefix and suffix apart even where there is one suffix: an image's numbers are the same whatever else it is asked.
+        prefix = slice(span.start, span.prefix_end)
+        attended[prefix] = _attention(query[prefix], key[prefix], value[prefix], is_causal=True)
+        for start, end in span.suffixes:
             keys, values = (_seen(x, span, start, end) for x in (key, value))
             mask = packed.mask(span.prefix_end - span.start, end - start, query)
             attended[start:end] = _attention(query[start:end], keys, values, attn_mask=mask)
