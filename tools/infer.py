@@ -125,8 +125,8 @@ def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
         dtype=args.dtype,
         batch_size=min(args.batch_size, args.max_batch_size),
         system=args.system,
-        compile=args.compile,
         trust_remote_code=args.trust_remote_code,
+        compile=args.compile,
     )
 
 

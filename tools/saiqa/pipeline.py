@@ -117,8 +117,8 @@ class Model:
     dtype: str
     batch_size: int
     system: str | None
-    compile: bool
     trust_remote_code: bool
+    compile: bool = False
 
     def load(self) -> Engine:
         """The engine. Raises ``Failed`` where a package it needs is not installed."""
