@@ -134,12 +134,26 @@ def test_a_partial_file_survives_a_torn_line(tmp_path):
         file.write(json.dumps(line("c")).encode()[:-1])
     again = records.Partial.read(path)
     assert again.header == {"identity": {"model": "m"}}
-    assert list(again.lines) == ["a", "b"]
-    again.start()
-    again.append([line("c")])
-    assert list(records.Partial.read(path).lines) == ["a", "b", "c"]
-    again.remove()
+    assert (again.count, [image in again.rated for image in "abc"]) == (2, [True, True, False])
+    resumed = records.Partial(path, again.header)
+    resumed.start(again, "cba")
+    resumed.append([line("c")])
+    assert records.Partial.read(path).count == resumed.count == 3
+    assert resumed.finish(tmp_path / "r.jsonl", "abcd") == 3
+    assert [number["images"] for _, number in records.read_jsonl(tmp_path / "r.jsonl")] == [["a"], ["b"], ["c"]]
+    resumed.remove()
     assert records.Partial.read(path) is None
+
+
+def test_a_failure_is_kept_apart_from_the_ratings(tmp_path):
+    path = tmp_path / "r.jsonl.partial"
+    partial = records.Partial(path, {})
+    partial.start()
+    partial.append([line("a"), records.failure_line("b", "torn"), line("c")])
+    assert partial.finish(tmp_path / "r.jsonl", "abc") == 2
+    assert (tmp_path / "r.jsonl").read_text() == records.json_line(line("a")) + records.json_line(line("c"))
+    again = records.Partial.read(path)
+    assert ("b" in again.failed, "b" in again.rated, again.count) == (True, False, 2)
 
 
 def test_a_partial_file_with_a_torn_header_is_nothing(tmp_path):

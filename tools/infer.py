@@ -6,7 +6,8 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import prompt_configs as facts
 from saiqa import bundle, evaluation, jobs, pipeline, records
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES, Engine
+from saiqa.workers import AUTO, Workers
 
 MODES = ("infer", "score", "eval", "all")
 
@@ -58,10 +60,17 @@ def parser() -> ArgumentParser:
     add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
     add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
+    add("--workers", type=worker_count, metavar="N", help="engines side by side, on Ray; auto: one a GPU, else by the cores")
+    add("--ray_address", metavar="ADDRESS", help="join this Ray cluster, its workers share the work (default: this machine)")
     add("--system", metavar="TEXT", help="system prompt (default: none)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
     evaluation.add_flags(flags)
     return flags
+
+
+def worker_count(text: str) -> int | str:
+    """A number of workers or "auto", as an argparse type."""
+    return AUTO if text == AUTO else positive_int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,16 +83,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluation.check(args)
     if args.compile and args.engine != "prefill":
         raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
+    if uses_ray(args) and args.device.startswith("cuda:"):
+        raise UsageError(f"--device {args.device} is one GPU while --workers takes one each", "Use --device cuda")
     out = Output(args.json)
     todo = jobs.make_jobs(args)
     inferences = check(todo, args, out)
     if args.dry_run:
         dry_run(todo, inferences, args, out)
         return
-    engine = load(list(inferences.values()))
     outcomes, problems = {}, []
-    for job in todo:
-        outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
+    with loaded(list(inferences.values()), args, out) as engine:
+        for job in todo:
+            outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
     full = evaluate_fully(todo, outcomes, args, out) if evaluation.wanted(args) else {}
     out.finish({"mode": args.mode, "dimensions": outcomes, **full})
     finish(outcomes, problems, args, out)
@@ -107,7 +118,7 @@ def check_job(job: jobs.Job, inference: pipeline.Inference | None, args: argpars
     if args.mode in ("score", "all"):
         records.check_writable(job.output_csv)
     if args.mode == "all":
-        pipeline.read_people(job, [question.id for question in inference.questions], columns=[job.gt_column])
+        pipeline.read_people(job, (question.id for question in inference.questions), columns=[job.gt_column])
     if args.mode == "score":
         require_result(job.output_jsonl, "infer", job, args)
         pipeline.read_people(job, pipeline.read_ratings(job.output_jsonl))
@@ -142,20 +153,41 @@ def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespac
     raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `{command}`")
 
 
-def load(inferences: Sequence[pipeline.Inference]) -> Engine | None:
-    """The engine, or None where nothing is left to ask it."""
-    if not any(inference.askable for inference in inferences):
-        return None
-    engine = inferences[0].model.load()
-    for inference in inferences:
-        pipeline.settle(inference, engine)
-    return engine
+def uses_ray(args: argparse.Namespace) -> bool:
+    """Whether the model runs in workers and not in this process."""
+    return args.workers not in (None, 1) or args.ray_address is not None
+
+
+@contextmanager
+def loaded(
+    inferences: Sequence[pipeline.Inference], args: argparse.Namespace, out: Output
+) -> Iterator[Engine | Workers | None]:
+    """The engine, or the workers; None where nothing is left to ask."""
+    if not any(inference.questions.askable for inference in inferences):
+        yield None
+        return
+    model = inferences[0].model
+    with ExitStack() as closing:
+        engine = workers_of(model, args, out) if uses_ray(args) else model.load()
+        if isinstance(engine, Workers):
+            closing.callback(engine.close)
+        for inference in inferences:
+            pipeline.settle(inference, engine)
+        yield engine
+
+
+def workers_of(model: pipeline.Model, args: argparse.Namespace, out: Output) -> Workers:
+    """The workers asked for, with their models loaded. Raises what ``workers.Workers`` does."""
+    fleet = model.fleet(None if args.workers == AUTO else args.workers, args.ray_address)
+    workers = Workers(model.load, fleet, out.note)
+    out.note(f"{workers.count} workers on {workers.describe()['device']}")
+    return workers
 
 
 def run_stages(
     job: jobs.Job,
     inference: pipeline.Inference | None,
-    engine: Engine | None,
+    engine: Engine | Workers | None,
     problems: list[InputError],
     args: argparse.Namespace,
     out: Output,
@@ -239,7 +271,7 @@ def dry_run(
         out.result(f"{job.dimension}:")
         for key, value in plan[job.dimension].items():
             out.result(f"  {key}: {bundle.shown(value) if isinstance(value, Path) else value}")
-        items += [(f"{job.dimension} {i}", why) for i, why in inference.missing.items()] if inference else []
+        items += [(f"{job.dimension} {i}", why) for i, why in inference.questions.missing.items()] if inference else []
     out.finish({"mode": args.mode, "dry_run": True, "dimensions": plan})
     if items:
         raise Incomplete(f"{len(items)} images are missing", items)
@@ -250,8 +282,8 @@ def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.
     plan = {}
     if inference:
         plan |= {"model": inference.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
-        plan |= {"images": len(inference.questions), "to rate": len(inference.askable)}
-        plan |= {"missing": len(inference.missing), "writes ratings": job.output_jsonl}
+        plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}
+        plan |= {"missing": len(inference.questions.missing), "writes ratings": job.output_jsonl}
     if args.mode == "score":
         plan["ratings"] = job.output_jsonl
     if args.mode in ("score", "all"):

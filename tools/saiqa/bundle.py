@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import prompt_configs as facts
+from saiqa import stores
 from saiqa.console import InputError
+from saiqa.stores import Place, RemotePath
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
+_DATA_PREFIX = f"{facts.DATA_FOLDER}/"
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TRAINING_RUN = re.compile(r"v(\d+)-.+")
 _TRAINING_STEP = re.compile(r"checkpoint-(\d+)")
@@ -52,13 +55,22 @@ def input_path(text: str | Path) -> Path:
     return in_repository if not path.exists() and in_repository.exists() else path
 
 
+def data_path(text: str | Path) -> Place:
+    """As ``input_path``, or a URL: what is read as data may lie in an object store. Raises as ``stores.place``."""
+    return stores.place(text) if stores.is_url(str(text)) else input_path(text)
+
+
 def output_path(text: str | Path) -> Path:
-    """A path to write to, typed by the user: relative to the working directory."""
+    """A path to write to, typed by the user: relative to the working directory. Raises ``InputError`` for a URL."""
+    if stores.is_url(str(text)):
+        raise InputError(f"{text}: results are written to folders of this machine", "Give a path without ://")
     return Path(text).expanduser()
 
 
-def shown(path: Path) -> str:
+def shown(path: Place) -> str:
     """A path as messages show it: relative to the working directory where it lies below it."""
+    if isinstance(path, RemotePath):
+        return str(path)
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:
@@ -68,49 +80,59 @@ def shown(path: Path) -> str:
 # ---- data ------------------------------------------------------------------------------------------------------------
 
 
-def annotation_csv(data_root: Path, dimension: str, split: str) -> Path:
+def annotation_csv(data_root: Place, dimension: str, split: str) -> Place:
     """The table of a dimension's ratings."""
     return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_csv(dimension, split)
 
 
-def annotation_jsonl(data_root: Path, dimension: str, split: str, version: int) -> Path:
+def annotation_jsonl(data_root: Place, dimension: str, split: str, version: int) -> Place:
     """The file of a dimension's questions and answers."""
     return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_jsonl(dimension, split, version)
 
 
-def dimension_in_name(path: str | Path) -> str | None:
+def dimension_in_name(path: str | Place) -> str | None:
     """The dimension that a file name starts with, e.g. of ``lighting_3k_test_prompt4.jsonl``."""
-    first = PurePath(path).name.split("_")[0]
+    first = PurePath(str(path)).name.split("_")[0]
     return first if first in facts.DIMENSIONS else None
 
 
-def version_in_name(path: str | Path) -> int | None:
+def version_in_name(path: str | Place) -> int | None:
     """The prompt version in a file name, e.g. 4 of ``lighting_3k_test_prompt4.jsonl``."""
-    found = re.search(r"_prompt(\d+)", PurePath(path).name)
+    found = re.search(r"_prompt(\d+)", PurePath(str(path)).name)
     return int(found[1]) if found else None
 
 
-def resolve_image(text: str, data_root: Path) -> Path:
+def resolve_image(text: str, data_root: Place) -> Place:
     """The file that an image path of a record means; it need not exist.
 
-    A first folder ``SA-BENCH`` stands for the data root, whatever that is called. An absolute path is kept. Any other
-    is looked for below the data root, the repository and the working directory.
+    A first folder ``SA-BENCH`` stands for the data root, whatever that is called. A URL and an absolute path are kept.
+    Any other is looked for below the data root if that is a folder, the repository and the working directory. Raises
+    ``InputError`` for a URL that cannot be read here.
     """
+    if text.startswith(_DATA_PREFIX):
+        return data_root / text[len(_DATA_PREFIX) :].lstrip("/")
+    if stores.is_url(text):
+        return stores.place(text)
     path = Path(text)
     if path.is_absolute():
         return path
-    if path.parts[:1] == (facts.DATA_FOLDER,):
+    if path.parts[:1] == (facts.DATA_FOLDER,):  # ./SA-BENCH/...
         return data_root.joinpath(*path.parts[1:])
+    if isinstance(data_root, RemotePath):
+        candidates = [root / path for root in (REPOSITORY, Path.cwd())]
+        return next((candidate for candidate in candidates if candidate.exists()), data_root / path.as_posix())
     candidates = [root / path for root in (data_root, REPOSITORY, Path.cwd())]
     return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
 
 
 def image_id(image: str) -> str:
     """The id of an image: its file name without the last suffix, as text."""
-    return PurePath(image).stem
+    name = stores.url_name(image) if stores.is_url(image) else image.rstrip("/").rpartition("/")[2]
+    stem, dot, _ = name.rpartition(".")
+    return stem if stem and dot and not name.endswith(".") else name
 
 
-def require_data(path: Path) -> None:
+def require_data(path: Place) -> None:
     """Refuse a benchmark file that is not there, with the line that downloads it."""
     if not path.is_file():
         raise missing_data(f"{shown(path)} is not there")

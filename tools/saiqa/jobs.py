@@ -9,6 +9,7 @@ from pathlib import Path
 import prompt_configs as facts
 from saiqa import bundle
 from saiqa.console import UsageError
+from saiqa.stores import Place
 
 ALL = "all"
 
@@ -32,10 +33,10 @@ class Job:
 
     dimension: str
     version: int
-    data_root: Path
-    test_jsonl: Path
+    data_root: Place
+    test_jsonl: Place
     output_jsonl: Path
-    input_csv: Path
+    input_csv: Place
     output_csv: Path
     gt_column: str
     limit: int | None
@@ -78,12 +79,12 @@ def dimensions(args: Namespace) -> list[str]:
 
 def _job(args: Namespace, dimension: str) -> Job:
     roots = bundle.roots(args.demo)
-    data_root = bundle.input_path(args.data_root) if args.data_root else roots.data
+    data_root = bundle.data_path(args.data_root) if args.data_root else roots.data
     results = bundle.output_path(args.results_dir) if args.results_dir else roots.results
     name = bundle.model_name(model_path(args))
 
-    def given_input(text: str | None, default: Path) -> Path:
-        return bundle.input_path(text) if text else default
+    def given_input(text: str | None, default: Place) -> Place:
+        return bundle.data_path(text) if text else default
 
     def output(text: str | None, suffix: str) -> Path:
         default = results / facts.result_name(dimension, args.prompt_version, name, suffix)

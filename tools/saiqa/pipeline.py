@@ -5,13 +5,14 @@ Each stage returns the images it has no result for, as id -> reason; the command
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,88 +21,14 @@ from local_progress import Progress
 from saiqa import bundle, records, scoring
 from saiqa.console import Failed, InputError, Output, to_json
 from saiqa.correlation import Correlation, CorrelationError, correlate
-from saiqa.engines import Engine, Rating, Request, load_engine
+from saiqa.engines import Engine, Failure, Rating, Request, load_engine
 from saiqa.jobs import Job
+from saiqa.questions import Question, Questions, missing_reason
+from saiqa.workers import Answers, Fleet, Workers, rate_batches
 
 Failures = dict[str, str]
 
 _RECORDED_PACKAGES = ("torch", "torchvision", "transformers", "ms-swift", "numpy", "pillow")
-
-
-# ---- infer: what to ask ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Question:
-    """One image of a benchmark file: its path as written, its file, the prompt and the answer up to the rating word."""
-
-    image: str
-    file: Path
-    prompt: str
-    answer_prefix: str
-
-    @property
-    def id(self) -> str:
-        return bundle.image_id(self.image)
-
-
-def read_questions(job: Job, out: Output) -> list[Question]:
-    """The questions of a job, each with its record's own prompt and answer prefix, the first ``job.limit`` of them.
-
-    Raises:
-        InputError: the file is missing or broken, an image id comes twice, or not one of the images is there.
-    """
-    bundle.require_data(job.test_jsonl)
-    _warn_of_other_name(job, out)
-    benchmark = records.read_records(job.test_jsonl)
-    prefixes = _answer_prefixes(benchmark, job, out)
-    questions = [
-        Question(record.image, bundle.resolve_image(record.image, job.data_root), record.query, prefix)
-        for record, prefix in zip(benchmark, prefixes, strict=True)
-    ][: job.limit]
-    if not any(question.file.is_file() for question in questions):
-        first = bundle.shown(questions[0].file)
-        what = f"none of the {len(questions)} images of {bundle.shown(job.test_jsonl)} is there, {first} first"
-        raise bundle.missing_data(what)
-    return questions
-
-
-def _warn_of_other_name(job: Job, out: Output) -> None:
-    version = bundle.version_in_name(job.test_jsonl)
-    if version not in (None, job.version):
-        what = f"{job.test_jsonl.name} holds prompt {version} while --prompt_version is {job.version}"
-        out.warn(f"{what}. The prompts in the file are the ones used")
-    dimension = bundle.dimension_in_name(job.test_jsonl)
-    if dimension not in (None, job.dimension):
-        out.warn(f"{job.test_jsonl.name} is named after {dimension} while the dimension is {job.dimension}")
-
-
-def _answer_prefixes(benchmark: Sequence[records.Record], job: Job, out: Output) -> list[str]:
-    """Each record's answer prefix; for records without an answer, that of the nearest place that has one."""
-    answers = [scoring.split_answer(record.response) for record in benchmark]
-    lacking = answers.count(None)
-    if not lacking:
-        return [answer[0] for answer in answers]
-    fallback = next((answer[0] for answer in answers if answer), None)
-    source = "another record of the file"
-    if fallback is None:
-        sentences = records.sentences(job.data_root, job.dimension, job.version)
-        fallback, source = sentences.before, sentences.source
-    where = f"{lacking} of {len(benchmark)} records of {bundle.shown(job.test_jsonl)}"
-    out.note(f"{where} have no answer: taking the answer sentence of {source}, {fallback!r}")
-    return [answer[0] if answer else fallback for answer in answers]
-
-
-def prompt_hash(questions: Sequence[Question]) -> str:
-    """A digest of what the ratings depend on besides the images: 64 hexadecimal digits.
-
-    Where all images are asked the same, only that counts, so that a file may grow between two runs; where they are not,
-    so does which image is asked what.
-    """
-    asked = sorted({(question.prompt, question.answer_prefix) for question in questions})
-    if len(asked) > 1:
-        asked = sorted((question.image, question.prompt, question.answer_prefix) for question in questions)
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 # ---- infer: what is known already ------------------------------------------------------------------------------------
@@ -129,6 +56,12 @@ class Model:
             what = f"--engine {self.engine} needs {error.name}, which is not installed"
             raise Failed(what, "Run `make setup`") from error
 
+    def fleet(self, count: int | None, address: str | None) -> Fleet:
+        """What so many workers with this model need; see ``workers.Fleet``."""
+        weights = sum(shard.stat().st_size for shard in self.checkpoint.glob("*.safetensors"))
+        # A checkpoint in bfloat16 takes twice its size in float32; Python and torch take about a gigabyte.
+        return Fleet(count, address, on_gpu=self.device != "cpu", bytes_each=2 * weights + 2**30)
+
     def identity(self, prompt_hash: str) -> dict[str, str | None]:
         """What a rating depends on; ratings of two identities are never mixed. The dtype may still be "auto"."""
         return {
@@ -146,50 +79,29 @@ class Inference:
 
     Attributes:
         identity: of the ratings to be made, see ``Model.identity``.
-        earlier: the lines of an interrupted or finished run that this one continues.
+        earlier: what an interrupted or finished run has left that this one continues.
         finished: whether ``earlier`` is a finished result.
         engine_details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
     """
 
     job: Job
-    questions: list[Question]
+    questions: Questions
     model: Model
     identity: dict[str, str | None]
     earlier: records.Partial | None = None
     finished: bool = False
     engine_details: dict = field(default_factory=dict)
 
-    @property
-    def known(self) -> dict[str, dict]:
-        """Ratings that are kept: image path -> result line."""
-        lines = self.earlier.lines if self.earlier else {}
-        return {question.image: lines[question.image] for question in self.questions if question.image in lines}
-
-    @property
-    def open(self) -> list[Question]:
-        """Questions without a rating."""
-        known = self.known
-        return [question for question in self.questions if question.image not in known]
-
-    @property
-    def askable(self) -> list[Question]:
-        """Questions to put to the engine."""
-        return [question for question in self.open if question.file.is_file()]
-
-    @property
-    def missing(self) -> Failures:
-        """Images without a rating whose file is not there."""
-        return {question.id: f"{question.file} is not there" for question in self.open if not question.file.is_file()}
-
 
 def prepare(job: Job, model: Model, resume: bool, out: Output) -> Inference:
     """Check everything cheap of the infer stage; with ``resume``, take over what an earlier run has done.
 
     Raises:
-        InputError: as ``read_questions``, or the earlier run was another one.
+        InputError: as ``Questions``, or the earlier run was another one.
     """
-    questions = read_questions(job, out)
-    inference = Inference(job, questions, model, model.identity(prompt_hash(questions)))
+    earlier, finished = _earlier(job.output_jsonl) if resume else (None, False)
+    questions = Questions(job, out, earlier)
+    inference = Inference(job, questions, model, model.identity(questions.prompt_hash), earlier, finished)
     partial = bundle.partial_path(job.output_jsonl)
     if resume:
         _take_over(inference, out)
@@ -198,30 +110,29 @@ def prepare(job: Job, model: Model, resume: bool, out: Output) -> Inference:
     return inference
 
 
-def _take_over(inference: Inference, out: Output) -> None:
-    """Continue the partial file, else the finished result."""
-    output = inference.job.output_jsonl
-    earlier = records.Partial.read(bundle.partial_path(output))
-    if earlier is None and output.exists():
-        earlier, inference.finished = _finished_result(output), True
-    if earlier is None:
-        out.note(f"{bundle.shown(output)}: nothing to resume, starting from the first image")
-        return
-    refuse_other(earlier, inference.identity)
-    inference.earlier = earlier
-    inference.identity = earlier.header["identity"]  # with the dtype that "auto" was then
-    inference.engine_details = earlier.header.get("engine", {})
-    known, wanted = len(inference.known), len(inference.questions)
-    out.note(f"{inference.job.dimension}: {known} of {wanted} images are rated already")
-
-
-def _finished_result(output: Path) -> records.Partial:
+def _earlier(output: Path) -> tuple[records.Partial | None, bool]:
+    """What can be continued, the partial file, else the finished result; and whether it is the latter."""
+    partial = records.Partial.read(bundle.partial_path(output))
+    if partial is not None or not output.exists():
+        return partial, False
     record = read_run_record(output)
     if "identity" not in record:
         what = f"nothing tells how {bundle.shown(output)} was made: no {bundle.run_record_path(output).name}"
         raise InputError(what, "Run without --resume to make it anew")
-    lines = {records.only_image(output, number, line): line for number, line in records.read_jsonl(output)}
-    return records.Partial(output, record, lines)
+    return records.Partial.of_result(output, record), True
+
+
+def _take_over(inference: Inference, out: Output) -> None:
+    """Continue the earlier run, if it was of the same identity."""
+    earlier = inference.earlier
+    if earlier is None:
+        out.note(f"{bundle.shown(inference.job.output_jsonl)}: nothing to resume, starting from the first image")
+        return
+    refuse_other(earlier, inference.identity)
+    inference.identity = earlier.header["identity"]  # with the dtype that "auto" was then
+    inference.engine_details = earlier.header.get("engine", {})
+    known, wanted = inference.questions.rated, len(inference.questions)
+    out.note(f"{inference.job.dimension}: {known} of {wanted} images are rated already")
 
 
 def refuse_other(earlier: records.Partial, now: dict) -> None:
@@ -251,70 +162,129 @@ def settle(inference: Inference, engine: Engine) -> None:
 # ---- infer: asking ---------------------------------------------------------------------------------------------------
 
 
-def infer(inference: Inference, engine: Engine | None, chunk: int, out: Output) -> Failures:
+def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out: Output) -> Failures:
     """Rate what is open, write the result and its run record; return the images without a rating.
 
     An earlier result stays until the new one is whole, and where not one image could be rated.
 
     Args:
         engine: None where no question is askable.
-        chunk: images between two savings of the partial file.
+        chunk: images a batch that is given to the engine and then saved. Batches are cut at the same places of the
+            questions' file whatever is known, missing, or done by how many workers: a log-probability depends in its last
+            digits on what shares a model pass.
     """
-    job = inference.job
-    if not inference.askable and (inference.finished or not inference.known):
+    job, questions = inference.job, inference.questions
+    if not questions.askable and (inference.finished or not questions.rated):
         if inference.finished:
             out.note(f"{bundle.shown(job.output_jsonl)} is complete as far as the images are there; nothing to infer")
-        return inference.missing
+        return questions.missing
     started = time.monotonic()
     header = {"identity": inference.identity, "engine": inference.engine_details}
-    partial = records.Partial(bundle.partial_path(job.output_jsonl), header, inference.known)
-    failures = inference.missing | _rate(inference.askable, engine, partial, chunk, job.dimension, out)
-    lines = [partial.lines[question.image] for question in inference.questions if question.image in partial.lines]
-    if lines:
-        records.write_jsonl(job.output_jsonl, lines)
-        write_run_record(job.output_jsonl, _run_record(inference, failures, time.monotonic() - started))
-        out.note(f"{job.dimension}: {len(lines)} images rated, {bundle.shown(job.output_jsonl)}")
+    partial = records.Partial(bundle.partial_path(job.output_jsonl), header)
+    failures = questions.missing
+    if engine or inference.earlier:
+        partial.start(inference.earlier, (question.image for question in questions))
+    if engine:
+        failures = _rate(inference, engine, partial, chunk, out)
+    if partial.count:
+        rated = partial.finish(job.output_jsonl, (question.image for question in questions))
+        record = _run_record(inference, failures, time.monotonic() - started)
+        write_run_record(job.output_jsonl, record | {"workers": getattr(engine, "count", 1)})
+        out.note(f"{job.dimension}: {rated} images rated, {bundle.shown(job.output_jsonl)}")
     partial.remove()
     return failures
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """Questions that go to the engine together, and which of them are open; the others' ratings are known."""
+
+    asked: list[Question]
+    open: frozenset[str]
+
+    def requests(self) -> list[Request]:
+        return [Request(question.file, question.prompt, question.answer_prefix) for question in self.asked]
+
+
 def _rate(
-    questions: Sequence[Question], engine: Engine, partial: records.Partial, chunk: int, label: str, out: Output
+    inference: Inference, engine: Engine | Workers, partial: records.Partial, chunk: int, out: Output
 ) -> Failures:
-    """Put questions to the engine in chunks; ratings go to the partial file, the reasons of failures are returned."""
+    """Put what is open to the engine, batch by batch; ratings go to the partial file, the reasons of failures are returned."""
+    missing: Failures = {}
     failures: Failures = {}
-    if not questions:
-        return failures
-    partial.start()
+    under_way: deque[_Batch] = deque()
+
+    def requests() -> Iterator[list[Request]]:
+        for batch in _batches(inference, chunk, missing):
+            under_way.append(batch)
+            yield batch.requests()
+
     try:
-        with Progress(len(questions), label) as progress:
-            for start in range(0, len(questions), chunk):
-                asked = questions[start : start + chunk]
-                answers = engine.rate([Request(q.file, q.prompt, q.answer_prefix) for q in asked])
-                partial.append(_result_lines(asked, answers, failures))
-                progress.advance(len(asked))
+        with Progress(inference.questions.askable, inference.job.dimension) as progress:
+            for answers in rate_batches(engine, requests()):
+                batch = under_way.popleft()
+                partial.append(_result_lines(batch, answers, failures))
+                progress.advance(len(batch.open))
     except BaseException as error:
-        kept = f"{len(partial.lines)} rated images are kept in {bundle.shown(partial.path)}; continue with --resume"
+        kept = f"{partial.count} rated images are kept in {bundle.shown(partial.path)}; continue with --resume"
         if isinstance(error, KeyboardInterrupt):
             raise KeyboardInterrupt(kept) from None
         out.note(kept)
         raise
-    return failures
+    return missing | failures
 
 
-def _result_lines(asked: Sequence[Question], answers: Sequence, failures: Failures) -> Iterable[dict]:
-    """Result lines of the ratings; what is no rating, or no distribution, goes to ``failures``."""
-    for question, answer in zip(asked, answers, strict=True):
-        if not isinstance(answer, Rating):
-            failures[question.id] = answer.reason
+def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_Batch]:
+    """The batches with something to ask; images that are not there go to ``missing``.
+
+    A batch in whose midst an earlier run was stopped is asked as a whole again, so that its ratings come out as they
+    would have. Images that were tried in vain are asked by themselves.
+    """
+    earlier = inference.earlier
+    for rows in _cut(inference.questions, chunk):
+        there, open_ones = [], []
+        for question in rows:
+            known = earlier is not None and question.image in earlier.rated
+            if question.is_there():
+                there.append(question)
+                if not known:
+                    open_ones.append(question)
+            elif not known:
+                missing[question.id] = missing_reason(question)
+        if open_ones:
+            torn = earlier and not inference.finished and any(q.image not in earlier.failed for q in open_ones)
+            yield _Batch(there if torn else open_ones, frozenset(question.image for question in open_ones))
+
+
+def _cut(questions: Iterable[Question], chunk: int) -> Iterator[list[Question]]:
+    questions = iter(questions)
+    while rows := list(itertools.islice(questions, chunk)):
+        yield rows
+
+
+def _result_lines(batch: _Batch, answers: Answers, failures: Failures) -> Iterator[dict]:
+    """Lines for what was open; the reason of what is no rating, or no distribution, goes to ``failures`` too."""
+    for question, answer in zip(batch.asked, answers, strict=True):
+        if question.image not in batch.open:
             continue
-        try:
-            scoring.probabilities(answer.logprobs)
-        except scoring.ScoringError as error:
-            failures[question.id] = str(error)
+        reason = _why_not(answer)
+        if reason is not None:
+            failures[question.id] = reason
+            yield records.failure_line(question.image, reason)
             continue
         line = {"images": [question.image], "logits": {word: answer.logprobs[word] for word in facts.WORDS}}
         yield line if answer.text is None else {**line, "text": answer.text}
+
+
+def _why_not(answer: Rating | Failure) -> str | None:
+    """Why an answer is no rating; None where it is one."""
+    if not isinstance(answer, Rating):
+        return answer.reason
+    try:
+        scoring.probabilities(answer.logprobs)
+    except scoring.ScoringError as error:
+        return str(error)
+    return None
 
 
 # ---- how a result was made -------------------------------------------------------------------------------------------
@@ -322,14 +292,13 @@ def _result_lines(asked: Sequence[Question], answers: Sequence, failures: Failur
 
 def _run_record(inference: Inference, failures: Failures, seconds: float) -> dict:
     job, identity = inference.job, inference.identity
-    asked = sorted({(question.prompt, question.answer_prefix) for question in inference.questions})
     return {
         "dimension": job.dimension,
         "prompt_version": job.version,
         "model_path": str(inference.model.checkpoint.resolve()),
         "model_fingerprint": identity["model"],
         "prompt_hash": identity["prompt"],
-        "prompts": [{"query": query, "answer_prefix": prefix} for query, prefix in asked[:4]],
+        "prompts": [{"query": query, "answer_prefix": prefix} for query, prefix in inference.questions.prompts],
         "system": identity["system prompt"],
         "engine": inference.engine_details,
         "identity": identity,
@@ -337,7 +306,7 @@ def _run_record(inference: Inference, failures: Failures, seconds: float) -> dic
         "test_jsonl": str(job.test_jsonl.resolve()),
         "limit": job.limit,
         "n": len(inference.questions) - len(failures),
-        "resumed_from": len(inference.known),
+        "resumed_from": inference.questions.rated,
         "failed": failed_list(failures),
         "seconds": round(seconds, 3),
         "command": shlex.join(sys.argv),

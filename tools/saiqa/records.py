@@ -6,11 +6,14 @@ out as it went in, and it knows the line of an error.
 
 from __future__ import annotations
 
+import bisect
 import csv
+import hashlib
 import io
 import itertools
 import json
 import os
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +25,9 @@ import prompt_configs as facts
 from saiqa import bundle
 from saiqa.console import Failed, InputError
 from saiqa.scoring import split_answer
+from saiqa.stores import Place
+
+IMAGE_ID = "image id"  # what comes twice, in the error that says so
 
 _SHOWN_IDS = 5
 
@@ -66,17 +72,28 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _read_text(path: Path) -> str:
+def _read_text(path: Place) -> str:
     """The text of a file, line ends untouched."""
-    try:
+    with _reading(path):
         text = path.read_bytes().decode("utf-8-sig")
+    if not text.strip():
+        raise _empty(path)
+    return text
+
+
+@contextmanager
+def _reading(path: Place) -> Iterator[None]:
+    """Turn what reading a text file can raise into ``InputError``."""
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"{bundle.shown(path)} is not there", "Check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {bundle.shown(path)}: {error}", "It must be a UTF-8 text file") from None
-    if not text.strip():
-        raise InputError(f"{bundle.shown(path)} is empty", "Download or make it again")
-    return text
+
+
+def _empty(path: Place) -> InputError:
+    return InputError(f"{bundle.shown(path)} is empty", "Download or make it again")
 
 
 # ---- CSV -------------------------------------------------------------------------------------------------------------
@@ -176,18 +193,30 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]
 # ---- JSONL -----------------------------------------------------------------------------------------------------------
 
 
-def read_jsonl(path: Path) -> list[tuple[int, dict]]:
+def read_jsonl(path: Place) -> list[tuple[int, dict]]:
     """The objects of a JSONL file with their line numbers; blank lines are passed over.
 
     Raises:
         InputError: file missing or empty, or a line that is no JSON object (named).
     """
-    # split, not splitlines: text inside JSON may hold U+2028 and its like unescaped
-    numbered = [(number, line) for number, line in enumerate(_read_text(path).split("\n"), 1) if line.strip()]
-    return [(number, json_object(path, number, line)) for number, line in numbered]
+    return list(stream_jsonl(path))
 
 
-def json_object(path: Path, number: int, line: str) -> dict:
+def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
+    """As ``read_jsonl``, one line in memory at a time; an error is raised when its line's turn comes."""
+    empty = True
+    with _reading(path), path.open("rb") as file:
+        # by \n alone: text inside JSON may hold U+2028 and its like unescaped
+        for number, line in enumerate(file, 1):
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+            if not text.isspace():
+                empty = False
+                yield number, json_object(path, number, text)
+    if empty:
+        raise _empty(path)
+
+
+def json_object(path: Place, number: int, line: str) -> dict:
     """The object on one line of a JSONL. Raises ``InputError`` where it is none."""
     try:
         value = json.loads(line)
@@ -207,6 +236,16 @@ def write_jsonl(path: Path, values: Iterable[dict]) -> None:
     """Write one object a line, whole or not at all."""
     with atomic_writer(path) as file:
         file.writelines(json_line(value) for value in values)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> int:
+    """Write lines that have their ends, whole or not at all; return how many."""
+    count = 0
+    with atomic_writer(path) as file:
+        for line in lines:
+            file.write(line)
+            count += 1
+    return count
 
 
 def json_line(value: dict) -> str:
@@ -234,21 +273,25 @@ class Record:
     response: str
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Place) -> list[Record]:
     """The records of a benchmark JSONL, in order.
 
     Raises:
         InputError: as ``read_jsonl``; a line without a query or with other than one image; an id that comes twice.
     """
-    records = []
-    for number, value in read_jsonl(path):
-        image = only_image(path, number, value)
-        if not isinstance(value.get("query"), str) or not value["query"].strip():
-            raise line_error(path, number, 'no "query"')
-        response = value.get("response")
-        records.append(Record(image, value["query"], response if isinstance(response, str) else ""))
-    check_unique(path, "image id", (bundle.image_id(record.image) for record in records))
+    records = list(stream_records(path))
+    check_unique(path, IMAGE_ID, (bundle.image_id(record.image) for record in records))
     return records
+
+
+def stream_records(path: Place) -> Iterator[Record]:
+    """As ``read_records``, one record in memory at a time; whether an id comes twice is not looked at."""
+    for number, value in stream_jsonl(path):
+        image = only_image(path, number, value)
+        query, response = value.get("query"), value.get("response")
+        if not isinstance(query, str) or not query.strip():
+            raise line_error(path, number, 'no "query"')
+        yield Record(image, query, response if isinstance(response, str) else "")
 
 
 @dataclass(frozen=True)
@@ -303,20 +346,66 @@ def sentences(data_root: Path, dimension: str, version: int) -> Sentences:
 # ---- a result that grows line by line --------------------------------------------------------------------------------
 
 
-class Partial:
-    """The finished lines of an unfinished result, on disk as soon as they are known.
+class LineIndex:
+    """Where in a file the line of an image starts: 16 bytes of memory a line. Images are told apart by ``text_digest``."""
 
-    The first line is a header that tells how they are made, each other line is one image. A last line torn by a crash
-    is forgotten.
+    def __init__(self):
+        self._digests, self._offsets = array("Q"), array("Q")
+        self._is_sorted = True
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __contains__(self, image: str) -> bool:
+        return self.offset(image) is not None
+
+    def add(self, image: str, offset: int) -> None:
+        self._digests.append(text_digest(image))
+        self._offsets.append(offset)
+        self._is_sorted = False
+
+    def offset(self, image: str) -> int | None:
+        """The offset of the image's line in bytes; None where it has none."""
+        if not self._is_sorted:
+            self._sort()
+        digest = text_digest(image)
+        at = bisect.bisect_left(self._digests, digest)
+        found = at < len(self._digests) and self._digests[at] == digest
+        return self._offsets[at] if found else None
+
+    def _sort(self) -> None:
+        import numpy  # not at the top: --help and the stages after infer do without
+
+        order = numpy.argsort(numpy.frombuffer(self._digests, dtype=numpy.uint64), kind="stable")
+        for name in ("_digests", "_offsets"):
+            values = numpy.frombuffer(getattr(self, name), dtype=numpy.uint64)
+            setattr(self, name, array("Q", values[order].tobytes()))
+        self._is_sorted = True
+
+
+def text_digest(text: str) -> int:
+    """64 bits that tell texts apart: any two of a million are alike with a probability of 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+class Partial:
+    """The finished lines of an unfinished result, on disk as soon as they are known, and nowhere else.
+
+    The first line is a header that tells how they are made, each other line is one image: its rating, or
+    ``{"failed": reason, "images": [path]}`` where it was tried in vain. A last line torn by a crash is forgotten.
 
     Attributes:
         path: the file.
         header: what the lines depend on (model, prompt, engine, ...).
-        lines: image path as in the record -> result line.
+        rated, failed: the images that an earlier run has rated, or tried in vain; empty where there was none.
+        count: ratings in the file.
     """
 
-    def __init__(self, path: Path, header: dict, lines: dict[str, dict] | None = None):
-        self.path, self.header, self.lines = path, header, dict(lines or {})
+    def __init__(self, path: Path, header: dict):
+        self.path, self.header = path, header
+        self.rated, self.failed = LineIndex(), LineIndex()
+        self.count = 0
+        self._in_order = True
 
     @classmethod
     def read(cls, path: Path) -> Partial | None:
@@ -325,26 +414,83 @@ class Partial:
         Raises:
             InputError: a line in the middle that is broken.
         """
-        if not path.is_file():
+        lines = _placed_lines(path) if path.is_file() else iter(())
+        header = next(lines, None)
+        if header is None:
             return None
-        whole, _, _torn = path.read_bytes().rpartition(b"\n")
-        numbered = [(number, line) for number, line in enumerate(whole.decode().split("\n"), 1) if line.strip()]
-        if not numbered:
-            return None
-        header, *lines = [(number, json_object(path, number, line)) for number, line in numbered]
-        return cls(path, header[1], {only_image(path, number, line): line for number, line in lines})
+        return cls(path, header[2])._holding(lines)
 
-    def start(self) -> None:
-        """Write the file anew: the header and the lines that are known already."""
-        write_text(self.path, json_line(self.header) + "".join(map(json_line, self.lines.values())))
+    @classmethod
+    def of_result(cls, path: Path, header: dict) -> Partial:
+        """A finished result, to be continued as if it were unfinished. Raises ``InputError`` for a broken line."""
+        return cls(path, header)._holding(_placed_lines(path, torn=True))
+
+    def _holding(self, lines: Iterable[tuple[int, int, dict]]) -> Partial:
+        for number, offset, line in lines:
+            index = self.failed if "failed" in line else self.rated
+            index.add(only_image(self.path, number, line), offset)
+        self.count = len(self.rated)
+        return self
+
+    def start(self, earlier: Partial | None = None, images: Iterable[str] = ()) -> None:
+        """Write the file anew: the header, and the ratings that ``earlier`` has of ``images``.
+
+        The file of ``earlier`` may be this one: it stays until the new one is whole.
+        """
+        self.count = 0
+        with atomic_writer(self.path) as file:
+            file.write(json_line(self.header))
+            for line in earlier.ratings(images) if earlier else ():
+                file.write(line)
+                self.count += 1
+        self._in_order = self.count == 0
 
     def append(self, lines: Iterable[dict]) -> None:
-        """Add finished lines; they are in the file when this returns."""
+        """Add finished lines, ratings and failures; they are in the file when this returns."""
+        lines = list(lines)
         with self.path.open("a", encoding="utf-8") as file:
-            for line in lines:
-                self.lines[line["images"][0]] = line
-                file.write(json_line(line))
+            file.writelines(map(json_line, lines))
+        self.count += sum("failed" not in line for line in lines)
+
+    def finish(self, output: Path, images: Iterable[str]) -> int:
+        """Write the ratings as a result, in the order of ``images``; return how many. The partial file stays."""
+        if self._in_order:
+            return write_lines(output, self._appended())
+        return write_lines(output, Partial.read(self.path).ratings(images))
+
+    def _appended(self) -> Iterator[str]:
+        with self.path.open(encoding="utf-8", newline="\n") as file:
+            next(file)
+            yield from (line for line in file if not line.startswith('{"failed"'))
+
+    def ratings(self, images: Iterable[str]) -> Iterator[str]:
+        """The lines of those of ``images`` that have a rating, in their order. Raises ``Failed`` for a line gone astray."""
+        with self.path.open("rb") as file:
+            for image in images:
+                offset = self.rated.offset(image)
+                if offset is None:
+                    continue
+                file.seek(offset)
+                line = file.readline().decode().rstrip("\n")
+                if json.loads(line)["images"] != [image]:
+                    raise Failed(f"{bundle.shown(self.path)} changed while it was read", "Run without --resume")
+                yield line + "\n"
 
     def remove(self) -> None:
         """Delete the file: the result is whole."""
         self.path.unlink(missing_ok=True)
+
+
+def failure_line(image: str, reason: str) -> dict:
+    """The line of a partial result for an image that was tried in vain."""
+    return {"failed": reason, "images": [image]}
+
+
+def _placed_lines(path: Path, torn: bool = False) -> Iterator[tuple[int, int, dict]]:
+    """Number, offset in bytes and object of each line that is not blank; a last one without its end only if ``torn``."""
+    offset = 0
+    with _reading(path), path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if (torn or line.endswith(b"\n")) and not line.isspace():
+                yield number, offset, json_object(path, number, line.decode())
+            offset += len(line)

@@ -76,12 +76,12 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
     """Import and construct one engine of ``ENGINES``.
 
     Args:
-        name: a key of ``ENGINES``.
+        name: a key of ``ENGINES``, or "module:Class".
         model_path: a checkpoint folder in the released format.
         options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
             (most images a model pass), ``system`` (system prompt or None), ``compile`` (prefill engine only),
             ``trust_remote_code`` (swift engine only).
     """
-    module, _, cls = ENGINES[name].partition(":")
+    module, _, cls = ENGINES.get(name, name).partition(":")
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout they find when imported; ours is for results
         return getattr(importlib.import_module(module), cls)(model_path, **options)

@@ -1,0 +1,178 @@
+"""What the infer stage asks: the records of a benchmark file as questions, one at a time however many there are."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from saiqa import bundle, records, scoring
+from saiqa.console import Output
+from saiqa.jobs import Job
+from saiqa.stores import Place, RemotePath
+
+_SHOWN_PROMPTS = 4
+
+# A benchmark has few answers, each many times over.
+_split_answer = functools.lru_cache(maxsize=1024)(scoring.split_answer)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One image of a benchmark file: its path as written, its file, the prompt and the answer up to the rating word."""
+
+    image: str
+    file: Place
+    prompt: str
+    answer_prefix: str
+
+    @property
+    def id(self) -> str:
+        return bundle.image_id(self.image)
+
+    def is_there(self) -> bool:
+        """Whether the file is there. A remote one is taken to be: only its reading tells, and then it is a failure."""
+        return isinstance(self.file, RemotePath) or self.file.is_file()
+
+
+class Questions:
+    """The questions of a job, each with its record's own prompt and answer prefix, the first ``job.limit`` of them.
+
+    Iterating reads the file again; no question is held. What is held is 8 bytes an image while the file is checked, and
+    what is missing.
+
+    Args:
+        job: whose questions.
+        earlier: what an earlier run has rated.
+
+    Attributes:
+        rated: how many of the questions ``earlier`` has rated.
+        askable: how many are left whose image is there.
+        missing: image id -> reason, for the others.
+        prompts: the first few different pairs of prompt and answer prefix, in alphabetical order.
+        prompt_hash: a digest of what the ratings depend on besides the images, 64 hexadecimal digits. Where all images are
+            asked the same, only that counts, so that a file may grow between two runs; where they are not, so does which
+            image is asked what.
+
+    Raises:
+        InputError: the file is missing or broken, an image id comes twice, or not one of the images is there.
+    """
+
+    def __init__(self, job: Job, out: Output, earlier: records.Partial | None = None):
+        bundle.require_data(job.test_jsonl)
+        _warn_of_other_name(job, out)
+        self._job = job
+        self._prefix, self._prefix_source = _fallback_prefix(job)
+        self._count = self.rated = self.askable = 0
+        self.missing: dict[str, str] = {}
+        asked = self._check(out, earlier)
+        self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
+        if self._count == len(self.missing):
+            first = bundle.shown(next(iter(self)).file)
+            what = f"none of the {self._count} images of {bundle.shown(job.test_jsonl)} is there, {first} first"
+            raise bundle.missing_data(what)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Question]:
+        for record in itertools.islice(records.stream_records(self._job.test_jsonl), self._job.limit):
+            yield self._question(record)
+
+    def _question(self, record: records.Record) -> Question:
+        answer = _split_answer(record.response)
+        file = bundle.resolve_image(record.image, self._job.data_root)
+        return Question(record.image, file, record.query, answer[0] if answer else self._prefix)
+
+    def _check(self, out: Output, earlier: records.Partial | None) -> _Asked:
+        """Look at the whole file, and count."""
+        asked, ids, lacking = _Asked(), array("Q"), 0
+        for number, record in enumerate(records.stream_records(self._job.test_jsonl)):
+            ids.append(records.text_digest(bundle.image_id(record.image)))
+            lacking += _split_answer(record.response) is None
+            if self._job.limit is None or number < self._job.limit:
+                question = self._question(record)
+                asked.add(question)
+                self._take(question, earlier)
+        self._refuse_twins(ids)
+        if lacking:
+            where = f"{lacking} of {len(ids)} records of {bundle.shown(self._job.test_jsonl)}"
+            out.note(f"{where} have no answer: taking the answer sentence of {self._prefix_source}, {self._prefix!r}")
+        return asked
+
+    def _take(self, question: Question, earlier: records.Partial | None) -> None:
+        self._count += 1
+        if earlier and question.image in earlier.rated:
+            self.rated += 1
+        elif question.is_there():
+            self.askable += 1
+        else:
+            self.missing[question.id] = missing_reason(question)
+
+    def _refuse_twins(self, ids: array) -> None:
+        """Refuse ids that come twice, found by their digests and then named."""
+        import numpy  # not at the top: --help does without
+
+        digests = numpy.frombuffer(ids, dtype=numpy.uint64)
+        digests.sort()
+        twins = set(digests[1:][digests[1:] == digests[:-1]].tolist())
+        if twins:
+            path = self._job.test_jsonl
+            named = (bundle.image_id(record.image) for record in records.stream_records(path))
+            records.check_unique(path, records.IMAGE_ID, (i for i in named if records.text_digest(i) in twins))
+
+
+def missing_reason(question: Question) -> str:
+    """Why an image whose file is not there has no rating."""
+    return f"{question.file} is not there"
+
+
+def _warn_of_other_name(job: Job, out: Output) -> None:
+    version = bundle.version_in_name(job.test_jsonl)
+    if version not in (None, job.version):
+        what = f"{job.test_jsonl.name} holds prompt {version} while --prompt_version is {job.version}"
+        out.warn(f"{what}. The prompts in the file are the ones used")
+    dimension = bundle.dimension_in_name(job.test_jsonl)
+    if dimension not in (None, job.dimension):
+        out.warn(f"{job.test_jsonl.name} is named after {dimension} while the dimension is {job.dimension}")
+
+
+def _fallback_prefix(job: Job) -> tuple[str, str]:
+    """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
+    for record in records.stream_records(job.test_jsonl):
+        answer = _split_answer(record.response)
+        if answer:
+            return answer[0], "another record of the file"
+    sentences = records.sentences(job.data_root, job.dimension, job.version)
+    return sentences.before, sentences.source
+
+
+class _Asked:
+    """What is asked, gathered question by question in constant memory.
+
+    Attributes:
+        pairs: the first few different pairs of prompt and answer prefix in alphabetical order.
+    """
+
+    def __init__(self):
+        self.pairs: set[tuple[str, str]] = set()
+        self._sum = 0
+
+    def add(self, question: Question) -> None:
+        pair = (question.prompt, question.answer_prefix)
+        if pair not in self.pairs:
+            self.pairs.add(pair)
+            if len(self.pairs) > _SHOWN_PROMPTS:
+                self.pairs.remove(max(self.pairs))
+        # A sum does not depend on the order.
+        text = "\0".join((question.image, *pair))
+        self._sum += int.from_bytes(hashlib.blake2b(text.encode(), digest_size=32).digest(), "little")
+
+    def digest(self) -> str:
+        if len(self.pairs) == 1:
+            return hashlib.sha256(json.dumps(list(self.pairs)).encode()).hexdigest()
+        return f"{self._sum % 2**256:064x}"

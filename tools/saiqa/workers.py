@@ -1,0 +1,264 @@
+"""Rating batches: in this process, or on Ray by one engine a GPU or a share of the cores each.
+
+Whoever calls cuts the batches; a batch goes to one engine as a whole, and the answers come back in the order of the
+batches. So a result does not depend on how many workers there are, and nothing but a few batches a worker is ever held.
+A worker that dies is started again and its batches are rated again.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from saiqa.console import Failed, InputError, UserError
+from saiqa.engines import Engine, Failure, Rating, Request
+from saiqa.stores import Fetched, RemotePath
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Answers = list[Rating | Failure]
+
+AUTO = "auto"
+
+# A worker has one batch in work and one waiting, so that it never waits for the process that reads and writes.
+_BATCHES_A_WORKER = 2
+_MOST_DEATHS_A_BATCH = 3
+
+# The store passes paths, prompts and ratings, never pictures; Ray's smallest size is plenty.
+_OBJECT_STORE_BYTES = 80 * 2**20
+
+_FETCHING_THREADS = 16  # a fetch waits for the network, not for a core
+
+
+# ---- one process -----------------------------------------------------------------------------------------------------
+
+
+def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
+    """``engine.rate`` for requests whose images may lie in an object store; those are fetched first, all at once."""
+    remote = {request.image: None for request in requests if isinstance(request.image, RemotePath)}
+    if not remote:
+        return engine.rate(requests)
+    with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
+        fetched = dict(zip(remote, threads.map(_fetch, remote), strict=True))
+    images = [fetched.get(request.image, request.image) for request in requests]
+    asked = [replace(r, image=i) for r, i in zip(requests, images, strict=True) if not isinstance(i, Failure)]
+    rated = iter(engine.rate(asked))
+    return [image if isinstance(image, Failure) else next(rated) for image in images]
+
+
+def _fetch(remote: RemotePath) -> Image.Image | Failure:
+    """The picture behind a URL, not decoded yet: engines do that in their readers."""
+    from PIL import Image
+
+    from saiqa.engines.loading import IMAGE_ERRORS
+
+    try:
+        return Image.open(Fetched(remote))
+    except IMAGE_ERRORS as error:
+        return Failure(f"cannot read the image: {error}")
+
+
+def rate_batches(engine: Engine | Workers, batches: Iterable[Sequence[Request]]) -> Iterator[Answers]:
+    """The answers to each batch, in order; ``batches`` is read only as far ahead as there is work to give out."""
+    if isinstance(engine, Workers):
+        return engine.rate_batches(batches)
+    return (rate(engine, batch) for batch in batches)
+
+
+# ---- many ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """How many workers, where, and what each needs.
+
+    Attributes:
+        count: workers; None for as many as there are GPUs, else as cores and memory allow.
+        address: of a Ray cluster to join; None for workers on this machine alone.
+        on_gpu: whether an engine may take a GPU.
+        bytes_each: memory a worker on cores takes, roughly.
+    """
+
+    count: int | None
+    address: str | None
+    on_gpu: bool
+    bytes_each: int
+
+
+class Workers:
+    """Engines of one checkpoint, each a Ray actor in a process of its own; to be closed.
+
+    Args:
+        load: makes the engine, in the worker; goes there as a pickle.
+        fleet: how many and where.
+        note: told what is worth knowing, a line a time.
+
+    Attributes:
+        count: workers.
+
+    Raises:
+        UserError: what ``load`` raises; ``Failed`` where Ray does not start or the cluster is not there; ``InputError`` for
+            more workers than GPUs.
+    """
+
+    def __init__(self, load: Callable[[], Engine], fleet: Fleet, note: Callable[[str], None]):
+        self._ray = _connect(fleet.address)
+        self._note = note
+        try:
+            self.count, options = self._shares(fleet)
+            actor = self._ray.remote(_Worker).options(**options)
+            self._actors = [actor.remote(load) for _ in range(self.count)]
+            self._details = self._get([worker.describe.remote() for worker in self._actors])[0]
+        except BaseException:
+            self.close()
+            raise
+        self._processes: dict[int, int] = {}
+
+    def _shares(self, fleet: Fleet) -> tuple[int, dict]:
+        """The number of workers, and what Ray is to give each."""
+        there = self._ray.cluster_resources()
+        gpus = int(there.get("GPU", 0)) if fleet.on_gpu else 0
+        cores = max(1, int(there.get("CPU", 1)))
+        count = fleet.count or gpus or max(1, min(cores, int(there.get("memory", 0) // fleet.bytes_each)))
+        if gpus and count > gpus:
+            raise InputError(f"--workers {count}: there are {gpus} GPUs", "Give at most one worker a GPU, or --device cpu")
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
+        return count, {
+            "num_cpus": min(1, cores / count),
+            "num_gpus": 1 if gpus else 0,
+            "scheduling_strategy": "SPREAD",
+            "max_restarts": -1,
+            "max_task_retries": _MOST_DEATHS_A_BATCH,
+            "runtime_env": {"env_vars": {"OMP_NUM_THREADS": threads, "PYTHONPATH": _python_path()}},
+        }
+
+    def describe(self) -> dict:
+        """``Engine.describe`` of the first worker's engine."""
+        return self._details
+
+    def rate_batches(self, batches: Iterable[Sequence[Request]]) -> Iterator[Answers]:
+        """The answers to each batch, in order, while the next ones are under way.
+
+        Raises:
+            Failed: a batch has killed the worker each time it was tried, or the cluster is gone.
+        """
+        free = deque(range(self.count)) * _BATCHES_A_WORKER
+        waiting: deque[_UnderWay] = deque()
+        batches = iter(batches)
+        while True:
+            while free and len(waiting) < 2 * self.count * _BATCHES_A_WORKER:
+                batch = next(batches, None)
+                if batch is None:
+                    break
+                worker = free.popleft()
+                waiting.append(_UnderWay(self._actors[worker].rate.remote(batch), worker))
+            if not waiting:
+                return
+            self._wait(waiting, free)
+            while waiting and waiting[0].done:
+                yield self._answers(waiting.popleft())
+
+    def _wait(self, waiting: Iterable[_UnderWay], free: deque[int]) -> None:
+        """Wait until a batch is done, and note all that are."""
+        running = {under_way.answers: under_way for under_way in waiting if not under_way.done}
+        if not running:
+            return
+        done, _ = self._ray.wait(list(running), num_returns=len(running), timeout=0)
+        done = done or self._ray.wait(list(running), num_returns=1)[0]
+        for answers in done:
+            running[answers].done = True
+            free.append(running[answers].worker)
+
+    def _answers(self, done: _UnderWay) -> Answers:
+        process, answers = self._get(done.answers)
+        before = self._processes.setdefault(done.worker, process)
+        if before != process:
+            self._processes[done.worker] = process
+            self._note(f"worker {done.worker + 1} of {self.count} died and was started again; its images are done again")
+        return answers
+
+    def _get(self, answers):
+        """``ray.get`` whose errors are the worker's own, or ``Failed``."""
+        from ray.exceptions import RayActorError, RayTaskError
+
+        try:
+            return self._ray.get(answers)
+        except RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise error.cause from None
+            raise
+        except RayActorError as error:
+            what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times over the same work: {_first_line(error)}"
+            raise Failed(what, "Try fewer --workers, or a smaller --batch_size") from None
+
+    def close(self) -> None:
+        """End the workers, and Ray where it was started for them."""
+        self._ray.shutdown()
+
+
+@dataclass
+class _UnderWay:
+    """A batch given to a worker: the reference to its answers, the worker's number, whether they are there."""
+
+    answers: object
+    worker: int
+    done: bool = False
+
+
+class _Worker:
+    """One engine in a process of its own. A restarted one knows ``load`` only, so it loads when first asked."""
+
+    def __init__(self, load: Callable[[], Engine]):
+        self._load = load
+        self._engine: Engine | None = None
+
+    def _loaded(self) -> Engine:
+        self._engine = self._engine or self._load()
+        return self._engine
+
+    def describe(self) -> dict:
+        return self._loaded().describe()
+
+    def rate(self, requests: Sequence[Request]) -> tuple[int, Answers]:
+        """The number of this process, and the answers."""
+        return os.getpid(), rate(self._loaded(), requests)
+
+
+def _connect(address: str | None):
+    """Ray, started on this machine's loopback interface alone, or joined at ``address``."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    options = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address is None:
+        # Read when Ray is imported. Without "cluster" it listens on loopback only; the token keeps other users out.
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "address": "local"}
+    else:
+        options["address"] = address
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise Failed(f"--workers needs {error.name}, which is not installed", "Run `make setup`") from None
+    try:
+        ray.init(**options)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = "on this machine" if address is None else f"at --ray_address {address}"
+        raise Failed(f"Ray {where}: {_first_line(error)}", "Check `ray status`, or leave --workers out") from error
+    return ray
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _python_path() -> str:
+    """What this process imports from besides Python's own folders: the workers import the same."""
+    own = tuple({sys.prefix, sys.base_prefix})
+    return os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path if not p.startswith(own)))
