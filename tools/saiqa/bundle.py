@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -103,26 +104,39 @@ def version_in_name(path: str | Place) -> int | None:
 
 
 def resolve_image(text: str, data_root: Place) -> Place:
-    """The file that an image path of a record means; it need not exist.
+    """The file that an image path of a record means, as ``image_file`` finds it."""
+    file = image_file(text, data_root)
+    return Path(file) if isinstance(file, str) else file
+
+
+def image_file(text: str, data_root: Place) -> str | RemotePath:
+    """The file that an image path of a record means; it need not exist. On this machine a string: there may be millions.
 
     A first folder ``SA-BENCH`` stands for the data root, whatever that is called. A URL and an absolute path are kept.
     Any other is looked for below the data root if that is a folder, the repository and the working directory. Raises
     ``InputError`` for a URL that cannot be read here.
     """
-    if text.startswith(_DATA_PREFIX):
-        return data_root / text[len(_DATA_PREFIX) :].lstrip("/")
     if stores.is_url(text):
-        return stores.place(text)
-    path = Path(text)
-    if path.is_absolute():
-        return path
-    if path.parts[:1] == (facts.DATA_FOLDER,):  # ./SA-BENCH/...
-        return data_root.joinpath(*path.parts[1:])
+        return _text_or_remote(stores.place(text))
+    if text.startswith("/"):
+        return text
+    inside = text.removeprefix("./")
+    if inside.startswith(_DATA_PREFIX):
+        rest = inside[len(_DATA_PREFIX) :].lstrip("/")
+        return data_root / rest if isinstance(data_root, RemotePath) else f"{data_root}/{rest}"
+    return _text_or_remote(_found_image(text, data_root))
+
+
+def _found_image(text: str, data_root: Place) -> Place:
     if isinstance(data_root, RemotePath):
-        candidates = [root / path for root in (REPOSITORY, Path.cwd())]
-        return next((candidate for candidate in candidates if candidate.exists()), data_root / path.as_posix())
-    candidates = [root / path for root in (data_root, REPOSITORY, Path.cwd())]
+        candidates = [root / text for root in (REPOSITORY, Path.cwd())]
+        return next((candidate for candidate in candidates if candidate.exists()), data_root / text)
+    candidates = [root / text for root in (data_root, REPOSITORY, Path.cwd())]
     return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+
+
+def _text_or_remote(place: Place) -> str | RemotePath:
+    return place if isinstance(place, RemotePath) else os.fspath(place)
 
 
 def image_id(image: str) -> str:

@@ -281,7 +281,7 @@ def _why_not(answer: Rating | Failure) -> str | None:
     if not isinstance(answer, Rating):
         return answer.reason
     try:
-        scoring.probabilities(answer.logprobs)
+        scoring.check_complete(answer.logprobs)
     except scoring.ScoringError as error:
         return str(error)
     return None

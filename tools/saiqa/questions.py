@@ -6,14 +6,15 @@ import functools
 import hashlib
 import itertools
 import json
+import os
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from saiqa import bundle, records, scoring
+from saiqa import bundle, records, scoring, stores
 from saiqa.console import Output
 from saiqa.jobs import Job
-from saiqa.stores import Place, RemotePath
+from saiqa.stores import RemotePath
 
 _SHOWN_PROMPTS = 4
 
@@ -21,12 +22,18 @@ _SHOWN_PROMPTS = 4
 _split_answer = functools.lru_cache(maxsize=1024)(scoring.split_answer)
 
 
+@functools.lru_cache(maxsize=1024)
+def _same(prompt: str) -> str:
+    """One object for equal prompts: a batch that goes to a worker then carries it once."""
+    return prompt
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """One image of a benchmark file: its path as written, its file, the prompt and the answer up to the rating word."""
 
     image: str
-    file: Place
+    file: str | RemotePath
     prompt: str
     answer_prefix: str
 
@@ -36,7 +43,7 @@ class Question:
 
     def is_there(self) -> bool:
         """Whether the file is there. A remote one is taken to be: only its reading tells, and then it is a failure."""
-        return isinstance(self.file, RemotePath) or self.file.is_file()
+        return isinstance(self.file, RemotePath) or os.path.isfile(self.file)
 
 
 class Questions:
@@ -72,7 +79,7 @@ class Questions:
         asked = self._check(out, earlier)
         self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
         if self._count == len(self.missing):
-            first = bundle.shown(next(iter(self)).file)
+            first = bundle.shown(stores.place(next(iter(self)).file))
             what = f"none of the {self._count} images of {bundle.shown(job.test_jsonl)} is there, {first} first"
             raise bundle.missing_data(what)
 
@@ -85,8 +92,8 @@ class Questions:
 
     def _question(self, record: records.Record) -> Question:
         answer = _split_answer(record.response)
-        file = bundle.resolve_image(record.image, self._job.data_root)
-        return Question(record.image, file, record.query, answer[0] if answer else self._prefix)
+        file = bundle.image_file(record.image, self._job.data_root)
+        return Question(record.image, file, _same(record.query), answer[0] if answer else self._prefix)
 
     def _check(self, out: Output, earlier: records.Partial | None) -> _Asked:
         """Look at the whole file, and count."""

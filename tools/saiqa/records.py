@@ -31,6 +31,8 @@ IMAGE_ID = "image id"  # what comes twice, in the error that says so
 
 _SHOWN_IDS = 5
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
 
 # ---- files that are whole or absent ----------------------------------------------------------------------------------
 
@@ -250,7 +252,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 def json_line(value: dict) -> str:
     """One line of JSONL, with its line end. Raises ``ValueError`` for numbers that are not finite."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    return _encode(value) + "\n"
 
 
 def only_image(path: Path, number: int, value: dict) -> str:

@@ -35,16 +35,21 @@ def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
     Raises:
         ScoringError: a word is missing, or a value is not a finite number.
     """
+    check_complete(logprobs)
+    highest = max(logprobs[word] for word in WORDS)
+    weights = {word: math.exp(logprobs[word] - highest) for word in WORDS}
+    total = sum(weights.values())
+    return {word: weight / total for word, weight in weights.items()}
+
+
+def check_complete(logprobs: Mapping[str, float]) -> None:
+    """Refuse what is no distribution over the five words. Raises ``ScoringError`` as ``probabilities`` does."""
     missing = [word for word in WORDS if word not in logprobs]
     if missing:
         raise ScoringError(f"no log-probability for {', '.join(missing)}")
     broken = [word for word in WORDS if not _is_finite(logprobs[word])]
     if broken:
         raise ScoringError(f"log-probability of {', '.join(broken)} is not a finite number")
-    highest = max(logprobs[word] for word in WORDS)
-    weights = {word: math.exp(logprobs[word] - highest) for word in WORDS}
-    total = sum(weights.values())
-    return {word: weight / total for word, weight in weights.items()}
 
 
 def score_of(logprobs: Mapping[str, float]) -> float:

@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""`tools/infer.py` with an engine that answers at once, whose ratings mean nothing: what is left is bookkeeping.
+
+Takes the flags of infer.py and prints what the process has used as JSON. Here and not among the engines, so that nobody takes
+it for one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
+
+import infer
+
+import prompt_configs as facts
+from saiqa import engines
+from saiqa.console import run
+
+SPEC = "null_engine:NullEngine"
+
+
+class NullEngine:
+    """Answers at once and always the same."""
+
+    name = "null"
+
+    def __init__(self, model_path: Path, **options):
+        self._rating = engines.Rating({word: 0.123456789 * value - 2 for word, value in facts.WORD_VALUES.items()})
+
+    def describe(self) -> dict:
+        return {"engine": self.name, "dtype": "float32", "device": "none"}
+
+    def rate(self, requests: Sequence[engines.Request]) -> list[engines.Rating]:
+        return [self._rating] * len(requests)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run infer.py. Raises ``console.UserError``."""
+    engines.ENGINES[SPEC] = SPEC
+    started = time.perf_counter()
+    infer.main([*(sys.argv[1:] if argv is None else argv), "--engine", SPEC])
+    seconds = {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time()}
+    print(json.dumps({**seconds, "peak_bytes": peak_bytes()}))
+
+
+def peak_bytes() -> int:
+    """The most memory this program has had resident; getrusage's figure would begin with that of the parent process."""
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

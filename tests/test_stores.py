@@ -1,0 +1,132 @@
+"""Images and annotations that lie behind a URL: file://, memory://, and a real HTTP server on loopback."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from conftest import IDS, record, write_jsonl
+from saiqa import bundle, stores
+from saiqa.console import InputError
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The address of a server on loopback whose root is ``tmp_path``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def rated(root, run_main, *flags):
+    """Run the infer stage, with other flags where given; what it wrote."""
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "infer", *flags)
+    return ran, root.ratings("lighting").read_bytes() if root.ratings("lighting").exists() else b""
+
+
+def copy_to_memory(folder: Path) -> str:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for path in folder.rglob("*"):
+        if path.is_file():
+            memory.pipe(f"/bench/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    return "memory://bench"
+
+
+def test_a_data_root_may_lie_anywhere(make_data_root, run_main, served):
+    root = make_data_root(["lighting"])
+    ran, local = rated(root, run_main)
+    assert ran.code == 0, ran.err
+    for data_root in (root.path.as_uri(), f"{served}/SA-BENCH", copy_to_memory(root.path)):
+        root.ratings("lighting").unlink()
+        ran, remote = rated(root, run_main, "--data_root", data_root)
+        assert (ran.code, remote) == (0, local), ran.err
+
+
+def test_all_stages_read_a_data_root_behind_a_url(make_data_root, run_main, served):
+    root = make_data_root(["lighting"])
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--data_root", f"{served}/SA-BENCH")
+    assert ran.code == 0, ran.err
+    assert [line.split(": ")[0] for line in ran.out.splitlines()] == ["PLCC", "SRCC"]
+
+
+def test_single_images_may_be_urls_and_fail_alone(make_data_root, run_main, served):
+    root = make_data_root(["lighting"])
+    folder = f"{served}/SA-BENCH/images/lighting/images"
+    root.image("lighting", "abc").write_bytes(b"no image")
+    lines = [record("lighting", i, images=[f"{folder}/{i}.png?size=full"]) for i in IDS]
+    lines.append(record("lighting", "gone", images=[f"{folder}/gone.png"]))
+    lines.append(record("lighting", "007", images=[f"{root.image('lighting', '007').parent.as_uri()}/1e5.png"]))
+    lines[-1]["images"][0] = lines[-1]["images"][0].replace("1e5.png", "../images/1e5.png#twice")
+    write_jsonl(root.jsonl("lighting"), lines[:-1])
+    ran, written = rated(root, run_main)
+    assert ran.code == 3
+    assert "lighting abc: cannot read the image: cannot identify image file 'http://127.0.0.1" in ran.err
+    assert "lighting gone: cannot read the image: [Errno 2] No such file or directory: 'http" in ran.err
+    assert written.count(b"\n") == len(IDS) - 1
+
+
+def test_a_server_that_is_not_there_is_a_reason_and_no_traceback(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    write_jsonl(root.jsonl("lighting"), [record("lighting", i, images=[f"http://127.0.0.1:9/{i}.png"]) for i in IDS])
+    ran, written = rated(root, run_main)
+    assert (ran.code, written) == (3, b"")
+    assert ran.err.count("cannot read the image") == len(IDS)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")
+def test_a_protocol_without_its_package_says_what_to_install(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    ran, _ = rated(root, run_main, "--data_root", "s3://bucket/bench")
+    assert (ran.code, ran.out) == (2, "")
+    assert "s3:// cannot be read here: " in ran.err and ran.err.endswith("Run `pip install s3fs`\n")
+    assert ran.err.count("\n") == 1
+
+
+def test_unknown_protocols_and_remote_results_are_refused(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    ran, _ = rated(root, run_main, "--data_root", "nowhere://bucket")
+    assert (ran.code, "no protocol that fsspec knows" in ran.err) == (2, True)
+    ran, _ = rated(root, run_main, "--results_dir", "memory://results")
+    assert (ran.code, "results are written to folders of this machine" in ran.err) == (2, True)
+
+
+def test_a_remote_data_root_without_the_annotations_names_them(make_data_root, run_main, served):
+    ran, _ = rated(make_data_root(["lighting"]), run_main, "--data_root", f"{served}/nowhere")
+    assert (ran.code, f"{served}/nowhere/annotations/lighting_3k_test_prompt4.jsonl is not there" in ran.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        ("s3://bucket/a#1.png", "a#1"),
+        ("https://host/x/a%20b.png?signature=1.2#top", "a b"),
+        ("memory://x/007.tar.png", "007.tar"),
+        ("images/.hidden", ".hidden"),
+    ],
+)
+def test_the_id_of_a_url_is_its_file_name(image, expected):
+    assert bundle.image_id(image) == expected
+
+
+def test_where_an_image_path_leads(tmp_path):
+    remote = stores.place("memory://bench")
+    assert str(bundle.resolve_image("SA-BENCH/images/a.png", remote)) == "memory://bench/images/a.png"
+    assert str(bundle.resolve_image("images/a.png", remote)) == "memory://bench/images/a.png"
+    assert bundle.resolve_image("./SA-BENCH//images/a.png", tmp_path) == tmp_path / "images/a.png"
+    assert bundle.resolve_image("file:///data/a%20b.png", remote) == Path("/data/a b.png")
+    with pytest.raises(InputError):
+        bundle.resolve_image("nowhere://a.png", tmp_path)
