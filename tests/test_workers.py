@@ -166,13 +166,13 @@ def load_small():
         (["--ray_address", "127.0.0.1:1"], 1, "Ray at --ray_address 127.0.0.1:1: "),
     ],
 )
-def test_flags_that_cannot_be_met_are_one_line(make_data_root, run_main, monkeypatch, flags, code, says):
-    ran = run_main("infer.py", *infer_flags(make_data_root(["lighting"])), *flags)
+def test_flags_that_cannot_be_met_are_one_line(make_data_root, run_main, flags, code, says):
+    ran = run_main("infer.py", *infer_flags(make_data_root(["lighting"]), *flags))
     assert (ran.code, ran.out) == (code, "")
     assert says in ran.err.splitlines()[-1]
 
 
-def test_batches_are_read_no_further_ahead_than_there_is_work_for(make_data_root, run_main):
+def test_batches_are_read_no_further_ahead_than_there_is_work_for():
     """In one process, a batch is read when the one before it is answered."""
     engine = load_small()
     case = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"][0]
