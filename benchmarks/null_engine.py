@@ -17,7 +17,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import infer
-
 import prompt_configs as facts
 from saiqa import engines
 from saiqa.console import run

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import prompt_configs as facts
@@ -87,44 +87,54 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError(f"--device {args.device} is one GPU while --workers takes one each", "Use --device cuda")
     out = Output(args.json)
     todo = jobs.make_jobs(args)
-    inferences = check(todo, args, out)
+    checked = check(todo, args, out)
     if args.dry_run:
-        dry_run(todo, inferences, args, out)
+        dry_run(todo, checked, args, out)
         return
     outcomes, problems = {}, []
-    with loaded(list(inferences.values()), args, out) as engine:
+    with loaded([c.inference for c in checked.values() if c.inference], args, out) as engine:
         for job in todo:
-            outcomes[job.dimension] = run_stages(job, inferences.get(job.dimension), engine, problems, args, out)
+            outcomes[job.dimension] = run_stages(job, checked[job.dimension], engine, problems, args, out)
     full = evaluate_fully(todo, outcomes, args, out) if evaluation.wanted(args) else {}
     out.finish({"mode": args.mode, "dimensions": outcomes, **full})
     finish(outcomes, problems, args, out)
 
 
-def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, pipeline.Inference]:
-    """Everything cheap, for all dimensions, before anything slow; the checked infer stages by dimension."""
-    inferences = {}
+@dataclass
+class Checked:
+    """The first stage asked for, of one dimension, with what it needs read; the later ones read what it writes."""
+
+    inference: pipeline.Inference | None = None
+    scoring: pipeline.Scoring | None = None
+    scored: list[pipeline.ScoredRow] | None = None
+
+
+def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
+    """Everything cheap, for all dimensions, before anything slow."""
+    checked = {job.dimension: Checked() for job in todo}
     if args.mode in ("infer", "all"):
         model = model_of(args, out)
-        inferences = {job.dimension: pipeline.prepare(job, model, args.resume, out) for job in todo}
+        for job in todo:
+            checked[job.dimension].inference = pipeline.prepare(job, model, args.resume, out)
     for job in todo:
-        check_job(job, inferences.get(job.dimension), args)
-    return inferences
+        check_job(job, checked[job.dimension], args)
+    return checked
 
 
-def check_job(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.Namespace) -> None:
+def check_job(job: jobs.Job, checked: Checked, args: argparse.Namespace) -> None:
     """What the stages asked for need on disk, beside questions and checkpoint."""
-    if inference:
+    if checked.inference:
         records.check_writable(job.output_jsonl)
     if args.mode in ("score", "all"):
         records.check_writable(job.output_csv)
     if args.mode == "all":
-        pipeline.read_people(job, (question.id for question in inference.questions), columns=[job.gt_column])
+        pipeline.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
     if args.mode == "score":
         require_result(job.output_jsonl, "infer", job, args)
-        pipeline.read_people(job, pipeline.read_ratings(job.output_jsonl))
+        checked.scoring = pipeline.prepare_scoring(job)
     if args.mode == "eval":
         require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
-        pipeline.read_scored(job.output_csv, job.gt_column)
+        checked.scored = pipeline.read_scored(job.output_csv, job.gt_column)
 
 
 def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
@@ -186,7 +196,7 @@ def workers_of(model: pipeline.Model, args: argparse.Namespace, out: Output) -> 
 
 def run_stages(
     job: jobs.Job,
-    inference: pipeline.Inference | None,
+    checked: Checked,
     engine: Engine | Workers | None,
     problems: list[InputError],
     args: argparse.Namespace,
@@ -198,19 +208,19 @@ def run_stages(
     """
     outcome: dict = {}
     failures: pipeline.Failures = {}
-    if inference:
-        failures = pipeline.infer(inference, engine, args.max_batch_size, out)
-        outcome = {"n": len(inference.questions) - len(failures), "output_jsonl": job.output_jsonl}
+    if checked.inference:
+        failures = pipeline.infer(checked.inference, engine, args.max_batch_size, out)
+        outcome = {"n": len(checked.inference.questions) - len(failures), "output_jsonl": job.output_jsonl}
         if not outcome["n"]:
             out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
             return {**outcome, "failed": pipeline.failed_list(failures)}
     if args.mode in ("score", "all"):
-        outcome["n"], unscored = pipeline.score(job)
+        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job))
         failures = unscored | failures  # where both know a reason, inference's is the cause
         outcome["output_csv"] = job.output_csv
         out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")
     if args.mode in ("eval", "all"):
-        rows = pipeline.read_scored(job.output_csv, job.gt_column)
+        rows = checked.scored or pipeline.read_scored(job.output_csv, job.gt_column)
         failures = pipeline.unscored(rows, bundle.shown(job.output_csv)) | failures
         outcome |= evaluate(job, rows, problems, args, out)
     return {**outcome, "failed": pipeline.failed_list(failures)}
@@ -260,13 +270,11 @@ def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argp
         raise problems[0]
 
 
-def dry_run(
-    todo: Sequence[jobs.Job], inferences: dict[str, pipeline.Inference], args: argparse.Namespace, out: Output
-) -> None:
+def dry_run(todo: Sequence[jobs.Job], checked: dict[str, Checked], args: argparse.Namespace, out: Output) -> None:
     """Say what a run would read and write."""
     plan, items = {}, []
     for job in todo:
-        inference = inferences.get(job.dimension)
+        inference = checked[job.dimension].inference
         plan[job.dimension] = plan_of(job, inference, args)
         out.result(f"{job.dimension}:")
         for key, value in plan[job.dimension].items():

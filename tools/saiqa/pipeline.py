@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import prompt_configs as facts
 from local_progress import Progress
@@ -369,14 +370,28 @@ def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> 
     return table
 
 
-def score(job: Job) -> tuple[int, Failures]:
-    """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without.
+@dataclass(frozen=True)
+class Scoring:
+    """The score stage of one job, checked and ready to run: ratings by image id, and the table of people's."""
+
+    job: Job
+    ratings: dict[str, object]
+    table: records.Table
+
+
+def prepare_scoring(job: Job) -> Scoring:
+    """Read what the score stage needs.
 
     Raises:
         InputError: a file is missing or broken, an id comes twice, or the two files have no id in common.
     """
     ratings = read_ratings(job.output_jsonl)
-    table = read_people(job, ratings)
+    return Scoring(job, ratings, read_people(job, ratings))
+
+
+def score(scoring_job: Scoring) -> tuple[int, Failures]:
+    """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
+    job, ratings, table = scoring_job.job, scoring_job.ratings, scoring_job.table
     known = _ids(table.rows)
     failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in ratings if image_id not in known}
     rows = _limited_rows(job, table)
@@ -395,9 +410,13 @@ def score(job: Job) -> tuple[int, Failures]:
 
 def read_ratings(path: Path) -> dict[str, object]:
     """Image id -> its ``logits`` as written in a result, whatever they are. Raises ``InputError`` for a broken file."""
-    lines = [(records.only_image(path, number, line), line) for number, line in records.read_jsonl(path)]
-    records.check_unique(path, "image id", (bundle.image_id(image) for image, _ in lines))
-    return {bundle.image_id(image): line.get("logits") for image, line in lines}
+    ids, ratings = [], {}
+    for number, line in records.stream_jsonl(path):
+        ids.append(bundle.image_id(records.only_image(path, number, line)))
+        ratings[ids[-1]] = line.get("logits")
+    if len(ratings) < len(ids):
+        records.check_unique(path, records.IMAGE_ID, ids)
+    return ratings
 
 
 def _ids(rows: Iterable[dict[str, str]]) -> set[str]:
@@ -437,8 +456,7 @@ def _score_record(job: Job, scored: int, failures: Failures) -> dict:
 # ---- eval ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class ScoredRow:
+class ScoredRow(NamedTuple):
     """One image of a scored CSV: the cells as text, the numbers None where a cell is no finite number."""
 
     id: str

@@ -12,6 +12,7 @@ import hashlib
 import io
 import itertools
 import json
+import operator
 import os
 from array import array
 from collections import Counter
@@ -187,9 +188,9 @@ def check_unique(path: Path, kind: str, values: Iterable[str]) -> None:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
     """Write rows as CSV, whole or not at all."""
     with atomic_writer(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(map(operator.itemgetter(*columns), rows))
 
 
 # ---- JSONL -----------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Nothing here guesses: where a word's log-probability is missing or not finite th
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import string
@@ -75,7 +76,11 @@ def by_word(logprobs: Mapping[str, float]) -> dict[str, float]:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return (type(value) is float or _is_other_number(value)) and math.isfinite(value)
+
+
+def _is_other_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def word_of_mos(mos: str | float) -> str:
@@ -93,6 +98,7 @@ def word_of_mos(mos: str | float) -> str:
     return _WORD_OF_VALUE[int(value.quantize(Decimal(1), rounding=ROUND_HALF_UP))]
 
 
+@functools.lru_cache(maxsize=4096)  # a file has few tokens, each as often as it has images
 def word_of(text: str) -> str | None:
     """The rating word that a token or a short text consists of, whatever its case and the punctuation around it."""
     word = text.strip(_AROUND_A_WORD).casefold()

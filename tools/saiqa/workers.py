@@ -233,10 +233,12 @@ class _Worker:
 
 def _connect(address: str | None):
     """Ray, started on this machine's loopback interface alone, or joined at ``address``."""
+    # All read when Ray is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # it prints deaths of workers to stdout, which is for results
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
-        # Read when Ray is imported. Without "cluster" it listens on loopback only; the token keeps other users out.
+        # Without "cluster" it listens on loopback only; the token keeps other users of the machine out.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "address": "local"}

@@ -1,0 +1,101 @@
+#!/usr/bin/env python3
+"""Scores and correlations of many rated images: the commands from ratings to pooled figures, beyond Python's own start."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
+
+import prompt_configs as facts
+from saiqa import bundle, records
+from saiqa.console import ArgumentParser, Failed, positive_int, run
+
+EXAMPLES = """
+python benchmarks/bench_scoring.py
+python benchmarks/bench_scoring.py --rows 400 --repeats 1
+"""
+
+MODEL = facts.tuned_model()
+SEED = 42
+RATERS = 5
+
+
+def parser() -> ArgumentParser:
+    """The flags of the benchmark."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("--rows", type=positive_int, default=100_000, metavar="N", help="images in all four dimensions (default: 100000)")
+    add("--repeats", type=positive_int, default=3, metavar="N", help="the quickest counts (default: 3)")
+    add("--output_json", default="benchmarks/results/scoring.json", metavar="FILE")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
+        folder = Path(name)
+        make_ratings(folder, args.rows // len(facts.DIMENSIONS))
+        where = ["--data_root", folder, "--results_dir", folder, "--model_path", folder / MODEL]
+        commands = {
+            "score": ["tools/infer.py", "--mode", "score", *where],
+            "eval": ["tools/infer.py", "--mode", "eval", *where],
+            "pooled": ["tools/evaluate_correlation.py", "--results_dir", folder],
+        }
+        start = quickest(["-c", "pass"], args.repeats)
+        seconds = {name: quickest(command, args.repeats) - start for name, command in commands.items()}
+    seconds["all"] = sum(seconds.values())
+    import shared
+
+    shared.print_table(("stage", f"seconds for {args.rows} rows"), [(name, f"{value:.2f}") for name, value in seconds.items()])
+    figures = {"rows": args.rows, "interpreter_start_s": start, "seconds": seconds}
+    shared.write_json(args.output_json, {**figures, "machine": shared.machine(shared.torch.device("cpu"))})
+
+
+def make_ratings(folder: Path, rows: int) -> None:
+    """Ratings of a model and of people, so many images in each dimension."""
+    chance = random.Random(SEED)
+    for dimension in facts.DIMENSIONS:
+        ids = [f"{dimension}_{number:06}" for number in range(rows)]
+        ratings = ({"images": [f"{facts.DATA_FOLDER}/images/{i}.jpg"], "logits": logits(chance)} for i in ids)
+        records.write_jsonl(folder / facts.result_name(dimension, facts.RECOMMENDED, MODEL, ".jsonl"), ratings)
+        columns = [f"{dimension}_score_{rater}" for rater in range(RATERS)]
+        mean = facts.MOS_COLUMN.format(dimension=dimension)
+        table = []
+        for image_id in ids:
+            scores = [chance.randint(1, 5) for _ in columns]
+            row = {facts.ID_COLUMN: image_id, **dict(zip(columns, map(str, scores), strict=True))}
+            table.append({**row, mean: f"{sum(scores) / RATERS:.2f}"})
+        path = bundle.annotation_csv(folder, dimension, "test")
+        records.write_csv(path, [facts.ID_COLUMN, *columns, mean], table)
+
+
+def logits(chance: random.Random) -> dict[str, float]:
+    """Log-probabilities of the five words, as long as a model's."""
+    return {word: -8 * chance.random() for word in facts.WORDS}
+
+
+def quickest(command: Sequence[str | Path], repeats: int) -> float:
+    """Wall-clock seconds of a Python command, the best of ``repeats``."""
+    return min(seconds_of([sys.executable, *command]) for _ in range(repeats))
+
+
+def seconds_of(command: Sequence[str | Path]) -> float:
+    started = time.perf_counter()
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise Failed(f"{command[1]} ended with exit code {done.returncode}: {done.stderr.strip()}")
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
