@@ -56,10 +56,12 @@ class RemotePath:
         return self
 
     def is_file(self) -> bool:
-        """Whether the store says that the file is there. Raises ``InputError`` as ``require`` does."""
-        require(self)
-        with _system(self.url) as (system, path):
-            return system.isfile(path)
+        """Whether the store says that the file is there. Raises ``InputError`` where it does not answer."""
+        try:
+            with _system(self.url) as (system, path):
+                return system.isfile(path)
+        except OSError as error:
+            raise InputError(f"{self} cannot be read: {error}", "Check the address and the access to it") from None
 
     def read_bytes(self) -> bytes:
         """The whole file, in one request. Raises ``OSError``."""

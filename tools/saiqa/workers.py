@@ -131,7 +131,7 @@ class Workers:
             raise InputError(f"--workers {count}: there are {gpus} GPUs", "Give at most one worker a GPU, or --device cpu")
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
         return count, {
-            "num_cpus": min(1, cores / count),
+            "num_cpus": 1 if count <= cores else 0,
             "num_gpus": 1 if gpus else 0,
             "scheduling_strategy": "SPREAD",
             "max_restarts": -1,
@@ -250,7 +250,7 @@ def _connect(address: str | None):
         raise Failed(f"--workers needs {error.name}, which is not installed", "Run `make setup`") from None
     try:
         ray.init(**options)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises the bare class, for one, where a start takes it longer than 30 s
         where = "on this machine" if address is None else f"at --ray_address {address}"
         raise Failed(f"Ray {where}: {_first_line(error)}", "Check `ray status`, or leave --workers out") from error
     return ray
