@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ _MOST_DEATHS_A_BATCH = 3
 # The store passes paths, prompts and ratings, never pictures; Ray's smallest size is plenty.
 _OBJECT_STORE_BYTES = 80 * 2**20
 
+_CONNECT_SECONDS = 10
 _FETCHING_THREADS = 16  # a fetch waits for the network, not for a core
 
 
@@ -240,9 +242,11 @@ def _connect(address: str | None):
     if address is None:
         # Without "cluster" it listens on loopback only; the token keeps other users of the machine out.
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # a process reads it once
         options |= {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES, "address": "local"}
     else:
+        _check_reachable(address)
         options["address"] = address
     try:
         import ray
@@ -254,6 +258,17 @@ def _connect(address: str | None):
         where = "on this machine" if address is None else f"at --ray_address {address}"
         raise Failed(f"Ray {where}: {_first_line(error)}", "Check `ray status`, or leave --workers out") from error
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse a HOST:PORT that nobody listens at, for which Ray would wait minutes. Raises ``Failed``."""
+    host, _, port = address.rpartition(":")
+    if "://" in address or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise Failed(f"Ray at --ray_address {address}: {error}", "Check the address and that the cluster runs") from None
 
 
 def _first_line(error: Exception) -> str:
