@@ -8,12 +8,9 @@ A worker that dies is started again and its batches are rated again.
 from __future__ import annotations
 
 import os
-import secrets
-import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,6 +44,8 @@ def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
     remote = {request.image: None for request in requests if isinstance(request.image, RemotePath)}
     if not remote:
         return engine.rate(requests)
+    from concurrent.futures import ThreadPoolExecutor  # not at the top, like other imports here: --help is to be quick
+
     with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
         fetched = dict(zip(remote, threads.map(_fetch, remote), strict=True))
     images = [fetched.get(request.image, request.image) for request in requests]
@@ -235,6 +234,8 @@ class _Worker:
 
 def _connect(address: str | None):
     """Ray, started on this machine's loopback interface alone, or joined at ``address``."""
+    import secrets
+
     # All read when Ray is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # it prints deaths of workers to stdout, which is for results
@@ -262,6 +263,8 @@ def _connect(address: str | None):
 
 def _check_reachable(address: str) -> None:
     """Refuse a HOST:PORT that nobody listens at, for which Ray would wait minutes. Raises ``Failed``."""
+    import socket
+
     host, _, port = address.rpartition(":")
     if "://" in address or not port.isdigit():
         return
