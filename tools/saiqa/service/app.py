@@ -1,0 +1,306 @@
+"""The HTTP side of the service: routes, who may come in, and which status says what.
+
+    POST /score     images in, scores out (README: "Serve scores")
+    GET /health     what is served, and the limits
+    GET /metrics    for Prometheus
+    GET /           the page
+
+A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 401 without the token, 413 beyond a
+limit, 422 for a body that cannot be understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import prompt_configs as facts
+from saiqa.scorer import ImageScore, Scorer
+from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
+from saiqa.service.intake import Limits, Picture, Question, Refused, check_length, read_question
+from saiqa.service.metrics import Metrics
+
+PAGE = Path(__file__).with_name("page")
+
+# Batches larger than a model pass let the engine read the next pass's images during the present one.
+_PASSES_A_BATCH = 4
+# Bodies held in memory at a time, in bodies of the largest size.
+_BODIES = 8
+_CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
+
+# The page loads nothing from anywhere else and nobody may frame it; blob: are the thumbnails of the user's own pictures.
+_PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the service behaves.
+
+    Attributes:
+        limits: of one request.
+        max_queue: images that may wait or be at work.
+        wait_seconds: how long an incomplete batch waits for company.
+        token: what clients must send as ``Authorization: Bearer ...``; None lets everybody in.
+    """
+
+    limits: Limits
+    max_queue: int
+    wait_seconds: float
+    token: str | None = None
+
+
+class ImageResult(BaseModel):
+    """One image of an answer."""
+
+    name: str
+    scores: dict[str, float]
+    probabilities: dict[str, dict[str, float]]
+    overall: float | None
+    error: str | None
+
+
+class Answer(BaseModel):
+    """The answer of POST /score: one result an image, in the order sent."""
+
+    model: str
+    results: list[ImageResult]
+
+
+class Service:
+    """One scorer behind a queue, and what is known about it."""
+
+    def __init__(self, scorer: Scorer, settings: Settings):
+        self.scorer, self.settings = scorer, settings
+        self.metrics = Metrics(lambda: self.batcher.pending)
+        self.batcher = Batcher(
+            scorer.score,
+            max_queue=settings.max_queue,
+            max_batch=_PASSES_A_BATCH * scorer.model.batch_size,
+            wait_seconds=settings.wait_seconds,
+            observe=self.metrics.batch,
+        )
+        self._bytes_held = 0
+
+    async def score(self, request: Request) -> Answer:
+        """Answer one request. Raises ``Refused``, ``QueueFull``, ``Closed`` or ``ScoringFailed``."""
+        limits = self.settings.limits
+        check_length(request, limits)
+        self.batcher.check_room()  # before a body is read for nothing
+        announced = request.headers.get("content-length", "")
+        with self._held(int(announced) if announced.isdecimal() else limits.request_bytes):
+            question = await read_question(request, limits)
+            return await self._rate(question)
+
+    @contextmanager
+    def _held(self, size_bytes: int) -> Iterator[None]:
+        """Bodies in memory are bounded too."""
+        if self._bytes_held + size_bytes > _BODIES * self.settings.limits.request_bytes:
+            raise QueueFull(retry_after_seconds=1)
+        self._bytes_held += size_bytes
+        try:
+            yield
+        finally:
+            self._bytes_held -= size_bytes
+
+    async def _rate(self, question: Question) -> Answer:
+        images = [picture.image for picture in question.pictures if picture.image is not None]
+        scores = iter(await asyncio.wrap_future(self.batcher.submit(images, question.dimensions)))
+        results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
+        failed = sum(result.error is not None for result in results)
+        self.metrics.images(len(results) - failed, failed)
+        return Answer(model=self.scorer.model_name, results=results)
+
+    def health(self) -> dict:
+        """What is served and how much of it a request may ask for."""
+        limits = self.settings.limits
+        return {
+            "status": "ok" if self.batcher.alive else "stopped",
+            "model": self.scorer.model_name,
+            "engine": self.scorer.model.engine,
+            "dimensions": list(facts.DIMENSIONS),
+            "words": facts.WORD_VALUES,
+            "token_needed": self.settings.token is not None,
+            "pending_images": self.batcher.pending,
+            "max_queue": self.settings.max_queue,
+            "max_images": limits.images,
+            "max_request_bytes": limits.request_bytes,
+            "max_pixels": limits.pixels,
+        }
+
+
+def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
+    if score is None:
+        return ImageResult(name=picture.name, scores={}, probabilities={}, overall=None, error=picture.error)
+    return ImageResult(
+        name=picture.name,
+        scores=score.scores,
+        probabilities=score.probabilities,
+        overall=score.overall,
+        error=score.error,
+    )
+
+
+# ---- the application -------------------------------------------------------------------------------------------------
+
+
+def create_app(scorer: Scorer, settings: Settings) -> FastAPI:
+    """The ASGI application around one scorer, whose thread it starts; the application's shutdown ends it."""
+    service = Service(scorer, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(service.batcher.close)
+
+    # No /docs: FastAPI's loads its scripts from a content delivery network.
+    app = FastAPI(title="SA-IQA", lifespan=lifespan, docs_url=None, redoc_url=None)
+    _add_routes(app, service)
+    _add_errors(app)
+    app.add_middleware(_Measured, metrics=service.metrics)
+    app.mount("/", _Page(directory=PAGE, html=True))
+    return app
+
+
+def _add_routes(app: FastAPI, service: Service) -> None:
+    guarded = [Depends(_require(service.settings.token))]
+
+    @app.post("/score", response_model=Answer, dependencies=guarded, openapi_extra={"requestBody": _BODY})
+    async def score(request: Request) -> Answer:
+        return await service.score(request)
+
+    @app.get("/health")
+    async def health() -> JSONResponse:
+        return JSONResponse(service.health(), 200 if service.batcher.alive else 503)
+
+    @app.get("/metrics", dependencies=guarded)
+    async def metrics() -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _require(token: str | None):
+    """A dependency that lets in who brings the token."""
+
+    async def check(request: Request) -> None:
+        if token is None:
+            return
+        scheme, _, sent = request.headers.get("authorization", "").partition(" ")
+        same = hmac.compare_digest(sent.strip().encode(), token.encode())  # as long for a near miss as for a far one
+        if scheme.lower() != "bearer" or not same:
+            raise HTTPException(401, "Send the header `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
+
+    return check
+
+
+def _add_errors(app: FastAPI) -> None:
+    def answer(status: int, detail: str, **headers: str) -> JSONResponse:
+        return JSONResponse({"detail": detail}, status, {name.replace("_", "-"): text for name, text in headers.items()})
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> JSONResponse:
+        return answer(error.status, error.detail)
+
+    @app.exception_handler(QueueFull)
+    async def full(request: Request, error: QueueFull) -> JSONResponse:
+        return answer(503, "The queue is full. Try again later", Retry_After=str(error.retry_after_seconds))
+
+    @app.exception_handler(Closed)
+    async def closed(request: Request, error: Closed) -> JSONResponse:
+        return answer(503, "The service is being shut down", Retry_After="10")
+
+    @app.exception_handler(ScoringFailed)
+    async def failed(request: Request, error: ScoringFailed) -> JSONResponse:
+        return answer(500, "The images could not be scored; the service's log says why")
+
+    @app.exception_handler(ClientDisconnect)
+    async def left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=_CLIENT_LEFT)
+
+
+class _Measured:
+    """ASGI middleware that counts the answers of /score and takes their time."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics):
+        self.app, self.metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/score":
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            self.metrics.request(status, time.monotonic() - started)
+
+
+class _Page(StaticFiles):
+    """The page's files, with headers that keep everything else out."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_PAGE_HEADERS)
+        return response
+
+
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {
+                    "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                    "dimensions": {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}},
+                },
+            }
+        },
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "required": ["images"],
+                "properties": {
+                    "images": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "required": ["data"],
+                            "properties": {
+                                "name": {"type": "string"},
+                                "data": {"type": "string", "contentEncoding": "base64"},
+                            },
+                        },
+                    },
+                    "dimensions": {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}},
+                },
+            }
+        },
+    },
+}

@@ -1,0 +1,214 @@
+"""One thread that owns the model, and the bounded queue in front of it.
+
+Requests come from many threads; their images are scored together, in the order they came. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from saiqa.scorer import ImageScore
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_RATE_MEMORY = 0.8  # share of the past in the running estimate of images a second
+_LONGEST_RETRY_SECONDS = 60
+
+_log = logging.getLogger(__name__)
+
+
+class QueueFull(Exception):
+    """No room for these images now.
+
+    Attributes:
+        retry_after_seconds: when there should be, as a whole number from 1 up.
+    """
+
+    def __init__(self, retry_after_seconds: int):
+        super().__init__(retry_after_seconds)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ScoringFailed(Exception):
+    """Scoring raised something unforeseen; the log has its traceback."""
+
+
+class Closed(Exception):
+    """The service is being shut down and takes no more."""
+
+
+@dataclass
+class Order:
+    """Images that came together and are answered together."""
+
+    images: Sequence[Image.Image]
+    dimensions: tuple[str, ...]
+    results: list[ImageScore | None]
+    missing: int
+    future: Future[list[ImageScore]] = field(default_factory=Future)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image of an order."""
+
+    order: Order
+    place: int
+
+
+class Batcher:
+    """Scores images of concurrent callers together.
+
+    Args:
+        score: images and dimensions in, one result an image out, in order; called from one thread only.
+        max_queue: images that may wait or be at work; more are refused.
+        max_batch: images handed to ``score`` at a time.
+        wait_seconds: how long an incomplete batch waits for company.
+        observe: told the images and the seconds of every batch.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[list[Image.Image], tuple[str, ...]], list[ImageScore]],
+        *,
+        max_queue: int,
+        max_batch: int,
+        wait_seconds: float,
+        observe: Callable[[int, float], None] = lambda images, seconds: None,
+    ):
+        self._score = score
+        self.max_queue, self.max_batch, self.wait_seconds = max_queue, max_batch, wait_seconds
+        self._observe = observe
+        self._queue: deque[Item] = deque()
+        self._pending = 0  # waiting or at work
+        self._images_per_second = 0.0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def pending(self) -> int:
+        """Images that wait or are at work."""
+        return self._pending
+
+    @property
+    def alive(self) -> bool:
+        """Whether the model's thread is there to answer."""
+        return self._thread.is_alive()
+
+    def check_room(self, images: int = 1) -> None:
+        """Raise ``QueueFull`` or ``Closed`` where ``submit`` would now."""
+        with self._changed:
+            self._require_room(images)
+
+    def submit(self, images: Sequence[Image.Image], dimensions: tuple[str, ...]) -> Future[list[ImageScore]]:
+        """Queue images for scoring, all of them or none.
+
+        Returns:
+            A future of one result an image, in order, or of ``ScoringFailed``.
+
+        Raises:
+            QueueFull: with these images there would be more than ``max_queue``.
+            Closed: ``close`` has been called.
+        """
+        order = Order(images, dimensions, [None] * len(images), len(images))
+        if not images:
+            order.future.set_result([])
+            return order.future
+        with self._changed:
+            self._require_room(len(images))
+            self._pending += len(images)
+            self._queue.extend(Item(order, place) for place in range(len(images)))
+            self._changed.notify()
+        return order.future
+
+    def close(self) -> None:
+        """Take no more, finish what is queued, and return when it is finished."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _require_room(self, images: int) -> None:
+        if self._closed:
+            raise Closed
+        if self._pending + images > self.max_queue:
+            raise QueueFull(self._retry_after_seconds())
+
+    def _retry_after_seconds(self) -> int:
+        """When what is queued now should be done."""
+        if not self._images_per_second:
+            return 1
+        return min(max(math.ceil(self._pending / self._images_per_second), 1), _LONGEST_RETRY_SECONDS)
+
+    # ---- the model's thread ------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            self._rate(batch)
+
+    def _next_batch(self) -> list[Item]:
+        """The oldest images that ask for the same dimensions; none when the service is closed and the queue empty."""
+        with self._changed:
+            while not self._queue and not self._closed:
+                self._changed.wait()
+            deadline = time.monotonic() + self.wait_seconds
+            while len(self._queue) < self.max_batch and not self._closed:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            return self._take()
+
+    def _take(self) -> list[Item]:
+        batch: list[Item] = []
+        others: list[Item] = []
+        while self._queue and len(batch) < self.max_batch:
+            item = self._queue.popleft()
+            fits = not batch or item.order.dimensions == batch[0].order.dimensions
+            (batch if fits else others).append(item)
+        self._queue.extendleft(reversed(others))
+        return batch
+
+    def _rate(self, batch: list[Item]) -> None:
+        started = time.monotonic()
+        try:
+            images = [item.order.images[item.place] for item in batch]
+            results = self._score(images, batch[0].order.dimensions)
+        except Exception:  # whatever it is, the callers must hear of it and the thread must live
+            _log.exception("scoring %d images failed", len(batch))
+            self._fail(batch)
+        else:
+            self._deliver(batch, results)
+        self._settle(len(batch), time.monotonic() - started)
+
+    def _deliver(self, batch: list[Item], results: list[ImageScore]) -> None:
+        for item, result in zip(batch, results, strict=True):
+            order = item.order
+            order.results[item.place] = result
+            order.missing -= 1
+            if not order.missing and not order.future.done():
+                order.future.set_result(order.results)
+
+    def _fail(self, batch: list[Item]) -> None:
+        for item in batch:
+            item.order.missing -= 1
+            if not item.order.future.done():
+                item.order.future.set_exception(ScoringFailed())
+
+    def _settle(self, images: int, seconds: float) -> None:
+        with self._changed:
+            self._pending -= images
+            rate = images / max(seconds, 1e-6)
+            past = self._images_per_second or rate
+            self._images_per_second = _RATE_MEMORY * past + (1 - _RATE_MEMORY) * rate
+        self._observe(images, seconds)

@@ -1,0 +1,238 @@
+"""From the body of a request to pictures whose headers have been read: what is refused, and with which status.
+
+A body is refused as a whole (``Refused``) where a limit is exceeded or it cannot be understood. A picture that cannot be read
+is no reason for that: it gets an error of its own. Nothing is decoded here, so that no header can make it allocate.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from PIL import Image, UnidentifiedImageError
+from python_multipart.exceptions import FormParserError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+import prompt_configs as facts
+
+if TYPE_CHECKING:
+    from starlette.types import Message, Receive
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MEGA = 1_000_000
+
+TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
+
+_TEXT_FIELDS = 16  # more than a form with dimensions can have
+_NAME_CHARACTERS = 255
+
+
+class Refused(Exception):
+    """A request that is answered with an error as a whole.
+
+    Attributes:
+        status: 413 where a limit is exceeded, 422 where the body is not what it should be.
+        detail: what is wrong and what to do, for the client.
+    """
+
+    def __init__(self, status: int, detail: str):
+        super().__init__(status, detail)
+        self.status, self.detail = int(status), detail
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may hold."""
+
+    request_bytes: int
+    images: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image of a request: opened but not decoded, or an error."""
+
+    name: str
+    image: Image.Image | None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request understood: its pictures and the dimensions asked for."""
+
+    pictures: list[Picture]
+    dimensions: tuple[str, ...]
+
+
+async def read_question(request: Request, limits: Limits) -> Question:
+    """Read and check a request's body.
+
+    Raises:
+        Refused: 413 for too many bytes, images or pixels; 422 for a body of another kind, without images, or with
+            dimensions that do not exist.
+    """
+    check_length(request, limits)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    request = Request(request.scope, _limited(request.receive, limits))
+    if kind == "multipart/form-data":
+        named, dimensions = await _read_form(request, limits)
+    elif kind == "application/json":
+        named, dimensions = await run_in_threadpool(_read_json, await request.body(), limits)
+    else:
+        raise Refused(UNUSABLE, "Send multipart/form-data with files named `images`, or application/json")
+    if not named:
+        raise Refused(UNUSABLE, "There are no images. Send files named `images`, or a list `images` in JSON")
+    asked = _dimensions(dimensions)
+    return Question(await run_in_threadpool(_open_all, named, limits), asked)
+
+
+def check_length(request: Request, limits: Limits) -> None:
+    """Refuse by the announced length, before anything is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limits.request_bytes:
+        raise _too_many_bytes(limits)
+
+
+def _too_many_bytes(limits: Limits) -> Refused:
+    return Refused(TOO_LARGE, f"A request may have {limits.request_bytes / MEGA:g} MB. Send fewer images at a time")
+
+
+def _too_many_images(limits: Limits) -> Refused:
+    return Refused(TOO_LARGE, f"A request may have {limits.images} images. Send the others in another")
+
+
+def _limited(receive: Receive, limits: Limits) -> Receive:
+    """``receive`` that refuses bytes beyond the limit, however long the body was said to be."""
+    received = 0
+
+    async def counting() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limits.request_bytes:
+            raise _too_many_bytes(limits)
+        return message
+
+    return counting
+
+
+# ---- the two kinds of body -------------------------------------------------------------------------------------------
+
+Named = list[tuple[str, bytes | None]]  # None where the text was no base64
+
+
+class _FormParser(MultiPartParser):
+    """Starlette's parser, which also tells whether the form had its end: it drops a part that is cut off."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]]:
+    # One file more than may be, so that a small excess is told by the count below and a large one ends the reading.
+    parser = _FormParser(request.headers, request.stream(), max_files=limits.images + 1, max_fields=_TEXT_FIELDS)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, FormParserError) as error:
+        if str(getattr(error, "message", "")).startswith("Too many files"):
+            raise _too_many_images(limits) from None
+        raise Refused(UNUSABLE, f"The form cannot be read: {error}") from None
+    try:
+        if not parser.ended:
+            raise Refused(UNUSABLE, "The form cannot be read: it is cut off")
+        _require_known(form, "Fields")
+        uploads = form.getlist("images")
+        if len(uploads) > limits.images:
+            raise _too_many_images(limits)
+        if not all(isinstance(upload, UploadFile) for upload in uploads):
+            raise Refused(UNUSABLE, "`images` are files, with file names")
+        texts = form.getlist("dimensions")
+        if not all(isinstance(text, str) for text in texts):
+            raise Refused(UNUSABLE, "`dimensions` are names, not files")
+        named = [(upload.filename or "", await upload.read()) for upload in uploads]
+        return named, [name for text in texts for name in text.replace(",", " ").split()]
+    finally:
+        await form.close()
+
+
+def _require_known(given: Iterable[str], kind: str) -> None:
+    unknown = sorted(set(given) - {"images", "dimensions"})
+    if unknown:
+        raise Refused(UNUSABLE, f"{kind} are `images` and `dimensions`, not {', '.join(unknown)[:_NAME_CHARACTERS]}")
+
+
+def _read_json(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Refused(UNUSABLE, "The body is not JSON") from None
+    if not isinstance(value, dict) or not isinstance(value.get("images"), list):
+        raise Refused(UNUSABLE, 'Send {"images": [{"name": "a.jpg", "data": "base64 of the file"}, ...]}')
+    _require_known(value, "Keys")
+    if len(value["images"]) > limits.images:
+        raise _too_many_images(limits)
+    dimensions = value.get("dimensions") or []
+    if not isinstance(dimensions, list) or not all(isinstance(name, str) for name in dimensions):
+        raise Refused(UNUSABLE, "`dimensions` is a list of names")
+    return [_json_image(entry) for entry in value["images"]], dimensions
+
+
+def _json_image(entry: object) -> tuple[str, bytes | None]:
+    if isinstance(entry, str):
+        entry = {"data": entry}
+    if not isinstance(entry, dict) or not isinstance(entry.get("data"), str) or not isinstance(entry.get("name", ""), str):
+        raise Refused(UNUSABLE, "An image is its file in base64, or an object with `name` and `data`")
+    try:
+        return entry.get("name", ""), base64.b64decode(entry["data"], validate=True)
+    except (binascii.Error, ValueError):
+        return entry.get("name", ""), None
+
+
+def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
+    """The dimensions in their usual order; all where none is named."""
+    unknown = sorted(set(names) - set(facts.DIMENSIONS))
+    if unknown:
+        raise Refused(UNUSABLE, f"Dimensions are {', '.join(facts.DIMENSIONS)}, not {', '.join(unknown)[:_NAME_CHARACTERS]}")
+    return tuple(name for name in facts.DIMENSIONS if not names or name in names)
+
+
+# ---- headers ---------------------------------------------------------------------------------------------------------
+
+
+def _open_all(named: Named, limits: Limits) -> list[Picture]:
+    return [_open(name[:_NAME_CHARACTERS] or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
+
+
+def _open(name: str, data: bytes | None, limits: Limits) -> Picture:
+    """Read the header. Raises ``Refused`` for a picture of too many pixels, whatever it would decode to."""
+    if data is None:
+        return Picture(name, None, "cannot read the image: its data is not base64")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise _too_many_pixels(name, limits) from None
+    except UnidentifiedImageError:
+        return Picture(name, None, "cannot read the image: this is no JPEG, PNG or WebP file")
+    except (OSError, SyntaxError, ValueError) as error:
+        return Picture(name, None, f"cannot read the image: {error}")
+    if image.width * image.height > limits.pixels:
+        raise _too_many_pixels(name, limits)
+    return Picture(name, image)
+
+
+def _too_many_pixels(name: str, limits: Limits) -> Refused:
+    return Refused(TOO_LARGE, f"{name}: an image may have {limits.pixels / MEGA:g} megapixels. Send it smaller")

@@ -1,0 +1,48 @@
+"""What ``/metrics`` tells Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+_SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+_IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The counters of one service; a registry of its own, so that several can live in one process.
+
+    Args:
+        pending: tells the images that wait or are at work.
+    """
+
+    def __init__(self, pending: Callable[[], int]):
+        self._registry = CollectorRegistry()
+        options = {"registry": self._registry}
+        self._requests = Counter("saiqa_requests", "Answers of POST /score by HTTP status", ["status"], **options)
+        self._seconds = Histogram("saiqa_request_seconds", "From request to answer", buckets=_SECONDS, **options)
+        self._images = Counter("saiqa_images", "Images answered, with a score or with an error", ["outcome"], **options)
+        self._batches = Histogram("saiqa_batch_images", "Images scored together", buckets=_IMAGES, **options)
+        self._model = Counter("saiqa_model_seconds", "Time the model's thread worked", **options)
+        Gauge("saiqa_pending_images", "Images that wait or are at work", **options).set_function(pending)
+        ProcessCollector(registry=self._registry)
+
+    def request(self, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self._requests.labels(str(status)).inc()
+        self._seconds.observe(seconds)
+
+    def images(self, scored: int, failed: int) -> None:
+        """Count the images of an answer."""
+        self._images.labels("scored").inc(scored)
+        self._images.labels("failed").inc(failed)
+
+    def batch(self, images: int, seconds: float) -> None:
+        """Count a batch of the model's thread."""
+        self._batches.observe(images)
+        self._model.inc(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self._registry)

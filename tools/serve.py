@@ -1,0 +1,151 @@
+#!/usr/bin/env python3
+"""Serve scores over HTTP: POST /score for programs, a page for people, /health and /metrics for operators."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import prompt_configs as facts
+from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
+from saiqa.engines import ENGINES
+
+TOKEN_VARIABLE = "SAIQA_TOKEN"
+_WAITING_CONNECTIONS = 512
+
+EXAMPLES = """
+python tools/serve.py --demo                                   the small checkpoint, http://127.0.0.1:8000
+python tools/serve.py --port 9000 --device cuda:1
+SAIQA_TOKEN=... python tools/serve.py --host 0.0.0.0           for other machines, who must bring the token
+curl -F images=@a.jpg -F images=@b.png http://127.0.0.1:8000/score
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("where to").add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
+    add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
+    add("--token_file", metavar="FILE", help=f"file with the token clients must send; or set {TOKEN_VARIABLE}")
+
+    add = flags.add_argument_group("model").add_argument
+    add("--demo", action="store_true", help="data and model of the demo instead of the release's")
+    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
+    add("--data_root", metavar="DIR", help="annotations to take the prompts from; default: ./SA-BENCH")
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--weights", metavar="FILE", help="weights of the overall score (default: the mean)")
+    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+
+    add = flags.add_argument_group("limits").add_argument
+    add("--max_queue", type=positive_int, default=256, metavar="N", help="images that may wait (default: 256)")
+    add("--max_images", type=positive_int, default=64, metavar="N", help="images a request (default: 64)")
+    add("--max_request_mb", type=positive_int, default=64, metavar="N", help="megabytes a request (default: 64)")
+    add("--max_megapixels", type=positive_int, default=50, metavar="N", help="of one image (default: 50)")
+    add("--batch_wait_ms", type=int, default=5, metavar="N", help="an incomplete batch waits for more (default: 5)")
+    return flags
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command until it is told to stop. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    if args.max_images > args.max_queue:
+        raise UsageError("--max_images is more than --max_queue", "A full request must fit into the queue")
+    out = Output()
+    token = read_token(args.token_file)
+    with listen(args.host, args.port) as listener:
+        host, port = listener.getsockname()[:2]
+        if token is None and not is_loopback(host):
+            out.warn(f"{host} can be reached from other machines and there is no token. Set {TOKEN_VARIABLE}")
+        app = make_app(args, token, out)
+        out.result(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        serve(app, listener)
+
+
+def read_token(path: str | None) -> str | None:
+    """The token of the file, else of the environment; None where there is neither. Never of the command line: others see it."""
+    text = os.environ.get(TOKEN_VARIABLE)
+    source = TOKEN_VARIABLE
+    if path is not None:
+        try:
+            text, source = Path(path).read_text(encoding="utf-8"), path
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--token_file {path} cannot be read: {error}", "Write the token into it") from None
+    if text is None:
+        return None
+    token = text.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"{source}: a token is one word of ASCII characters", "Make one with `openssl rand -hex 32`")
+    return token
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before the model is loaded. Raises ``InputError`` where it cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_WAITING_CONNECTIONS)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"cannot listen on {host}:{port}: {error}", "Give another --host or --port") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    import ipaddress
+
+    return ipaddress.ip_address(host).is_loopback
+
+
+def make_app(args: argparse.Namespace, token: str | None, out: Output):
+    """The application with its model loaded. Raises ``UserError`` where there is no model."""
+    from saiqa import Scorer
+
+    scorer = Scorer(
+        args.model_path,
+        demo=args.demo,
+        data_root=args.data_root,
+        engine=args.engine,
+        device=args.device,
+        dtype=args.dtype,
+        batch_size=args.batch_size,
+        prompt_version=args.prompt_version,
+        weights=args.weights,
+    )
+    out.note(f"{scorer.model_name}: prompts from {scorer.prompt_source}")
+    try:
+        from saiqa.service.app import Settings, create_app
+        from saiqa.service.intake import MEGA, Limits
+    except ModuleNotFoundError as error:
+        raise Failed(f"the service needs {error.name}, which is not installed", "Run `make setup`") from None
+
+    scorer.engine  # noqa: B018 - loads the model now, not at the first request
+    limits = Limits(args.max_request_mb * MEGA, args.max_images, args.max_megapixels * MEGA)
+    wait_seconds = max(args.batch_wait_ms, 0) / 1000
+    return create_app(scorer, Settings(limits, args.max_queue, wait_seconds, token))
+
+
+def serve(app, listener: socket.socket) -> None:
+    """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return."""
+    import uvicorn
+
+    # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: to us it is a good end.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
