@@ -14,8 +14,8 @@ from pathlib import Path
 import prompt_configs as facts
 from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES
+from saiqa.service import TOKEN_VARIABLE
 
-TOKEN_VARIABLE = "SAIQA_TOKEN"
 _WAITING_CONNECTIONS = 512
 
 EXAMPLES = """

@@ -223,11 +223,12 @@ def _request_image(image: ImageLike) -> str | Path | Image.Image | Failure:
         except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
             return Failure(f"cannot read the image: {error}")
     if hasattr(image, "__array_interface__"):
-        return _from_array(image)
+        return from_array(image)
     raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
 
 
-def _from_array(array: numpy.ndarray) -> Image.Image:
+def from_array(array: numpy.ndarray) -> Image.Image:
+    """The picture in an array [height, width, 3] uint8 RGB. Raises ``ValueError`` for any other."""
     from PIL import Image
 
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != "uint8" or 0 in array.shape:

@@ -1,0 +1,283 @@
+"""Scores as rewards for training image generators: ``Reward(...)(images, prompts)``.
+
+The signature is Flow-GRPO's: ``reward(images, prompts, metadata) -> (rewards, info)``; other trainers' calls are a subset.
+An image without a score gets no reward either: ``Reward`` raises, or returns NaN where it was told to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import prompt_configs as facts
+from saiqa.console import Failed, InputError
+from saiqa.scorer import ImageScore, from_array
+from saiqa.service import TOKEN_VARIABLE
+
+if TYPE_CHECKING:
+    import httpx
+
+    from saiqa import Scorer
+    from saiqa.scorer import ImageLike
+
+SERVICE_VARIABLE = "SAIQA_SERVICE"
+MODEL_VARIABLE, DEMO_VARIABLE = "SAIQA_MODEL_PATH", "SAIQA_DEMO"
+
+ON_UNSCORED = ("raise", "nan")
+
+_ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
+_SHARE_OF_BODY = 0.95  # what a form adds to its files stays below the rest
+_LONGEST_PAUSE_SECONDS = 30
+
+_log = logging.getLogger(__name__)
+
+
+class UnscoredError(Failed):
+    """Images that have no score, and why. There is no reward that would be true of them."""
+
+
+class Source(Protocol):
+    """What scores: ``saiqa.Scorer``, or ``Client`` for one elsewhere."""
+
+    def score(self, images: Sequence, dimensions: Sequence[str] | None = None) -> list[ImageScore]: ...
+
+
+class Reward:
+    """A reward function over pictures of rooms: the overall score, from 1 to 5.
+
+    Args:
+        scorer: a ``saiqa.Scorer``, or anything with its ``score``; None with ``service``.
+        service: address of a ``serve.py``, e.g. ``http://127.0.0.1:8000``; None with ``scorer``.
+        token: what the service asks for; by default the environment's ``SAIQA_TOKEN``.
+        dimensions: which of the four count; all when None. The overall score is then that of these alone.
+        unscored: ``raise`` (default) raises ``UnscoredError`` for a batch with an image that has no score; ``nan`` gives that
+            image NaN, for callers that mask it: an unmasked NaN makes every advantage of its group NaN.
+
+    Raises:
+        ValueError: not exactly one of scorer and service, or an ``unscored`` or dimension that does not exist.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer | Source | None = None,
+        *,
+        service: str | None = None,
+        token: str | None = None,
+        dimensions: Sequence[str] | None = None,
+        unscored: str = "raise",
+    ):
+        if (scorer is None) == (service is None):
+            raise ValueError("give a scorer or the address of a service, and not both")
+        if unscored not in ON_UNSCORED:
+            raise ValueError(f"unscored is one of {', '.join(ON_UNSCORED)}, not {unscored!r}")
+        unknown = set(dimensions or ()) - set(facts.DIMENSIONS)
+        if isinstance(dimensions, str) or unknown:
+            raise ValueError(f"dimensions is a list of some of {', '.join(facts.DIMENSIONS)}, not {dimensions!r}")
+        self.source: Source = Client(service, token=token) if scorer is None else scorer
+        self.dimensions = tuple(name for name in facts.DIMENSIONS if not dimensions or name in dimensions)
+        self.unscored = unscored
+        # Trainers call from several threads. A model here is one for all; a service has its queue.
+        self._turn = threading.Lock() if service is None else contextlib.nullcontext()
+
+    @classmethod
+    def from_environment(cls, **options) -> Reward:
+        """The reward that the environment describes, for trainers whose configuration has no place for it.
+
+        ``SAIQA_SERVICE`` is the address of a service (with ``SAIQA_TOKEN``); without it the model is loaded here:
+        ``SAIQA_MODEL_PATH``, or the demo's with ``SAIQA_DEMO=1``.
+        """
+        if service := os.environ.get(SERVICE_VARIABLE):
+            return cls(service=service, **options)
+        from saiqa import Scorer
+
+        demo = os.environ.get(DEMO_VARIABLE, "") not in ("", "0")
+        return cls(Scorer(os.environ.get(MODEL_VARIABLE), demo=demo), **options)
+
+    def __call__(
+        self, images, prompts: Sequence[str] | None = None, metadata: Sequence[Mapping] | None = None
+    ) -> tuple[list[float], dict[str, list]]:
+        """Reward images.
+
+        Args:
+            images: a torch tensor [N, 3, height, width], float from 0 to 1 or uint8; an array [N, height, width, 3] uint8;
+                or a list of PIL images, paths, bytes of image files, arrays [height, width, 3] or tensors [3, height,
+                width].
+            prompts: not looked at: the score is of the picture as a room, not of how it follows a prompt.
+            metadata: not looked at.
+
+        Returns:
+            The rewards, one float an image in order, and the parts: dimension -> one score an image, ``overall`` (the
+            rewards again) and ``errors`` (None, or why an image has no score).
+
+        Raises:
+            UnscoredError: an image has no score, and ``unscored`` is ``raise``.
+            ValueError: images of another shape, type or range.
+            Failed: the service does not answer.
+        """
+        pictures = [_picture(image) for image in images]
+        asked = [picture for picture in pictures if not isinstance(picture, ImageScore)]
+        with self._turn:
+            answers = iter(self.source.score(asked, self.dimensions) if asked else ())
+        scores = [picture if isinstance(picture, ImageScore) else next(answers) for picture in pictures]
+        failed = [(n, score.error) for n, score in enumerate(scores) if score.overall is None]
+        if failed and self.unscored == "raise":
+            listed = "; ".join(f"image {n}: {reason}" for n, reason in failed[:5])
+            what = f"{len(failed)} of {len(scores)} images have no score ({listed})"
+            raise UnscoredError(what, 'Leave them out, or mask them with unscored="nan"')
+        rewards = [math.nan if score.overall is None else score.overall for score in scores]
+        parts = {name: [score.scores.get(name, math.nan) for score in scores] for name in self.dimensions}
+        return rewards, {**parts, "overall": list(rewards), "errors": [score.error for score in scores]}
+
+
+# ---- pictures --------------------------------------------------------------------------------------------------------
+
+
+def _without_score(reason: str) -> ImageScore:
+    return ImageScore("", {}, {}, None, reason)
+
+
+def _picture(image) -> ImageLike | ImageScore:
+    """What ``Scorer.score`` takes: a tensor becomes an array [height, width, 3] uint8; one with NaN has no score."""
+    if not hasattr(image, "detach"):
+        return image
+    if image.ndim != 3 or image.shape[0] != 3:
+        raise ValueError(f"a tensor must be [3, height, width], or [N, 3, height, width] for all, not {list(image.shape)}")
+    values = image.detach().cpu()
+    if not values.is_floating_point():
+        return values.numpy().transpose(1, 2, 0)
+    values = values.float().numpy().transpose(1, 2, 0)
+    low, high = float(values.min()), float(values.max())
+    if math.isnan(low):
+        return _without_score("its pixels are not all numbers")
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(f"a tensor of floats must lie between 0 and 1, and this one goes from {low:g} to {high:g}")
+    return (values * 255).round().clip(0, 255).astype("uint8")
+
+
+def _file_bytes(image: ImageLike) -> bytes:
+    """An image as the bytes of a file; pixels go into PNG, which loses nothing. Raises ``OSError`` for a path."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return bytes(image)
+    if isinstance(image, str | os.PathLike):
+        return Path(image).read_bytes()
+    picture = from_array(image) if hasattr(image, "__array_interface__") else image
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+# ---- through the service ---------------------------------------------------------------------------------------------
+
+
+class Client:
+    """Scores through a service, with ``Scorer.score``'s signature. Safe to use from several threads.
+
+    Args:
+        service: its address.
+        token: what it asks for; by default the environment's ``SAIQA_TOKEN``.
+        timeout_seconds: how long a busy or restarting service is asked again, and the longest wait for one answer.
+    """
+
+    def __init__(self, service: str, *, token: str | None = None, timeout_seconds: float = 600):
+        import httpx
+
+        if not service.startswith(("http://", "https://")):
+            raise ValueError(f"the address of a service starts with http:// or https://, and {service!r} does not")
+        token = token or os.environ.get(TOKEN_VARIABLE)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.service, self.timeout_seconds = service, timeout_seconds
+        # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
+        self._http = httpx.Client(base_url=service, headers=headers, timeout=timeout_seconds, trust_env=False)
+        self._limits: dict[str, int] = {}
+
+    def score(self, images: Sequence[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
+        """Score images, in as many requests as the service's limits ask for.
+
+        Raises:
+            InputError: the service refuses what it was sent.
+            Failed: the service cannot be reached, or is busy for longer than ``timeout_seconds``.
+        """
+        self._limits = self._limits or self._send("GET", "/health")
+        files = [_file_or_reason(image) for image in images]
+        sent = [file for file in files if isinstance(file, bytes)]
+        answers = iter(self._score_files(sent, list(dimensions or ())))
+        results = [next(answers) if isinstance(file, bytes) else _without_score(file) for file in files]
+        return [replace(result, name=f"image {n}") for n, result in enumerate(results, 1)]
+
+    def _score_files(self, files: Sequence[bytes], dimensions: list[str]) -> Iterator[ImageScore]:
+        most_bytes = int(self._limits["max_request_bytes"] * _SHARE_OF_BODY)
+        for chunk in _chunks(files, self._limits["max_images"], most_bytes):
+            form = {"files": [("images", ("image", file)) for file in chunk], "data": {"dimensions": dimensions}}
+            results = self._send("POST", "/score", **form)["results"]
+            yield from (ImageScore(**result) for result in results)
+
+    def _send(self, method: str, path: str, **body) -> dict:
+        """The answer as JSON; asks again while the service is busy or away."""
+        import httpx
+
+        deadline = time.monotonic() + self.timeout_seconds
+        pauses = _pauses()
+        while True:
+            try:
+                answer = self._http.request(method, path, **body)
+            except httpx.TransportError as error:
+                reason, pause = f"{type(error).__name__}: {error}", next(pauses)
+            else:
+                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                    return self._checked(answer)
+                reason, pause = "it is busy", _retry_after(answer) or next(pauses)
+            if time.monotonic() + pause > deadline:
+                raise Failed(f"{self.service} does not score: {reason}", "Start it with tools/serve.py, or ask it less")
+            _log.warning("%s: %s; trying again in %g s", self.service, reason, pause)
+            time.sleep(pause)
+
+    def _checked(self, answer: httpx.Response) -> dict:
+        if answer.is_success:
+            return answer.json()
+        error = Failed if answer.is_server_error else InputError
+        what = f"{self.service} answers {answer.status_code}: {answer.text[:300]}"
+        raise error(what, f"Set {TOKEN_VARIABLE}" if answer.status_code == 401 else "Change the request")
+
+
+def _file_or_reason(image: ImageLike) -> bytes | str:
+    """The bytes to send, or why there are none."""
+    try:
+        return _file_bytes(image)
+    except OSError as error:
+        return f"cannot read the image: {error.strerror or error}"
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between attempts: doubling from a quarter."""
+    pause = 0.25
+    while True:
+        yield pause
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    text = answer.headers.get("Retry-After", "")
+    return float(text) if text.isdecimal() else None
+
+
+def _chunks(files: Sequence[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:
+    """The files in order, in lists of at most so many and so many bytes; one that is larger alone stands alone."""
+    chunk: list[bytes] = []
+    size = 0
+    for file in files:
+        if chunk and (len(chunk) == most or size + len(file) > most_bytes):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(file)
+        size += len(file)
+    if chunk:
+        yield chunk
