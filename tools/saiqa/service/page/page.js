@@ -213,16 +213,16 @@ function historyRow(result) {
   return row;
 }
 
-/** name, overall, the dimensions, what went wrong, and the words' probabilities, in full precision. */
+/** The columns of score_images.py --output_csv --probabilities, in full precision. */
 function csv() {
   const words = service.dimensions.flatMap((dimension) => Object.keys(service.words).map((word) => [dimension, word]));
-  const header = ["name", "overall", ...service.dimensions, "error", ...words.map((pair) => pair.join("_"))];
+  const header = ["image", ...service.dimensions, "overall", ...words.map((pair) => pair.join("_")), "error"];
   const rows = [...history].reverse().map((result) => [
     result.name,
-    result.overall,
     ...service.dimensions.map((dimension) => result.scores[dimension]),
-    result.error,
+    result.overall,
     ...words.map(([dimension, word]) => result.probabilities[dimension]?.[word]),
+    result.error,
   ]);
   return [header, ...rows].map((cells) => cells.map(cell).join(",") + "\r\n").join("");
 }
