@@ -1,4 +1,4 @@
-"""A real ``serve.py`` on a free port of this machine, for the tests and the benchmark of the service."""
+"""Real services on a free port of this machine: ``serve.py`` in a process of its own, or its application in a thread."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
-STOP_SECONDS = 60
+STOP_SECONDS = 120
+MEGA = 1_000_000
 
 
 @dataclass
@@ -48,3 +51,26 @@ def served(log: Path, *flags: str | Path, env: dict[str, str] | None = None) -> 
             process.kill()
         process.wait()
         process.stdout.close()
+
+
+@contextlib.contextmanager
+def served_here(scorer, *, images: int = 64, request_mb: int = 64, megapixels: int = 50, max_queue: int = 256) -> Iterator[str]:
+    """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
+    import uvicorn
+
+    import serve
+    from saiqa.service.app import Settings, create_app
+    from saiqa.service.intake import Limits
+
+    settings = Settings(Limits(request_mb * MEGA, images, megapixels * MEGA), max_queue, wait_seconds=0.005)
+    with serve.listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(create_app(scorer, settings), access_log=False, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            while not server.started:
+                time.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(STOP_SECONDS)

@@ -7,7 +7,6 @@ import io
 import json
 import random
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -26,10 +25,9 @@ from conftest import REPOSITORY, SMALL_BUNDLE, run_command
 from saiqa import Scorer
 from saiqa.console import InputError
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
-from serving import served
+from serving import served, served_here
 
-MODEL = ["--model_path", SMALL_BUNDLE, "--device", "cpu"]
-LIMITS = ["--max_images", 4, "--max_queue", 8, "--max_request_mb", 1, "--max_megapixels", 1]
+LIMITS = {"images": 4, "max_queue": 8, "request_mb": 1, "megapixels": 1}
 TOLERANCE = 1e-5  # of a score in float32, in whatever batch it was computed
 
 
@@ -46,25 +44,28 @@ PICTURES = [picture(seed) for seed in range(16)]
 
 
 @pytest.fixture(scope="module")
-def expected() -> list[dict[str, float]]:
-    """What the scorer says of ``PICTURES`` in this process, dimension -> score."""
-    scores = [result.scores for result in Scorer(SMALL_BUNDLE, device="cpu").score(PICTURES)]
-    apart = min(
-        max(abs(a[name] - b[name]) for name in a) for i, a in enumerate(scores) for b in scores[:i]
-    )
+def scorer() -> Scorer:
+    return Scorer(SMALL_BUNDLE, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def expected(scorer) -> list[dict[str, float]]:
+    """What the scorer says of ``PICTURES``, dimension -> score."""
+    scores = [result.scores for result in scorer.score(PICTURES)]
+    apart = min(max(abs(a[name] - b[name]) for name in a) for i, a in enumerate(scores) for b in scores[:i])
     assert apart > 10 * TOLERANCE, "the pictures must be told apart by their scores"
     return scores
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("service") / "log", *MODEL, *LIMITS) as running:
-        yield running
+def service(scorer, expected):  # expected first: the scorer is the service's from then on
+    with served_here(scorer, **LIMITS) as url:
+        yield url
 
 
 @pytest.fixture
 def http(service):
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+    with httpx.Client(base_url=service, timeout=300, trust_env=False) as client:
         yield client
 
 
@@ -208,19 +209,19 @@ def test_a_form_that_is_cut_off_is_refused_and_no_picture_of_it_dropped(http):
     assert answer.status_code == 422 and "cut off" in answer.json()["detail"]
 
 
-def test_a_client_that_leaves_harms_nobody(service, http):
-    connection = socket.create_connection(("127.0.0.1", httpx.URL(service.url).port))
+def test_a_client_that_leaves_harms_nobody(service, http, caplog):
+    connection = socket.create_connection(("127.0.0.1", httpx.URL(service).port))
     connection.sendall(b"POST /score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{")
     connection.close()
     assert http.post("/score", files=form(PICTURES[0])).status_code == 200
-    assert "Traceback" not in service.log.read_text()
+    assert not caplog.records
 
 
 def test_a_full_queue_is_a_503_that_says_when_to_come_again(service, http):
     """Twelve clients with four pictures each, room for eight pictures: whoever is refused may simply come again."""
 
     def ask(_):
-        return httpx.post(f"{service.url}/score", files=form(*PICTURES[:4]), timeout=60, trust_env=False)
+        return httpx.post(f"{service}/score", files=form(*PICTURES[:4]), timeout=300, trust_env=False)
 
     with ThreadPoolExecutor(12) as clients:
         answers = list(clients.map(ask, range(24)))
@@ -248,7 +249,11 @@ def test_metrics_count_images_and_answers(http):
         found = re.search(rf"^{re.escape(name)} (\S+)$", http.get("/metrics").text, re.M)
         return float(found[1]) if found else 0.0
 
-    names = ('saiqa_images_total{outcome="scored"}', 'saiqa_images_total{outcome="failed"}', 'saiqa_requests_total{status="200"}')
+    names = (
+        'saiqa_images_total{outcome="scored"}',
+        'saiqa_images_total{outcome="failed"}',
+        'saiqa_requests_total{status="200"}',
+    )
     before = [value(name) for name in names]
     http.post("/score", files=form(PICTURES[0], b"broken", PICTURES[1]))
     assert [value(name) - old for name, old in zip(names, before, strict=True)] == [2, 1, 1]
@@ -261,35 +266,28 @@ def test_the_description_loads_nothing_from_elsewhere(http):
     assert set(description["paths"]["/score"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
 
 
-def test_a_token_is_asked_for(tmp_path):
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_asks_for_its_token_and_answers_what_it_has_taken_before_it_stops(tmp_path, expected):
+    """SIGTERM while clients wait: each gets its whole answer, and the exit code is 0."""
     file = tmp_path / "token"
     file.write_text("secret-1\n")
-    with served(tmp_path / "log", *MODEL, "--token_file", file) as service:
+    flags = ["--model_path", SMALL_BUNDLE, "--device", "cpu", "--batch_wait_ms", 1500, "--token_file", file]
+    with served(tmp_path / "log", *flags) as service:
         for path, status in (("/health", 200), ("/", 200), ("/metrics", 401)):
             assert httpx.get(service.url + path, trust_env=False).status_code == status
-        for sent, status in ((None, 401), ("Bearer wrong", 401), ("Basic secret-1", 401), ("Bearer secret-1", 200)):
+        for sent in (None, "Bearer wrong", "Basic secret-1"):
             headers = {"Authorization": sent} if sent else {}
-            answer = httpx.post(
-                f"{service.url}/score", files=form(PICTURES[0]), headers=headers, timeout=60, trust_env=False
-            )
-            assert answer.status_code == status
-            if status == 401:
-                assert answer.headers["WWW-Authenticate"] == "Bearer"
-        assert service.stop() == 0
-    with served(tmp_path / "log", *MODEL, env={"SAIQA_TOKEN": "secret-2"}) as service:
-        headers = {"Authorization": "Bearer secret-2"}
-        assert httpx.get(f"{service.url}/metrics", headers=headers, trust_env=False).status_code == 200
-        assert service.stop(signal.SIGINT) == 130
+            answer = httpx.post(f"{service.url}/score", files=form(PICTURES[0]), headers=headers, trust_env=False)
+            assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
 
+        def ask(data: bytes) -> httpx.Response:
+            headers = {"Authorization": "Bearer secret-1"}
+            return httpx.post(f"{service.url}/score", files=form(data), headers=headers, timeout=300, trust_env=False)
 
-def test_a_stop_answers_what_it_has_taken(tmp_path, expected):
-    """SIGTERM while clients wait: each gets the whole of its answer or never got in, and the exit code is 0."""
-    with served(tmp_path / "log", *MODEL, "--batch_wait_ms", 1500) as service:
         with ThreadPoolExecutor(6) as clients:
-            waiting = [
-                clients.submit(httpx.post, f"{service.url}/score", files=form(data), timeout=60, trust_env=False)
-                for data in PICTURES[:6]
-            ]
+            waiting = [clients.submit(ask, data) for data in PICTURES[:6]]
             while httpx.get(f"{service.url}/health", trust_env=False).json()["pending_images"] < 6:
                 time.sleep(0.02)
             assert service.stop() == 0
@@ -298,7 +296,13 @@ def test_a_stop_answers_what_it_has_taken(tmp_path, expected):
         assert "Traceback" not in service.log.read_text()
 
 
-# ---- the command -----------------------------------------------------------------------------------------------------
+def test_the_token_may_come_from_the_environment(monkeypatch):
+    import serve
+
+    monkeypatch.setenv("SAIQA_TOKEN", " secret-2\n")
+    assert serve.read_token(None) == "secret-2"
+    monkeypatch.delenv("SAIQA_TOKEN")
+    assert serve.read_token(None) is None
 
 
 @pytest.mark.parametrize(
