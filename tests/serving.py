@@ -54,7 +54,15 @@ def served(log: Path, *flags: str | Path, env: dict[str, str] | None = None) -> 
 
 
 @contextlib.contextmanager
-def served_here(scorer, *, images: int = 64, request_mb: int = 64, megapixels: int = 50, max_queue: int = 256) -> Iterator[str]:
+def served_here(
+    scorer,
+    *,
+    images: int = 64,
+    request_mb: int = 64,
+    megapixels: int = 50,
+    max_queue: int = 256,
+    token: str | None = None,
+) -> Iterator[str]:
     """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
     import uvicorn
 
@@ -62,7 +70,7 @@ def served_here(scorer, *, images: int = 64, request_mb: int = 64, megapixels: i
     from saiqa.service.app import Settings, create_app
     from saiqa.service.intake import Limits
 
-    settings = Settings(Limits(request_mb * MEGA, images, megapixels * MEGA), max_queue, wait_seconds=0.005)
+    settings = Settings(Limits(request_mb * MEGA, images, megapixels * MEGA), max_queue, wait_seconds=0.005, token=token)
     with serve.listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(scorer, settings), access_log=False, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
