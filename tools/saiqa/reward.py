@@ -169,7 +169,7 @@ def _file_bytes(image: ImageLike) -> bytes:
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
-    picture = from_array(image) if hasattr(image, "__array_interface__") else image
+    picture = image if hasattr(image, "convert") else from_array(image)
     buffer = io.BytesIO()
     picture.convert("RGB").save(buffer, format="PNG", compress_level=1)
     return buffer.getvalue()
