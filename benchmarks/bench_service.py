@@ -1,0 +1,306 @@
+#!/usr/bin/env python3
+"""Many clients at once against serve.py: is every answer that of the client's own images, is every refusal clean, and how
+far does the service stay behind ``Scorer.score`` on the same images? Everything runs on this machine, over loopback.
+
+Each client keeps one connection and sends pictures it draws at random. Now and then it sends what must be refused (too many
+images, too many pixels, no form) or a broken picture among good ones, and the queue is shorter than what the clients could
+fill, so that some are told to come again. Every score is compared with what ``Scorer`` has said of that image.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from saiqa import bundle
+from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_int, run
+
+TOLERANCE = 1e-4  # of a score: batches of another composition round otherwise
+APART = 10 * TOLERANCE  # what two images of the pool differ by at least, in one dimension
+ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
+MAX_IMAGES, MAX_MEGAPIXELS = 8, 4
+WARM_UP_SECONDS = 3
+BOUNDARY = "saiqa-benchmark"
+ANSWER_SECONDS = 300
+
+EXAMPLES = """
+python benchmarks/bench_service.py
+python benchmarks/bench_service.py --clients 8 --seconds 10
+python benchmarks/bench_service.py --model_path SA-IQA-model/sa-iqa-prompt4 --images renders/
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the script."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("--model_path", metavar="DIR", help="default: the demo's checkpoint")
+    add("--images", metavar="DIR", help="folder with pictures (default: those of the demo)")
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add("--clients", type=positive_int, default=64, metavar="N", help="default: 64")
+    add("--seconds", type=positive_int, default=60, metavar="N", help="of load (default: 60)")
+    add("--scorer_seconds", type=positive_int, default=10, metavar="N", help="of Scorer, before and after (default: 10)")
+    add("--images_per_request", type=positive_int, default=4, metavar="N", help="default: 4")
+    add("--max_queue", type=positive_int, default=128, metavar="N", help="images that may wait (default: 128)")
+    add("--pool", type=positive_int, default=48, metavar="N", help="different images (default: 48)")
+    add("--output_json", default="benchmarks/results/service.json", metavar="FILE")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark. Raises ``Failed`` where an answer was wrong."""
+    from saiqa import Scorer
+    from saiqa.records import write_text
+
+    args = parser().parse_args(argv)
+    out = Output()
+    scorer = Scorer(args.model_path, demo=args.model_path is None, device=args.device)
+    pool = make_pool(scorer, args)
+    out.note(f"{len(pool)} images, {args.clients} clients, {args.seconds} s")
+    before = scorer_rate(scorer, pool, args.scorer_seconds)
+    load = under_load(pool, args)
+    after = scorer_rate(scorer, pool, args.scorer_seconds)
+    figures = summary(load, statistics.mean([before, after]), args) | {"scorer_runs": [before, after]}
+    for name, value in figures.items():
+        out.result(f"{name:<28} {value:.3f}" if isinstance(value, float) else f"{name:<28} {value}")
+    output = Path(args.output_json)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_text(output, json.dumps(figures, indent=2) + "\n")
+    if load.wrong:
+        raise Failed(f"{len(load.wrong)} answers were wrong, the first: {load.wrong[0]}", "Find out why")
+
+
+# ---- images and what is true of them ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Known:
+    """A picture's file and its scores by ``Scorer``."""
+
+    data: bytes
+    scores: dict[str, float]
+
+
+def make_pool(scorer, args) -> list[Known]:
+    """Pictures that can be told apart by their scores. Raises ``InputError`` where there are too few."""
+    folder = Path(args.images) if args.images else bundle.roots(demo=True).data / "images"
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
+    random.Random(0).shuffle(paths)
+    files = [path.read_bytes() for path in paths[: 2 * args.pool]]
+    pool: list[Known] = []
+    for data, result in zip(files, scorer.score(files), strict=True):
+        if result.error is None and all(_apart(result.scores, known.scores) for known in pool):
+            pool.append(Known(data, result.scores))
+    if len(pool) < MAX_IMAGES:
+        raise InputError(f"{folder} has only {len(pool)} pictures with different scores", "Give --images with more")
+    return pool[: args.pool]
+
+
+def _apart(a: dict[str, float], b: dict[str, float]) -> bool:
+    return max(abs(a[name] - b[name]) for name in a) > APART
+
+
+def scorer_rate(scorer, pool: Sequence[Known], seconds: float) -> float:
+    """Images a second of ``Scorer.score`` in this process, at best: the same files in long lists."""
+    files = [known.data for known in pool]
+    scorer.score(files[:8])
+    started, images = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        scorer.score(files)
+        images += len(files)
+    return images / (time.perf_counter() - started)
+
+
+# ---- load ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Load:
+    """What the clients have seen, together."""
+
+    statuses: Counter = field(default_factory=Counter)
+    seconds: list[float] = field(default_factory=list)  # of answers with status 200
+    finished: list[tuple[float, int]] = field(default_factory=list)  # when, and how many images
+    wrong: list[str] = field(default_factory=list)
+    metrics: str = ""
+    exit_code: int | None = None
+    started: float = 0.0
+    ended: float = 0.0
+
+
+def under_load(pool: Sequence[Known], args) -> Load:
+    """Start the service, let the clients loose on it, and stop it."""
+    model = ["--model_path", args.model_path] if args.model_path else ["--demo"]
+    limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
+    command = [sys.executable, ROOT / "tools" / "serve.py", "--port", 0, "--device", args.device, *model, *limits]
+    load = Load()
+    with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as service:
+        try:
+            address = urlsplit(service.stdout.readline().strip())
+            if not address.port:
+                raise Failed("serve.py has not started", "Its error is above")
+            load.started = time.perf_counter()
+            load.ended = load.started + args.seconds
+            clients = [
+                threading.Thread(target=client, args=(n, address.port, pool, args.images_per_request, load))
+                for n in range(args.clients)
+            ]
+            for thread in clients:
+                thread.start()
+            for thread in clients:
+                thread.join()
+            load.metrics = ask(http.client.HTTPConnection("127.0.0.1", address.port), "GET", "/metrics")[2].decode()
+        finally:
+            service.send_signal(signal.SIGTERM)
+    load.exit_code = service.returncode
+    return load
+
+
+def client(number: int, port: int, pool: Sequence[Known], images_per_request: int, load: Load) -> None:
+    """One client: asks until the time is over, and checks every answer."""
+    generator = random.Random(number)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
+    while time.perf_counter() < load.ended:
+        request = draw(generator, pool, images_per_request)
+        started = time.perf_counter()
+        try:
+            status, headers, body = ask(connection, "POST", "/score", request.body)
+        except (OSError, http.client.HTTPException) as error:
+            load.wrong.append(f"client {number}: {type(error).__name__}: {error}")
+            connection.close()
+            continue
+        load.statuses[status] += 1
+        problem = check(request, status, headers, body)
+        if problem:
+            load.wrong.append(f"client {number}: {problem}")
+        elif status == 200:
+            load.seconds.append(time.perf_counter() - started)
+            load.finished.append((time.perf_counter(), len(request.wanted)))
+        elif status == 503:
+            time.sleep(max(min(float(headers["Retry-After"]), load.ended - time.perf_counter()), 0))
+
+
+def ask(connection, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of one answer."""
+    connection.request(method, path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {})
+    answer = connection.getresponse()
+    return answer.status, dict(answer.getheaders()), answer.read()
+
+
+# ---- requests and their answers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A request, and what must come of it: a refusal's status, or the scores of each image (None for a broken one)."""
+
+    body: bytes
+    status: int
+    wanted: list[dict[str, float] | None]
+
+
+def draw(generator: random.Random, pool: Sequence[Known], count: int) -> Sent:
+    """A request of some images of the pool; at times one that must be refused, or has a broken picture."""
+    chosen = generator.choices(pool, k=count)
+    files, wanted = [known.data for known in chosen], [known.scores for known in chosen]
+    if generator.random() > ODD_SHARE:
+        return Sent(form(files), 200, wanted)
+    kind = generator.choice(("images", "pixels", "form", "broken"))
+    if kind == "images":
+        return Sent(form([pool[0].data] * (MAX_IMAGES + 1)), 413, [])
+    if kind == "pixels":
+        return Sent(form([*files, _large_picture()]), 413, [])
+    if kind == "form":
+        return Sent(b"no form", 422, [])
+    place = generator.randrange(count)
+    files[place], wanted[place] = files[place][: len(files[place]) // 2], None
+    return Sent(form(files), 200, wanted)
+
+
+def form(files: Sequence[bytes]) -> bytes:
+    """A multipart body; the file names say the place."""
+    head = '--{}\r\nContent-Disposition: form-data; name="images"; filename="{}"\r\n\r\n'
+    parts = [head.format(BOUNDARY, place).encode() + data + b"\r\n" for place, data in enumerate(files)]
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+def _large_picture() -> bytes:
+    """A small file of more pixels than the service takes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("1", (2001, 1000 * MAX_MEGAPIXELS // 2)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def check(sent: Sent, status: int, headers: dict[str, str], body: bytes) -> str | None:
+    """What is wrong with an answer; None where it is as it must be."""
+    if status == 503:
+        clean = headers.get("Retry-After", "").isdecimal() and "detail" in json.loads(body)
+        return None if clean else f"503 without Retry-After or detail: {body[:200]!r}"
+    if status != sent.status:
+        return f"status {status} instead of {sent.status}: {body[:200]!r}"
+    if status != 200:
+        return None if json.loads(body).get("detail") else f"{status} without detail"
+    results = json.loads(body)["results"]
+    if [result["name"] for result in results] != [str(place) for place in range(len(sent.wanted))]:
+        return f"results of {[result['name'] for result in results]} for {len(sent.wanted)} images"
+    return next(filter(None, map(_difference, results, sent.wanted)), None)
+
+
+def _difference(result: dict, wanted: dict[str, float] | None) -> str | None:
+    if wanted is None:
+        return None if result["error"] and not result["scores"] else "a broken picture has a score"
+    if result["error"] or result["scores"].keys() != wanted.keys():
+        return f"no scores: {result['error']}"
+    far = max(abs(result["scores"][name] - wanted[name]) for name in wanted)
+    return f"scores that are {far:.2g} from the image's own" if far > TOLERANCE else None
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def summary(load: Load, scorer_images_per_second: float, args) -> dict:
+    """The figures of one run."""
+    counted = [images for when, images in load.finished if load.started + WARM_UP_SECONDS <= when <= load.ended]
+    rate = sum(counted) / max(args.seconds - WARM_UP_SECONDS, 1)
+    latencies = statistics.quantiles(load.seconds, n=100) if len(load.seconds) > 1 else [0.0] * 99
+    batches = {
+        line.split(" ")[0]: float(line.split(" ")[1]) for line in load.metrics.splitlines() if "saiqa_batch" in line[:12]
+    }
+    images, count = batches.get("saiqa_batch_images_sum", 0.0), batches.get("saiqa_batch_images_count", 0.0)
+    return {
+        "clients": args.clients,
+        "seconds": args.seconds,
+        "images_per_request": args.images_per_request,
+        "answers": {str(status): count for status, count in sorted(load.statuses.items())},
+        "wrong": len(load.wrong),
+        "images_checked": sum(images for _, images in load.finished),
+        "service_images_per_second": rate,
+        "scorer_images_per_second": scorer_images_per_second,
+        "ratio": rate / scorer_images_per_second,
+        "seconds_p50": latencies[49],
+        "seconds_p95": latencies[94],
+        "images_a_batch": images / count if count else 0.0,
+        "exit_code": load.exit_code,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
