@@ -25,8 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from saiqa import bundle
 from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_int, run
@@ -148,7 +147,7 @@ def under_load(pool: Sequence[Known], args) -> Load:
     """Start the service, let the clients loose on it, and stop it."""
     model = ["--model_path", args.model_path] if args.model_path else ["--demo"]
     limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
-    command = [sys.executable, ROOT / "tools" / "serve.py", "--port", 0, "--device", args.device, *model, *limits]
+    command = [sys.executable, bundle.REPOSITORY / "tools" / "serve.py", "--port", 0, "--device", args.device, *model, *limits]
     load = Load()
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as service:
         try:
@@ -281,10 +280,6 @@ def summary(load: Load, scorer_images_per_second: float, args) -> dict:
     counted = [images for when, images in load.finished if load.started + WARM_UP_SECONDS <= when <= load.ended]
     rate = sum(counted) / max(args.seconds - WARM_UP_SECONDS, 1)
     latencies = statistics.quantiles(load.seconds, n=100) if len(load.seconds) > 1 else [0.0] * 99
-    batches = {
-        line.split(" ")[0]: float(line.split(" ")[1]) for line in load.metrics.splitlines() if "saiqa_batch" in line[:12]
-    }
-    images, count = batches.get("saiqa_batch_images_sum", 0.0), batches.get("saiqa_batch_images_count", 0.0)
     return {
         "clients": args.clients,
         "seconds": args.seconds,
@@ -297,9 +292,14 @@ def summary(load: Load, scorer_images_per_second: float, args) -> dict:
         "ratio": rate / scorer_images_per_second,
         "seconds_p50": latencies[49],
         "seconds_p95": latencies[94],
-        "images_a_batch": images / count if count else 0.0,
+        "images_a_batch": metric(load.metrics, "saiqa_batch_images_sum") / metric(load.metrics, "saiqa_batch_images_count"),
         "exit_code": load.exit_code,
     }
+
+
+def metric(text: str, name: str) -> float:
+    """A value of /metrics."""
+    return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
 
 if __name__ == "__main__":
