@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from conftest import COMMANDS, REPOSITORY, run_command
+from serving import served
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 LINES = re.findall(r"^    ((?:python|bash|make|hf|pip) .*?)(?:\s+#.*)?$", README, re.M)
@@ -23,6 +26,8 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 
 # Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
 CHAINED = ("tools/score_images.py", "tools/best_of_n.py")
+SERVE = "tools/serve.py"  # runs until it is stopped
+CURLS = re.findall(r"^    ((?:curl|echo .*\| curl) .*)$", README, re.M)
 
 
 def test_the_readme_shows_commands_of_every_kind():
@@ -40,7 +45,7 @@ def write_preferences(folder):
     (folder / "weights.json").write_text('{"weights": {"distortion": 1, "harmony": 0, "layout": 0, "lighting": 0}}')
 
 
-@pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in CHAINED], ids=" ".join)
+@pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in (*CHAINED, SERVE)], ids=" ".join)
 def test_python_commands(command, tmp_path):
     script, *flags = command
     name = script.removeprefix("tools/")
@@ -92,6 +97,34 @@ def test_python_examples(example):
     ran = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip()
+
+
+def test_the_service_and_what_to_ask_it(tmp_path):
+    """The first command is run, the others' flags parsed; the requests are sent as they stand, to where it listens."""
+    import serve
+
+    commands = [flags for script, *flags in PYTHON if script == SERVE]
+    for flags in commands:
+        serve.parser().parse_args(flags)
+    with served(tmp_path / "log", *commands[0]) as service:
+        answers = [
+            subprocess.run(
+                line.replace("http://127.0.0.1:8000", service.url), shell=True, cwd=REPOSITORY, capture_output=True, text=True
+            )
+            for line in CURLS
+        ]
+        assert service.stop(signal.SIGINT) == 130
+    form, some, encoded = [json.loads(answer.stdout)["results"] for answer in answers]
+    assert [result["error"] is None for result in form] == [True, False]
+    assert list(some[0]["scores"]) == ["layout", "lighting"]
+    assert encoded[0]["name"] == "rooms.jpg" and encoded[0]["scores"] == pytest.approx(form[0]["scores"], abs=1e-5)
+
+
+def test_the_statuses_of_the_table_are_those_of_the_service():
+    from saiqa.service import app
+
+    table = README.split("### Serve scores", 1)[1].split("###", 1)[0]
+    assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {"200", *re.findall(r"\b([45]\d\d)\b", app.__doc__)} | {"200"}
 
 
 def test_the_example_of_the_python_interface():
