@@ -30,8 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from saiqa import bundle
 from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_int, run
 
-TOLERANCE = 1e-4  # of a score: batches of another composition round otherwise
-APART = 10 * TOLERANCE  # what two images of the pool differ by at least, in one dimension
+APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
 ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
 MAX_IMAGES, MAX_MEGAPIXELS = 8, 4
 WARM_UP_SECONDS = 3
@@ -58,6 +57,8 @@ def parser() -> ArgumentParser:
     add("--images_per_request", type=positive_int, default=4, metavar="N", help="default: 4")
     add("--max_queue", type=positive_int, default=128, metavar="N", help="images that may wait (default: 128)")
     add("--pool", type=positive_int, default=48, metavar="N", help="different images (default: 48)")
+    tolerance = "of a score, for batches of another composition round otherwise (default: 1e-5; bfloat16 needs 0.005)"
+    add("--tolerance", type=float, default=1e-5, metavar="X", help=tolerance)
     add("--output_json", default="benchmarks/results/service.json", metavar="FILE")
     return flags
 
@@ -104,15 +105,16 @@ def make_pool(scorer, args) -> list[Known]:
     files = [path.read_bytes() for path in paths[: 2 * args.pool]]
     pool: list[Known] = []
     for data, result in zip(files, scorer.score(files), strict=True):
-        if result.error is None and all(_apart(result.scores, known.scores) for known in pool):
+        if result.error is None and all(_distance(result.scores, known.scores) > APART * args.tolerance for known in pool):
             pool.append(Known(data, result.scores))
     if len(pool) < MAX_IMAGES:
         raise InputError(f"{folder} has only {len(pool)} pictures with different scores", "Give --images with more")
     return pool[: args.pool]
 
 
-def _apart(a: dict[str, float], b: dict[str, float]) -> bool:
-    return max(abs(a[name] - b[name]) for name in a) > APART
+def _distance(a: dict[str, float], b: dict[str, float]) -> float:
+    """The largest difference of a score."""
+    return max(abs(a[name] - b[name]) for name in a)
 
 
 def scorer_rate(scorer, pool: Sequence[Known], seconds: float) -> float:
@@ -156,10 +158,7 @@ def under_load(pool: Sequence[Known], args) -> Load:
                 raise Failed("serve.py has not started", "Its error is above")
             load.started = time.perf_counter()
             load.ended = load.started + args.seconds
-            clients = [
-                threading.Thread(target=client, args=(n, address.port, pool, args.images_per_request, load))
-                for n in range(args.clients)
-            ]
+            clients = [threading.Thread(target=client, args=(n, address.port, pool, args, load)) for n in range(args.clients)]
             for thread in clients:
                 thread.start()
             for thread in clients:
@@ -171,12 +170,12 @@ def under_load(pool: Sequence[Known], args) -> Load:
     return load
 
 
-def client(number: int, port: int, pool: Sequence[Known], images_per_request: int, load: Load) -> None:
+def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> None:
     """One client: asks until the time is over, and checks every answer."""
     generator = random.Random(number)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     while time.perf_counter() < load.ended:
-        request = draw(generator, pool, images_per_request)
+        request = draw(generator, pool, args.images_per_request)
         started = time.perf_counter()
         try:
             status, headers, body = ask(connection, "POST", "/score", request.body)
@@ -185,7 +184,7 @@ def client(number: int, port: int, pool: Sequence[Known], images_per_request: in
             connection.close()
             continue
         load.statuses[status] += 1
-        problem = check(request, status, headers, body)
+        problem = check(request, status, headers, body, args.tolerance)
         if problem:
             load.wrong.append(f"client {number}: {problem}")
         elif status == 200:
@@ -248,7 +247,7 @@ def _large_picture() -> bytes:
     return buffer.getvalue()
 
 
-def check(sent: Sent, status: int, headers: dict[str, str], body: bytes) -> str | None:
+def check(sent: Sent, status: int, headers: dict[str, str], body: bytes, tolerance: float) -> str | None:
     """What is wrong with an answer; None where it is as it must be."""
     if status == 503:
         clean = headers.get("Retry-After", "").isdecimal() and "detail" in json.loads(body)
@@ -260,16 +259,17 @@ def check(sent: Sent, status: int, headers: dict[str, str], body: bytes) -> str 
     results = json.loads(body)["results"]
     if [result["name"] for result in results] != [str(place) for place in range(len(sent.wanted))]:
         return f"results of {[result['name'] for result in results]} for {len(sent.wanted)} images"
-    return next(filter(None, map(_difference, results, sent.wanted)), None)
+    problems = (_problem(result, wanted, tolerance) for result, wanted in zip(results, sent.wanted, strict=True))
+    return next(filter(None, problems), None)
 
 
-def _difference(result: dict, wanted: dict[str, float] | None) -> str | None:
+def _problem(result: dict, wanted: dict[str, float] | None, tolerance: float) -> str | None:
     if wanted is None:
         return None if result["error"] and not result["scores"] else "a broken picture has a score"
     if result["error"] or result["scores"].keys() != wanted.keys():
         return f"no scores: {result['error']}"
-    far = max(abs(result["scores"][name] - wanted[name]) for name in wanted)
-    return f"scores that are {far:.2g} from the image's own" if far > TOLERANCE else None
+    far = _distance(result["scores"], wanted)
+    return f"scores that are {far:.2g} from the image's own" if far > tolerance else None
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------

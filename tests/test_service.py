@@ -343,6 +343,25 @@ def test_help_loads_no_server():
     assert ran.stdout.strip() == "set()", ran.stderr
 
 
+# ---- many clients ----------------------------------------------------------------------------------------------------
+
+
+def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clean(tmp_path):
+    """The benchmark's clients, who check every answer, for some seconds and with little room in the queue."""
+    for number, data in enumerate(PICTURES):
+        (tmp_path / f"{number}.png").write_bytes(data)
+    output = tmp_path / "figures.json"
+    flags = ["--model_path", SMALL_BUNDLE, "--device", "cpu", "--images", tmp_path, "--output_json", output]
+    load = ["--clients", 64, "--seconds", 4, "--scorer_seconds", 1, "--max_queue", 48]
+    command = [sys.executable, REPOSITORY / "benchmarks" / "bench_service.py", *flags, *load]
+    ran = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(output.read_text())
+    assert (figures["wrong"], figures["exit_code"]) == (0, 0)
+    assert {"200", "503"} <= set(figures["answers"]) <= {"200", "413", "422", "503"}
+    assert figures["images_checked"] >= 4 and figures["images_a_batch"] > 4
+
+
 # ---- the queue -------------------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +37,7 @@ PAGE = Path(__file__).with_name("page")
 
 # Batches larger than a model pass let the engine read the next pass's images during the present one.
 _PASSES_A_BATCH = 4
-# Bodies held in memory at a time, in bodies of the largest size.
+# What the bodies of all requests may hold in memory together, in bodies of the largest size.
 _BODIES = 8
 _CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
 
@@ -107,21 +107,19 @@ class Service:
         limits = self.settings.limits
         check_length(request, limits)
         self.batcher.check_room()  # before a body is read for nothing
-        announced = request.headers.get("content-length", "")
-        with self._held(int(announced) if announced.isdecimal() else limits.request_bytes):
-            question = await read_question(request, limits)
-            return await self._rate(question)
+        held = 0
 
-    @contextmanager
-    def _held(self, size_bytes: int) -> Iterator[None]:
-        """Bodies in memory are bounded too."""
-        if self._bytes_held + size_bytes > _BODIES * self.settings.limits.request_bytes:
-            raise QueueFull(retry_after_seconds=1)
-        self._bytes_held += size_bytes
+        def hold(size_bytes: int) -> None:
+            nonlocal held
+            if self._bytes_held + size_bytes > _BODIES * limits.request_bytes:
+                raise QueueFull(retry_after_seconds=1)
+            held += size_bytes
+            self._bytes_held += size_bytes
+
         try:
-            yield
+            return await self._rate(await read_question(request, limits, hold))
         finally:
-            self._bytes_held -= size_bytes
+            self._bytes_held -= held
 
     async def _rate(self, question: Question) -> Answer:
         images = [picture.image for picture in question.pictures if picture.image is not None]

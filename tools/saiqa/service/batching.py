@@ -184,15 +184,16 @@ class Batcher:
         try:
             images = [item.order.images[item.place] for item in batch]
             results = self._score(images, batch[0].order.dimensions)
+            answers = list(zip(batch, results, strict=True))
         except Exception:  # whatever it is, the callers must hear of it and the thread must live
             _log.exception("scoring %d images failed", len(batch))
             self._fail(batch)
         else:
-            self._deliver(batch, results)
+            self._deliver(answers)
         self._settle(len(batch), time.monotonic() - started)
 
-    def _deliver(self, batch: list[Item], results: list[ImageScore]) -> None:
-        for item, result in zip(batch, results, strict=True):
+    def _deliver(self, answers: list[tuple[Item, ImageScore]]) -> None:
+        for item, result in answers:
             order = item.order
             order.results[item.place] = result
             order.missing -= 1

@@ -10,7 +10,7 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -76,16 +76,18 @@ class Question:
     dimensions: tuple[str, ...]
 
 
-async def read_question(request: Request, limits: Limits) -> Question:
+async def read_question(request: Request, limits: Limits, hold: Callable[[int], None]) -> Question:
     """Read and check a request's body.
+
+    Args:
+        hold: told the bytes as they arrive; what it raises ends the reading.
 
     Raises:
         Refused: 413 for too many bytes, images or pixels; 422 for a body of another kind, without images, or with
             dimensions that do not exist.
     """
-    check_length(request, limits)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    request = Request(request.scope, _limited(request.receive, limits))
+    request = Request(request.scope, _limited(request.receive, limits, hold))
     if kind == "multipart/form-data":
         named, dimensions = await _read_form(request, limits)
     elif kind == "application/json":
@@ -113,14 +115,16 @@ def _too_many_images(limits: Limits) -> Refused:
     return Refused(TOO_LARGE, f"A request may have {limits.images} images. Send the others in another")
 
 
-def _limited(receive: Receive, limits: Limits) -> Receive:
+def _limited(receive: Receive, limits: Limits, hold: Callable[[int], None]) -> Receive:
     """``receive`` that refuses bytes beyond the limit, however long the body was said to be."""
     received = 0
 
     async def counting() -> Message:
         nonlocal received
         message = await receive()
-        received += len(message.get("body", b""))
+        arrived = len(message.get("body", b""))
+        hold(arrived)
+        received += arrived
         if received > limits.request_bytes:
             raise _too_many_bytes(limits)
         return message
