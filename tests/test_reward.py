@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import math
 import random
+import re
+import shlex
 import sys
+import textwrap
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -230,10 +233,16 @@ def test_the_token_comes_from_the_environment(scorer, pixels, monkeypatch):
 # ---- trainers --------------------------------------------------------------------------------------------------------
 
 
-def test_flow_grpo_weighs_and_stacks_the_rewards(scorer, pixels, expected):
-    """What Flow-GRPO does with a reward function: call it with a batch, weigh each score, make a tensor of them."""
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_flow_grpo_weighs_and_stacks_the_rewards_of_the_function_in_the_readme(service, pixels, expected):
+    """What Flow-GRPO does: make the function with its device, call it with a batch, weigh the scores, make a tensor."""
+    code = textwrap.dedent(re.search(r"^    def saiqa_score.*?(?=^\S)", README, re.M | re.S)[0])
+    namespace: dict = {}
+    exec(code.replace("http://127.0.0.1:8000", service), namespace)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-    scores, _ = Reward(scorer)(images, ["a bright bedroom"] * 5, [{}] * 5)
+    scores, _ = namespace["saiqa_score"]("cpu")(images, ["a bright bedroom"] * 5, [{}] * 5)
     total = torch.as_tensor([0.7 * score for score in scores]).float()
     assert total.tolist() == pytest.approx([0.7 * result.overall for result in expected], abs=TOLERANCE)
 
@@ -262,6 +271,15 @@ def swift_reward():
 
     import_external_file(str(TOOLS / "swift_reward_plugin.py"))
     return orms["saiqa"]()
+
+
+def test_the_command_of_the_readme_names_the_plugin(swift_environment):
+    from swift.plugin import orms
+
+    flags = shlex.split(re.search(r"^    (swift rlhf .*)$", README, re.M)[1])
+    assert (REPOSITORY / flags[flags.index("--external_plugins") + 1]).is_file()
+    swift_reward()
+    assert flags[flags.index("--reward_funcs") + 1] in orms
 
 
 def test_ms_swift_loads_the_plugin_and_scores_what_completions_render_to(swift_environment, monkeypatch, scorer):
