@@ -22,6 +22,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -194,11 +195,11 @@ def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> N
             time.sleep(max(min(float(headers["Retry-After"]), load.ended - time.perf_counter()), 0))
 
 
-def ask(connection, method: str, path: str, body: bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+def ask(connection, method: str, path: str, body: bytes | None = None) -> tuple[int, Message, bytes]:
     """Status, headers and body of one answer."""
     connection.request(method, path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {})
     answer = connection.getresponse()
-    return answer.status, dict(answer.getheaders()), answer.read()
+    return answer.status, answer.headers, answer.read()
 
 
 # ---- requests and their answers --------------------------------------------------------------------------------------
@@ -247,7 +248,7 @@ def _large_picture() -> bytes:
     return buffer.getvalue()
 
 
-def check(sent: Sent, status: int, headers: dict[str, str], body: bytes, tolerance: float) -> str | None:
+def check(sent: Sent, status: int, headers: Message, body: bytes, tolerance: float) -> str | None:
     """What is wrong with an answer; None where it is as it must be."""
     if status == 503:
         clean = headers.get("Retry-After", "").isdecimal() and "detail" in json.loads(body)

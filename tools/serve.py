@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -141,6 +142,7 @@ def serve(app, listener: socket.socket) -> None:
     """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return."""
     import uvicorn
 
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that is none is told to the client who sent it
     # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: to us it is a good end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
