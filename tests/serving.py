@@ -38,7 +38,12 @@ def served(log: Path, *flags: str | Path, env: dict[str, str] | None = None) -> 
     command = [sys.executable, TOOLS / "serve.py", "--port", "0", *flags]
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [*map(str, command)], stdout=subprocess.PIPE, stderr=stderr, text=True, env={**os.environ, **(env or {})}
+            [*map(str, command)],
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env={**os.environ, **(env or {})},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
         )
     try:
         url = process.stdout.readline().strip()
