@@ -34,7 +34,6 @@ from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_i
 APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
 ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
 MAX_IMAGES, MAX_MEGAPIXELS = 8, 4
-WARM_UP_SECONDS = 3
 BOUNDARY = "saiqa-benchmark"
 ANSWER_SECONDS = 300
 
@@ -278,8 +277,9 @@ def _problem(result: dict, wanted: dict[str, float] | None, tolerance: float) ->
 
 def summary(load: Load, scorer_images_per_second: float, args) -> dict:
     """The figures of one run."""
-    counted = [images for when, images in load.finished if load.started + WARM_UP_SECONDS <= when <= load.ended]
-    rate = sum(counted) / max(args.seconds - WARM_UP_SECONDS, 1)
+    images = sum(count for _, count in load.finished)
+    # Up to the last answer: the queue is never empty before.
+    rate = images / (max((when for when, _ in load.finished), default=load.ended) - load.started)
     latencies = statistics.quantiles(load.seconds, n=100) if len(load.seconds) > 1 else [0.0] * 99
     return {
         "clients": args.clients,
@@ -287,7 +287,7 @@ def summary(load: Load, scorer_images_per_second: float, args) -> dict:
         "images_per_request": args.images_per_request,
         "answers": {str(status): count for status, count in sorted(load.statuses.items())},
         "wrong": len(load.wrong),
-        "images_checked": sum(images for _, images in load.finished),
+        "images_checked": images,
         "service_images_per_second": rate,
         "scorer_images_per_second": scorer_images_per_second,
         "ratio": rate / scorer_images_per_second,
