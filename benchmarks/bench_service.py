@@ -34,6 +34,7 @@ from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_i
 APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
 ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
 MAX_IMAGES, MAX_MEGAPIXELS = 8, 4
+PROCESSOR = "process_cpu_seconds_total"
 BOUNDARY = "saiqa-benchmark"
 ANSWER_SECONDS = 300
 
@@ -73,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     scorer = Scorer(args.model_path, demo=args.model_path is None, device=args.device)
     pool = make_pool(scorer, args)
     out.note(f"{len(pool)} images, {args.clients} clients, {args.seconds} s")
-    before = scorer_rate(scorer, pool, args.scorer_seconds)
+    alone = [scorer_alone(scorer, pool, args.scorer_seconds)]
     load = under_load(pool, args)
-    after = scorer_rate(scorer, pool, args.scorer_seconds)
-    figures = summary(load, statistics.mean([before, after]), args) | {"scorer_runs": [before, after]}
+    alone.append(scorer_alone(scorer, pool, args.scorer_seconds))
+    figures = summary(load, alone, args)
     for name, value in figures.items():
         out.result(f"{name:<28} {value:.3f}" if isinstance(value, float) else f"{name:<28} {value}")
     output = Path(args.output_json)
@@ -117,15 +118,24 @@ def _distance(a: dict[str, float], b: dict[str, float]) -> float:
     return max(abs(a[name] - b[name]) for name in a)
 
 
-def scorer_rate(scorer, pool: Sequence[Known], seconds: float) -> float:
-    """Images a second of ``Scorer.score`` in this process, at best: the same files in long lists."""
+@dataclass(frozen=True)
+class Alone:
+    """``Scorer.score`` at its best: in a process without a service, the same files in long lists."""
+
+    images: int
+    seconds: float
+    processor_seconds: float
+
+
+def scorer_alone(scorer, pool: Sequence[Known], seconds: float) -> Alone:
+    """Score the pool over and over in this process."""
     files = [known.data for known in pool]
     scorer.score(files[:8])
-    started, images = time.perf_counter(), 0
+    started, processor, images = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() - started < seconds:
         scorer.score(files)
         images += len(files)
-    return images / (time.perf_counter() - started)
+    return Alone(images, time.perf_counter() - started, time.process_time() - processor)
 
 
 # ---- load ------------------------------------------------------------------------------------------------------------
@@ -139,6 +149,7 @@ class Load:
     seconds: list[float] = field(default_factory=list)  # of answers with status 200
     finished: list[tuple[float, int]] = field(default_factory=list)  # when, and how many images
     wrong: list[str] = field(default_factory=list)
+    metrics_before: str = ""
     metrics: str = ""
     exit_code: int | None = None
     started: float = 0.0
@@ -156,6 +167,7 @@ def under_load(pool: Sequence[Known], args) -> Load:
             address = urlsplit(service.stdout.readline().strip())
             if not address.port:
                 raise Failed("serve.py has not started", "Its error is above")
+            load.metrics_before = metrics_of(address.port)
             load.started = time.perf_counter()
             load.ended = load.started + args.seconds
             clients = [threading.Thread(target=client, args=(n, address.port, pool, args, load)) for n in range(args.clients)]
@@ -163,7 +175,7 @@ def under_load(pool: Sequence[Known], args) -> Load:
                 thread.start()
             for thread in clients:
                 thread.join()
-            load.metrics = ask(http.client.HTTPConnection("127.0.0.1", address.port), "GET", "/metrics")[2].decode()
+            load.metrics = metrics_of(address.port)
         finally:
             service.send_signal(signal.SIGTERM)
     load.exit_code = service.returncode
@@ -199,6 +211,11 @@ def ask(connection, method: str, path: str, body: bytes | None = None) -> tuple[
     connection.request(method, path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {})
     answer = connection.getresponse()
     return answer.status, answer.headers, answer.read()
+
+
+def metrics_of(port: int) -> str:
+    """What /metrics tells now."""
+    return ask(http.client.HTTPConnection("127.0.0.1", port), "GET", "/metrics")[2].decode()
 
 
 # ---- requests and their answers --------------------------------------------------------------------------------------
@@ -275,11 +292,14 @@ def _problem(result: dict, wanted: dict[str, float] | None, tolerance: float) ->
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def summary(load: Load, scorer_images_per_second: float, args) -> dict:
-    """The figures of one run."""
+def summary(load: Load, alone: Sequence[Alone], args) -> dict:
+    """The figures of one run. Processor seconds count all cores, and other programs on the machine disturb them least."""
     images = sum(count for _, count in load.finished)
     # Up to the last answer: the queue is never empty before.
     rate = images / (max((when for when, _ in load.finished), default=load.ended) - load.started)
+    scorer_rate = sum(run.images for run in alone) / sum(run.seconds for run in alone)
+    scorer_processor = sum(run.processor_seconds for run in alone) / sum(run.images for run in alone)
+    processor = metric(load.metrics, PROCESSOR) - metric(load.metrics_before, PROCESSOR)
     latencies = statistics.quantiles(load.seconds, n=100) if len(load.seconds) > 1 else [0.0] * 99
     return {
         "clients": args.clients,
@@ -289,8 +309,10 @@ def summary(load: Load, scorer_images_per_second: float, args) -> dict:
         "wrong": len(load.wrong),
         "images_checked": images,
         "service_images_per_second": rate,
-        "scorer_images_per_second": scorer_images_per_second,
-        "ratio": rate / scorer_images_per_second,
+        "scorer_images_per_second": scorer_rate,
+        "ratio": rate / scorer_rate,
+        "service_processor_ms_an_image": 1000 * processor / max(images, 1),
+        "scorer_processor_ms_an_image": 1000 * scorer_processor,
         "seconds_p50": latencies[49],
         "seconds_p95": latencies[94],
         "images_a_batch": metric(load.metrics, "saiqa_batch_images_sum") / metric(load.metrics, "saiqa_batch_images_count"),
