@@ -86,5 +86,5 @@ def test_one_prompt_there_and_one_trained(tmp_path):
 
 def test_an_undefined_figure_is_a_gap_in_the_table():
     rows = ablation.tabulate({2: [{"dimension": "layout", "generator": None, "undefined": "all predictions are 3"}]})
-    assert rows == [{"prompt": 2, "dimension": "layout", "n": None} | {name: None for name in ablation.COLUMNS[3:]}]
+    assert rows == [{"prompt": 2, "dimension": "layout", "n": None} | dict.fromkeys(ablation.COLUMNS[3:])]
     assert ablation.markdown(rows)[2] == "| layout | - | PLCC | - |"

@@ -62,11 +62,11 @@ VISION = {
 }
 
 # Pretraining. Copies of a picture, cropped, mirrored or spoilt, keep a tower this small from learning the pictures by heart.
-COPIES = 6
+COPIES = 4
 SPOILT_SHARE = 0.5
 BATCH = 32
-STEPS = 3500
-LEARNING_RATE = 1e-3
+STEPS = 2000
+LEARNING_RATE = 3e-4
 WEIGHT_DECAY = 0.05
 SMALLEST_CROP = 0.82
 RATED, FAULTLESS = 1.0, 0.15  # weights of a known severity and of a dimension in which a picture has no fault
@@ -286,18 +286,8 @@ def new_model(tokenizer: Qwen2TokenizerFast) -> Ovis2_5:
     )
     torch.manual_seed(SEED)
     model = Ovis2_5(config)
-    _start_wide(model)
     model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad, do_sample=False)
     return model
-
-
-def _start_wide(model: Ovis2_5) -> None:
-    """Weights of the vision tower as large as its small width allows: from those of a large model it learns very slowly."""
-    for module in model.visual_tokenizer.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.xavier_uniform_(module.weight.flatten(1))
-    nn.init.constant_(model.visual_tokenizer.head[1].weight, 2.5)  # a distribution that tells words apart
-    nn.init.normal_(model.vte.weight, std=0.5)
 
 
 def main() -> None:
