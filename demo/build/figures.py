@@ -1,5 +1,7 @@
 """Draws the README's pictures, demo/rooms.jpg and demo/scatter.png, and prints its table of the demo's figures.
 
+Graded series are in the table where ``render_rooms.py --series N`` has made some.
+
     python tools/infer.py --demo && python demo/build/figures.py
 
 The pictures of rooms.jpg are spread evenly over the MOS, chosen without a look at the prediction.
@@ -84,7 +86,7 @@ def table() -> list[str]:
         ceilings.append(study.ceiling(dimension))
         ridge = correlate(*study.ridge_predictions(dimension)).plcc
         falling = study.falling_series(scorer, dimension)
-        share = f"{sum(falling.values())} of {len(falling)}"
+        share = f"{sum(falling.values())} of {len(falling)}" if falling else tables.NO_FIGURE
         lines.append([dimension, *_agreement(rows), f"{ceilings[-1]:.3f}", f"{ridge:.3f}", share])
         for name in sorted(name for name, fell in falling.items() if not fell):
             print(f"{dimension}: not monotone: {name}", file=sys.stderr)

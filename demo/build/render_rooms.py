@@ -175,7 +175,7 @@ def main():
     parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/ and series/")
     parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")
     parser.add_argument("--test", type=int, default=120, help="pictures a dimension in the test split")
-    parser.add_argument("--series", type=int, default=3, help="graded series a kind of fault")
+    parser.add_argument("--series", type=int, default=0, help="graded series a kind of fault, into series/")
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -184,9 +184,10 @@ def main():
     write_annotations(benchmark, arguments.seed, counts)
     graded = series_scenes(series, arguments.seed, arguments.series)
     scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded]
-    for folder in {series, *(path.parent for scene in scenes for path, _ in scene)}:
+    for folder in {path.parent for scene in scenes for path, _ in scene}:
         folder.mkdir(parents=True, exist_ok=True)
-    write_series(series, graded)
+    if graded:
+        write_series(series, graded)
     _draw(unfinished(scenes), arguments.workers)
 
 

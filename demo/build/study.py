@@ -52,7 +52,9 @@ def image_file(dimension: str, image_id: str) -> Path:
 
 
 def series(dimension: str) -> dict[str, list[Path]]:
-    """Series "number fault" -> its pictures, the severity rising."""
+    """Series "number fault" -> its pictures, the severity rising; none where no series have been rendered."""
+    if not SERIES.is_dir():
+        return {}
     found: dict[str, list[tuple[float, Path]]] = {}
     with open(SERIES / "series.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
