@@ -19,7 +19,7 @@ TINY = {
 
 def run(script, *flags):
     command = [sys.executable, str(REPOSITORY / "benchmarks" / script), *map(str, flags)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
 
 
 def numbers(value) -> list[float]:
@@ -52,24 +52,26 @@ def test_the_9b_shape_is_refused_on_a_cpu(tmp_path):
 
 
 def test_operations_are_those_that_torch_counts(tmp_path):
-    """torch counts whole squares of attention, so the rows are ones in which nothing is masked: one token a part."""
+    """torch counts masked pairs, too, so the rows are ones in which nothing is masked: one token a part. It does not know the
+    operations of a CPU's fused attention, which is therefore off."""
     counted = subprocess.run(
         [sys.executable, "-c", COUNT, str(REPOSITORY)], capture_output=True, text=True, timeout=300, check=True
     ).stdout.split()
     ours, theirs = map(float, counted[-2:])
-    assert abs(ours / theirs - 1) < 0.02
+    assert abs(ours / theirs - 1) < 1e-3  # torch counts the angles of the rotary embedding, too
 
 
 COUNT = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
 import shared, torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from saiqa.engines.packed import PackedReader, log_probabilities, pack
 from saiqa.ovis2_5 import Ovis2_5
 model = Ovis2_5(shared.config_of(shared.TINY)).eval()
 config = model.config
-with torch.no_grad(), FlopCounterMode(display=False) as counter:
+with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
     model.embed_images(torch.zeros(64, 768), torch.tensor([[1, 8, 8]]))
     row = pack([([5], [[6]])] * 64, torch.device("cpu"))
     hidden = PackedReader(model.llm)(torch.zeros(128, config.hidden_size), row)
