@@ -69,13 +69,14 @@ def measure(args, device: torch.device, folder: Path) -> dict:
     engines = shared.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
     engines.prefill.token_budget = sys.maxsize  # here the batch size alone decides
     width, height = (96, 64) if args.tiny else map(int, args.size.split("x"))
-    images = shared.make_images(folder, (width, height), max(8, *args.batch_sizes))
+    least = 1 if args.tiny else 8  # pictures, so that a small batch is measured over several passes
+    images = shared.make_images(folder, (width, height), max(least, *args.batch_sizes))
     side = 256 if args.tiny else 8192
     cases = []
     for dimensions in (["lighting"], list(facts.DIMENSIONS)):
         for batch_size in args.batch_sizes:
             engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
-            requests = shared.questions(images[: max(8, batch_size)], dimensions)
+            requests = shared.questions(images[: max(least, batch_size)], dimensions)
             peak = peak_bytes(engines.prefill, requests)
             compared = engines.compare(requests, args.repeats, side)
             cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})

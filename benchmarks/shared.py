@@ -75,6 +75,7 @@ TINY = {
     },
     "vit_config": {"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2},
     "visual_vocab_size": 260,
+    "min_pixels": 64 * 64,
 }
 
 SHAPES = {"9b": NINE_B, "40m": FORTY_M, "tiny": TINY}
@@ -87,6 +88,7 @@ def config_of(shape: dict) -> Ovis2_5Config:
         llm_config={**text, **shape["llm_config"]},
         vit_config=dict(shape["vit_config"]),
         visual_vocab_size=shape["visual_vocab_size"],
+        min_pixels=shape.get("min_pixels"),
     )
 
 
