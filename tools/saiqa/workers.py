@@ -159,7 +159,7 @@ class Workers:
                 if batch is None:
                     break
                 worker = free.popleft()
-                waiting.append(_UnderWay(self._actors[worker].rate.remote(batch), worker))
+                waiting.append(_UnderWay(self._actors[worker].rate.remote(_packed(batch)), worker))
             if not waiting:
                 return
             self._wait(waiting, free)
@@ -183,7 +183,7 @@ class Workers:
         if before != process:
             self._processes[done.worker] = process
             self._note(f"worker {done.worker + 1} of {self.count} died and was started again; its images are done again")
-        return answers
+        return [Rating(*answer) if isinstance(answer, tuple) else Failure(answer) for answer in answers]
 
     def _get(self, answers):
         """``ray.get`` whose errors are the worker's own, or ``Failed``."""
@@ -227,9 +227,15 @@ class _Worker:
     def describe(self) -> dict:
         return self._loaded().describe()
 
-    def rate(self, requests: Sequence[Request]) -> tuple[int, Answers]:
-        """The number of this process, and the answers."""
-        return os.getpid(), rate(self._loaded(), requests)
+    def rate(self, packed: Sequence[tuple]) -> tuple[int, list[tuple | str]]:
+        """The number of this process, and the answers: what a rating is made of, or the reason of a failure."""
+        answers = rate(self._loaded(), [Request(*request) for request in packed])
+        return os.getpid(), [(a.logprobs, a.text) if isinstance(a, Rating) else a.reason for a in answers]
+
+
+def _packed(requests: Sequence[Request]) -> list[tuple]:
+    """Requests as plain tuples, which are quicker to send than objects of our own."""
+    return [(request.image, request.prompt, request.answer_prefix) for request in requests]
 
 
 def _connect(address: str | None):
