@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -51,6 +52,11 @@ def run_command(*args: str | Path, cwd: Path | None = None, env: dict | None = N
         [sys.executable, str(TOOLS / script), *rest], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
     )
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def interruptible() -> None:
+    """For ``preexec_fn``: lets Ctrl-C reach the process also where a shell runs the tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from conftest import interruptible
+
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 STOP_SECONDS = 120
 MEGA = 1_000_000
@@ -43,7 +45,7 @@ def served(log: Path, *flags: str | Path, env: dict[str, str] | None = None) -> 
             stderr=stderr,
             text=True,
             env={**os.environ, **(env or {})},
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores Ctrl-C
+            preexec_fn=interruptible,
         )
     try:
         url = process.stdout.readline().strip()

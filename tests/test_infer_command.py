@@ -13,7 +13,19 @@ import time
 import pytest
 
 import prompt_configs as facts
-from conftest import IDS, REPOSITORY, SMALL_BUNDLE, TOOLS, rating, read_csv, read_jsonl, record, write_csv, write_jsonl
+from conftest import (
+    IDS,
+    REPOSITORY,
+    SMALL_BUNDLE,
+    TOOLS,
+    interruptible,
+    rating,
+    read_csv,
+    read_jsonl,
+    record,
+    write_csv,
+    write_jsonl,
+)
 from saiqa import bundle, engines
 from saiqa.scoring import score_of
 
@@ -358,7 +370,8 @@ def test_a_real_interrupt_leaves_130_and_a_partial_file(make_data_root):
     ids = [f"i{n:03}" for n in range(150)]
     root = make_data_root(["lighting"], ids=ids, mos=["3"] * len(ids))
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]
-    running = subprocess.Popen([sys.executable, TOOLS / "infer.py", *flags], stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, TOOLS / "infer.py", *flags]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
     partial = bundle.partial_path(root.ratings("lighting"))
     deadline = time.monotonic() + 120
     while not (partial.exists() and partial.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:

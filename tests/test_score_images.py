@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 import prompt_configs as facts
-from conftest import SMALL_BUNDLE, TOOLS, Ran, read_csv, read_jsonl, run_command, write_csv, write_jsonl
+from conftest import SMALL_BUNDLE, TOOLS, Ran, interruptible, read_csv, read_jsonl, run_command, write_csv, write_jsonl
 from saiqa import bundle, score_files
 from saiqa.image_lists import Lists
 from saiqa.scorer import Scorer
@@ -177,7 +177,8 @@ def test_an_interrupted_run_is_continued_to_the_same_scores(folder, score, tmp_p
     assert score(folder, *asked, whole).code == 0
     flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "no-annotations", "--device", "cpu"]
     command = [sys.executable, TOOLS / "score_images.py", folder, *asked, resumed, *flags]
-    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(list(map(str, command)), **streams, preexec_fn=interruptible)
     partial = bundle.partial_path(resumed)
     while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 30):
         time.sleep(0.002)
