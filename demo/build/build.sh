@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rebuilds the demo from nothing: pictures, annotations, small base model, trained checkpoint. Called by `make demo-bundle`.
-# Takes about an hour and a half on two cores. Options go to render_rooms.py.
+# Takes some two hours on two cores. Options go to render_rooms.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
