@@ -1,9 +1,9 @@
 """Builds the demo's small base model: the released architecture in miniature, which can see but has never read.
 
-The language model is random. The vision tower is pretrained to tell the train split's mean opinion scores from the mean visual
-embedding; test images and series are never read. Faults of light and warps of the picture need no renderer: they are also
-dialled onto pictures of the other dimensions, where their severity is known. ``tools/train_sft.sh --demo`` then teaches the
-language model.
+The language model is random. The vision tower is pretrained on the train split and on practice rooms; test images and series
+are never read. It is asked for what ``labels.py`` knows of every place of a picture and for the quality of the picture, which
+has to be told from what the tower sees and from the visual embeddings that the language model will read.
+``tools/train_sft.sh --demo`` then teaches the language model.
 
     python demo/build/base_model.py [--output DIR] [--data_root DIR] [--steps N] [--held_out N]
 """
@@ -11,32 +11,34 @@ language model.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
 
-import develop
+import augment
 import numpy as np
+import render_rooms
 import torch
-from faults import BRIGHTEST_STOPS, DARKEST_STOPS, HARSHEST_CONTRAST, TINTS
-from PIL import Image, ImageOps
+import torch.nn.functional as F
+from labels import CHANNELS
+from PIL import Image
 from raters import true_quality
-from rooms import Spoil
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
 
 import prompt_configs as facts
 from local_progress import Progress
 from saiqa import bundle, records
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, PixelBounds, image_to_patches, shrink
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, PixelBounds, image_to_patches, resized_size, shrink
 
-BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=28_000)  # a 224x168 room becomes 192x128: 24 visual embeddings
+BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings
 VOCABULARY = 700
 VISUAL_VOCABULARY = 260
 SEED = 42
@@ -54,22 +56,20 @@ LLM = {
     "tie_word_embeddings": True,
 }
 VISION = {
-    "hidden_size": 96,
+    "hidden_size": 128,
     "intermediate_size": 384,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "image_size": 256,
 }
 
-# Pretraining. Copies of a picture, cropped, mirrored or spoilt, keep a tower this small from learning the pictures by heart.
-COPIES = 4
-SPOILT_SHARE = 0.5
 BATCH = 32
-STEPS = 2000
-LEARNING_RATE = 3e-4
+STEPS = 8000
+LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
-SMALLEST_CROP = 0.82
-RATED, FAULTLESS = 1.0, 0.15  # weights of a known severity and of a dimension in which a picture has no fault
+LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
+FAULTLESS = 0.15  # weight of a dimension in which a picture has no fault
+SHARPNESS = 2.0  # of the visual words when the training starts: even ones would tell nothing apart
 
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
@@ -110,168 +110,201 @@ def _corpus() -> list[str]:
 
 @dataclass
 class Rooms:
-    """The train split as the tower sees it, every picture several times.
+    """What is learned from.
 
     Attributes:
-        levels: [copies, patches, 768] uint8, what ``image_to_patches`` cuts.
-        grid: [1, 3], (1, rows, columns) of every picture.
-        targets: [copies, 4] quality minus 3.
-        weights: [copies, 4] how much each target counts.
-        held_out: [copies] of a picture kept back to look at, none by default.
+        pictures: [n, height, width, 3] uint8.
+        labels: [n, height / 4, width / 4, channels] float16, of ``labels.py``.
+        targets: [n, 4] quality, minus the middle of the scale.
+        weights: [n, 4] how much each target counts.
+        rated: [n] the one dimension of a picture of the benchmark, -1 for a practice room.
+        held_out: [n] of a picture kept back to look at.
     """
 
-    levels: torch.Tensor
-    grid: torch.Tensor
-    targets: torch.Tensor
-    weights: torch.Tensor
-    held_out: torch.Tensor
-
-
-def read_rooms(data_root: Path, held_out: int) -> Rooms:
-    """The copies of all pictures; the last ``held_out`` pictures a dimension are kept back."""
-    jobs = []
-    for column, dimension in enumerate(facts.DIMENSIONS):
-        table = records.read_csv(bundle.annotation_csv(data_root, dimension, "train"))
-        folder = data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
-        for number, row in enumerate(table.rows):
-            mos = float(row[facts.MOS_COLUMN.format(dimension=dimension)])
-            jobs.append((folder / f"{row[facts.ID_COLUMN]}.jpg", column, mos, number >= len(table.rows) - held_out))
-    copies: list[Copy] = []
-    with ProcessPoolExecutor() as pool, Progress(len(jobs), "preparing pictures", unit="pictures") as progress:
-        for made in pool.map(_copies, jobs, chunksize=16):
-            copies += made
-            progress.advance()
-    (grid,) = {copy.grid for copy in copies}  # rooms are all of one size
-
-    def stacked(name):
-        return torch.from_numpy(np.stack([getattr(copy, name) for copy in copies]))
-
-    kept_back = torch.tensor([copy.held_out for copy in copies])
-    return Rooms(stacked("levels"), torch.tensor([grid]), stacked("targets"), stacked("weights"), kept_back)
-
-
-@dataclass
-class Copy:
-    """One line of ``Rooms``."""
-
-    levels: np.ndarray
-    grid: tuple[int, int, int]
+    pictures: np.ndarray
+    labels: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
-    held_out: bool
+    rated: np.ndarray
+    held_out: np.ndarray
 
 
-def _copies(job: tuple[Path, int, float, bool]) -> list[Copy]:
-    """The copies of one picture, the first as it is; one that is held out has no other."""
-    path, column, mos, held_out = job
-    rng = np.random.default_rng([SEED, *path.stem.encode()])
-    image = Image.open(path).convert("RGB")
-    made = []
-    for copy in range(1 if held_out else COPIES):
-        targets = np.full(len(facts.DIMENSIONS), true_quality(0.0) - 3, np.float32)
-        weights = np.full(len(facts.DIMENSIONS), FAULTLESS, np.float32)
-        targets[column], weights[column] = mos - 3, RATED
-        seen = _augmented(image, rng) if copy else image
-        if copy and rng.random() < SPOILT_SHARE:
-            seen, spoilt, severity = _spoilt(seen, column, rng)
-            targets[spoilt], weights[spoilt] = true_quality(severity) - 3, RATED
-        cut, grid = image_to_patches(shrink(seen, BOUNDS), BOUNDS)
-        levels = ((cut + 1) * 127.5).round().to(torch.uint8).numpy()
-        made.append(Copy(levels, tuple(grid[0].tolist()), targets, weights, held_out))
-    return made
-
-
-def _augmented(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A random crop of nearly the whole, mirrored every other time. Colour and light are what is rated: left alone."""
-    scale = rng.uniform(SMALLEST_CROP, 1)
-    width, height = round(image.width * scale), round(image.height * scale)
-    left, top = (int(rng.integers(0, room + 1)) for room in (image.width - width, image.height - height))
-    cropped = image.resize(image.size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
-    return ImageOps.mirror(cropped) if rng.random() < 0.5 else cropped
-
-
-def _spoilt(image: Image.Image, rated: int, rng: np.random.Generator) -> tuple[Image.Image, int, float]:
-    """A picture given a fault in a dimension other than its own: (picture, column of that dimension, severity)."""
-    faults = {"lighting": _ill_lit, "distortion": _warped}
-    columns = {list(facts.DIMENSIONS).index(name): fault for name, fault in faults.items()}
-    column = int(rng.choice([column for column in columns if column != rated]))
-    severity = rng.random()
-    values = columns[column](np.asarray(image, np.float64) / 255, severity, rng)
-    return Image.fromarray(np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)), column, severity
-
-
-def _ill_lit(values: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Too dark, too bright, too harsh or tinted: back to light, spoilt there, and developed again."""
-    kind = rng.integers(4)
-    white, shown = develop.WHITE_POINT**2, values**2.2
-    light = white / 2 * (np.sqrt((1 - shown) ** 2 + 4 * shown / white) - (1 - shown))
-    tint = 1 + (np.array(TINTS[rng.integers(len(TINTS))]) - 1) * severity
-    spoil = (
-        Spoil(stops=DARKEST_STOPS * severity),
-        Spoil(stops=BRIGHTEST_STOPS * severity),
-        Spoil(contrast=HARSHEST_CONTRAST * severity),
-        Spoil(cast=tuple(tint)),
-    )[kind]
-    return develop.tone(develop.spoilt_light(light, None, spoil) * 2.0**spoil.stops)
-
-
-def _warped(values: np.ndarray, severity: float, rng: np.random.Generator) -> np.ndarray:
-    """Swirls, waves or stretched patches."""
-    kind = str(rng.choice(["warp", "ripple", "smear"]))
-    return develop.warped(values, Spoil(**{kind: severity}), rng)
+def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> Rooms:
+    """The train split, of which the last ``held_out`` pictures a dimension are kept back, and the practice rooms."""
+    files, known, targets, weights, rated, kept_back = [], [], [], [], [], []
+    for column, dimension in enumerate(facts.DIMENSIONS):
+        rows = records.read_csv(bundle.annotation_csv(data_root, dimension, "train")).rows
+        folder = data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
+        files += [folder / f"{row[facts.ID_COLUMN]}.jpg" for row in rows]
+        known.append(np.load(labels / f"{dimension}.npy"))
+        quality = np.full((len(rows), len(facts.DIMENSIONS)), float(true_quality(0.0)))
+        quality[:, column] = [float(row[facts.MOS_COLUMN.format(dimension=dimension)]) for row in rows]
+        targets.append(quality)
+        weights.append(np.where(np.arange(len(facts.DIMENSIONS)) == column, 1.0, FAULTLESS) * np.ones((len(rows), 1)))
+        rated += [column] * len(rows)
+        kept_back += [number >= len(rows) - held_out for number in range(len(rows))]
+    with open(practice / "practice.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    files += [practice / f"{row['id']}.jpg" for row in rows]
+    known.append(np.load(labels / f"{render_rooms.PRACTICE}.npy"))
+    targets.append(true_quality([[float(row[dimension]) for dimension in facts.DIMENSIONS] for row in rows]))
+    weights.append(np.ones_like(targets[-1]))
+    rated += [-1] * len(rows)
+    kept_back += [False] * len(rows)
+    pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
+    labelled = np.concatenate(known)
+    if len(labelled) != len(pictures):
+        raise SystemExit(f"{len(pictures)} pictures, labels of {len(labelled)}: run demo/build/labels.py again")
+    targets, weights = (np.concatenate(parts).astype(np.float32) for parts in (targets, weights))
+    return Rooms(pictures, labelled, targets - augment.MIDDLE, weights, np.array(rated), np.array(kept_back))
 
 
 # --- Pretraining -----------------------------------------------------------------------------------------------------
 
 
+class Probes(nn.Module):
+    """What the training reads from the model, forgotten with its end.
+
+    ``labels`` are told place by place from the tower's patches, ``seen`` is the quality told from all of them together, and
+    ``read`` the quality told from the mean visual embedding.
+    """
+
+    def __init__(self, config: Ovis2_5Config):
+        super().__init__()
+        width, embedding, dimensions = config.vit_config.hidden_size, config.hidden_size, len(facts.DIMENSIONS)
+        self.labels = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, len(CHANNELS)))
+        self.features = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * width), nn.GELU())
+        self.seen = nn.Linear(4 * width, dimensions)
+        self.read = nn.Sequential(nn.LayerNorm(embedding), nn.Linear(embedding, dimensions))
+
+    def forward(self, patches: torch.Tensor, embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Labels [images, patches, channels], quality as seen and as read [images, 4]."""
+        features = self.features(patches)
+        seen = self.seen(torch.cat([features.mean(1), features.amax(1)], -1))
+        return self.labels(patches), seen, self.read(embeds.mean(1))
+
+
+class Pretraining:
+    """The model, its probes, and what they are asked."""
+
+    def __init__(self, model: Ovis2_5, rooms: Rooms):
+        self.model, self.rooms, self.probes = model, rooms, Probes(model.config)
+        size = resized_size(*rooms.pictures.shape[1:3], BOUNDS)
+        self.grid = (size[0] // 16, size[1] // 16)
+        self.looks = augment.Looks(rooms.pictures, rooms.labels, size, SEED)
+        self.rng = np.random.default_rng(SEED)
+        self.learned = np.flatnonzero(~rooms.held_out)
+        sample = torch.from_numpy(rooms.labels[self.learned[::7]]).float().permute(0, 3, 1, 2)
+        self.usual = sample.mean((0, 2, 3))
+        self.spread = F.avg_pool2d(sample, 4).std((0, 2, 3)) + 0.02
+        _set_patch_embedding(model, torch.cat([self.batch()[0] for _ in range(8)]))
+
+    def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Looks at random pictures: patches [all, 768], labels [images, patches, channels], targets and weights [images, 4]."""
+        rooms, chosen = self.rooms, self.rng.choice(self.learned, BATCH)
+        targets, weights = (torch.from_numpy(values[chosen]) for values in (rooms.targets, rooms.weights))
+        pictures, labels = [], []
+        for row, index in enumerate(chosen):
+            faulty = np.flatnonzero(rooms.targets[index] < true_quality(0.0) - augment.MIDDLE)
+            picture, known, qualities = self.looks.draw(index, faulty)
+            pictures.append(picture)
+            labels.append(known)
+            for column, quality in qualities.items():
+                targets[row, column], weights[row, column] = quality, 1.0
+        labels = (F.avg_pool2d(torch.stack(labels), 4) - self.usual[:, None, None]) / self.spread[:, None, None]
+        return _cut(torch.stack(pictures) * 2 - 1, 16).flatten(0, 1), _cut(labels.clamp(-6, 6), 1), targets, weights
+
+    def told(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The probes' answers for packed patches of so many images."""
+        # In bfloat16, but for attention that is spelt out: the gradient of the fused one takes a CPU longer than all the rest.
+        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+            tokenizer = self.model.visual_tokenizer
+            hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
+            words = tokenizer.distribution(hidden.reshape(-1, hidden.shape[-1] * 4))
+            embeds = words @ self.model.vte.weight[: words.shape[-1]]
+            told = self.probes(hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1)))
+        return tuple(values.float() for values in told)
+
+    def error(self) -> tuple[torch.Tensor, list[float]]:
+        """What is to be made small, and its parts: quality as read, as seen, labels."""
+        patches, known, targets, weights = self.batch()
+        labels, seen, read = self.told(patches, len(targets))
+        parts = [(weights * (told - targets) ** 2).sum() / weights.sum() for told in (read, seen)]
+        parts.append(((labels - known) ** 2).mean())
+        return parts[0] + parts[1] + LABELS_WEIGHT * parts[2], [part.item() for part in parts]
+
+    @torch.no_grad()
+    def held_out(self) -> str:
+        """Correlation of the quality as read with the MOS on the pictures held out, as text; empty where there are none."""
+        rows = np.flatnonzero(self.rooms.held_out)
+        if not len(rows):
+            return ""
+        told = []
+        for part in np.array_split(rows, len(rows) // 40 + 1):
+            images = [shrink(Image.fromarray(self.rooms.pictures[row]), BOUNDS) for row in part]
+            patches = torch.cat([image_to_patches(image, BOUNDS)[0] for image in images])
+            told.append(self.told(patches, len(part))[-1])
+        told, found = torch.cat(told).numpy(), []
+        for column, dimension in enumerate(facts.DIMENSIONS):
+            own = self.rooms.rated[rows] == column
+            plcc = np.corrcoef(told[own, column], self.rooms.targets[rows[own], column])[0, 1]
+            found.append(f"{dimension} {plcc:.3f}")
+        return f", PLCC of the {len(rows)} held out: {', '.join(found)}"
+
+
 def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
-    """Teach the tower and the visual table to regress the quality in each dimension; says how it goes on stderr."""
-    probe = nn.Sequential(nn.LayerNorm(model.config.hidden_size), nn.Linear(model.config.hidden_size, 4))
-    learned = [*model.visual_tokenizer.parameters(), *model.vte.parameters(), *probe.parameters()]
-    optimizer = torch.optim.AdamW(learned, lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.1)
-    rng, errors = np.random.default_rng(SEED), []
-    seen = torch.nonzero(~rooms.held_out).flatten().numpy()
+    """Teach the tower and the visual table; says how it goes on stderr."""
+    training = Pretraining(model, rooms)
+    learned = [*model.visual_tokenizer.parameters(), *model.vte.parameters(), *training.probes.parameters()]
+    groups = [
+        {"params": [values for values in learned if values.dim() > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [values for values in learned if values.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
+    errors = []
     with Progress(steps, "pretraining the vision tower", unit="steps") as progress:
         for step in range(1, steps + 1):
-            error = _step_error(model, probe, rooms, rng.choice(seen, BATCH))
+            error, parts = training.error()
             optimizer.zero_grad()
             error.backward()
             nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
             schedule.step()
-            errors.append(error.item())
+            errors.append(parts)
             progress.advance()
-            if step % 1000 == 0 or step == steps:
-                print(f"step {step}: error {np.mean(errors[-200:]):.3f}{_held_out(model, probe, rooms)}", file=sys.stderr)
+            if step % 500 == 0 or step == steps:
+                read, seen, labels = np.mean(errors[-200:], 0)
+                told = f"step {step}: error {read:.3f} as read, {seen:.3f} as seen, {labels:.3f} in the labels"
+                print(told + training.held_out(), file=sys.stderr)
 
 
-def _predicted(model: Ovis2_5, probe: nn.Module, rooms: Rooms, chosen: np.ndarray) -> torch.Tensor:
-    """Quality minus 3, [chosen, 4]."""
-    patches = rooms.levels[chosen].float().div_(127.5).sub_(1).flatten(0, 1)
-    embeds = model.embed_images(patches, rooms.grid.expand(len(chosen), 3))
-    return probe(embeds.unflatten(0, (len(chosen), -1)).mean(1))
+def _cut(pictures: torch.Tensor, side: int) -> torch.Tensor:
+    """[images, channels, rows, columns] -> [images, patches, channels * side ** 2], in the order of ``image_to_patches``."""
+    images, channels, rows, columns = pictures.shape
+    blocks = pictures.reshape(images, channels, rows // (2 * side), 2, side, columns // (2 * side), 2, side)
+    return blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(images, -1, channels * side**2)
 
 
-def _step_error(model: Ovis2_5, probe: nn.Module, rooms: Rooms, chosen: np.ndarray) -> torch.Tensor:
-    weights = rooms.weights[chosen]
-    return (weights * (_predicted(model, probe, rooms, chosen) - rooms.targets[chosen]) ** 2).sum() / weights.sum()
+def _set_patch_embedding(model: Ovis2_5, patches: torch.Tensor) -> None:
+    """Start the patch embedding as the principal components of real patches [n, 768], made of like size, and the rest as usual.
 
-
-@torch.no_grad()
-def _held_out(model: Ovis2_5, probe: nn.Module, rooms: Rooms) -> str:
-    """Correlation with the MOS on the pictures held out, as text; empty where there are none."""
-    rows = torch.nonzero(rooms.held_out).flatten().numpy()
-    if not len(rows):
-        return ""
-    parts = np.array_split(rows, len(rows) // 40 + 1)
-    predicted = torch.cat([_predicted(model, probe, rooms, part) for part in parts])
-    found = []
-    for column, dimension in enumerate(facts.DIMENSIONS):
-        own = rooms.weights[rows][:, column] == RATED
-        plcc = np.corrcoef(predicted[own, column], rooms.targets[rows][own, column])[0, 1]
-        found.append(f"{dimension} {plcc:.3f}")
-    return f", PLCC of the {len(rows)} held out: {', '.join(found)}"
+    From random weights the tower needs thousands of steps before it tells anything but brightness and colour.
+    """
+    tower = model.visual_tokenizer.vit.vision_model
+    width, depth = tower.config.hidden_size, tower.config.num_hidden_layers
+    mean = patches.mean(0)
+    variances, components = torch.linalg.eigh(((patches - mean).T @ (patches - mean) / len(patches)).double())
+    variances, components = variances.flip(0), components.flip(1)
+    whitened = (components[:, :width] / (variances[:width] + variances[width]).sqrt()).T.float()
+    with torch.no_grad():
+        tower.embeddings.patch_embedding.weight.copy_(whitened.unflatten(1, (3, 16, 16)))
+        tower.embeddings.patch_embedding.bias.copy_(-(whitened @ mean))
+        for name, values in tower.encoder.named_parameters():
+            if values.dim() == 2:
+                nn.init.xavier_uniform_(values, gain=(2 * depth) ** -0.5 if "out_proj" in name or "fc2" in name else 1.0)
+        model.visual_tokenizer.head[1].weight.fill_(SHARPNESS)
+        nn.init.normal_(model.vte.weight, std=0.2)
 
 
 # --- Command ---------------------------------------------------------------------------------------------------------
@@ -295,6 +328,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo.models / facts.DEMO_BASE_MODEL_FOLDER)
     parser.add_argument("--data_root", type=Path, default=demo.data)
+    parser.add_argument("--practice", type=Path, default=HERE.parents[1] / render_rooms.PRACTICE)
+    parser.add_argument("--labels", type=Path, default=HERE.parents[1] / "labels")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--held_out", type=int, default=0, help="train pictures a dimension to keep back and look at")
     arguments = parser.parse_args()
@@ -302,7 +337,8 @@ def main() -> None:
     tokenizer = small_tokenizer()
     model = new_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", file=sys.stderr)
-    pretrain(model, read_rooms(arguments.data_root, arguments.held_out), arguments.steps)
+    rooms = read_rooms(arguments.data_root, arguments.practice, arguments.labels, arguments.held_out)
+    pretrain(model, rooms, arguments.steps)
     # It is only ever a start for training: half the bytes do.
     model.to(torch.bfloat16).save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)

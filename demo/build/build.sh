@@ -10,5 +10,6 @@ for version in 1 2 3 4; do
     "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"
   done
 done
+"$python" demo/build/labels.py
 "$python" demo/build/base_model.py
 PYTHON="$python" bash tools/train_sft.sh --demo --device cpu

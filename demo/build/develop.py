@@ -17,8 +17,13 @@ def develop(room, clean, stray, albedo):
     exposure = MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
     light = spoilt_light(clean + stray, albedo, room.spoil) * exposure
     values = tone(light * 2.0 ** (room.light.exposure_stops + room.spoil.stops))
-    values = warped(values, room.spoil, np.random.default_rng([room.seed & 0xFFFFFFFF, 5]))
+    values = warped(values, room.spoil, warp_generator(room))
     return Image.fromarray(np.round(values * 255).astype(np.uint8))
+
+
+def warp_generator(room):
+    """The generator that decides where the picture of a room is warped."""
+    return np.random.default_rng([room.seed & 0xFFFFFFFF, 5])
 
 
 def spoilt_light(light, albedo, spoil):

@@ -1,6 +1,8 @@
 """Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH, and series of one room at rising severity.
 
-    python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--series N] [--seed S] [--workers N]
+    python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--series N] [--practice N] [--seed S] [--workers N]
+
+Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower.
 
 A room depends on (seed, dimension, split, index), the severity of its fault also on the split's size: the same options give
 the same bytes on the same machine. Pictures that are there already are kept, so an interrupted run continues; with other
@@ -31,17 +33,19 @@ from local_progress import Progress
 
 WIDTH, HEIGHT = 224, 168
 QUALITY = 84
+SEED = 2026
 SPLITS = ("train", "test")
-SERIES = "series"
+SERIES, PRACTICE = "series", "practice"
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
+FAULTY_SHARE = 0.6  # of the practice rooms, in each dimension by itself
 # A room of the lighting pictures is also one of the distortion pictures: both may start from the same light.
-SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2}
+SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2, PRACTICE: 3}
 PER_ROOM_SEED = 1 << 63
 
 
 def scene_seed(seed, dimension, split, index):
     """The number from which everything about the room of one picture is drawn."""
-    key = [seed, SCENES[dimension], (*SPLITS, SERIES).index(split), index]
+    key = [seed, SCENES[dimension], (*SPLITS, SERIES, PRACTICE).index(split), index]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] % PER_ROOM_SEED)
 
 
@@ -56,11 +60,31 @@ def picture_id(dimension, split, index):
     return f"room_{dimension}_{split}_{index:04d}"
 
 
+def practice_id(index):
+    """The id of a practice picture."""
+    return f"room_practice_{index:05d}"
+
+
+def picture_pattern(dimension, split):
+    """Finds a split's picture files; sorted, they are in the order of their index."""
+    return f"{picture_id(dimension, split, 0)[:-4]}*.jpg"
+
+
 def describe(seed, dimension, split, index, severity):
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
     rng = np.random.default_rng([number, 1, list(facts.DIMENSIONS).index(dimension)])
     return faults.spoil(rooms.generate(number), dimension, severity, rng)
+
+
+def describe_practice(seed, index):
+    """The room of one practice picture, spoilt in any number of dimensions, and the severity in each."""
+    number = scene_seed(seed, PRACTICE, PRACTICE, index)
+    room, rng = rooms.generate(number), np.random.default_rng([number, 1])
+    drawn = {dimension: float(rng.random()) if rng.random() < FAULTY_SHARE else 0.0 for dimension in facts.DIMENSIONS}
+    for dimension, severity in drawn.items():
+        room, _ = faults.spoil(room, dimension, severity, rng)
+    return room, drawn
 
 
 def series_kinds(dimension, rooms_per_kind):
@@ -107,6 +131,11 @@ def benchmark_scenes(output, seed, counts):
                 scenes.setdefault((index, SCENES[dimension]), []).append((path, room))
         found += [scenes[key] for key in sorted(scenes)]
     return found
+
+
+def practice_scenes(folder, seed, count):
+    """The picture [(path, room)] of each practice room."""
+    return [[(folder / f"{practice_id(index)}.jpg", describe_practice(seed, index)[0])] for index in range(count)]
 
 
 def series_scenes(folder, seed, rooms_per_kind):
@@ -161,6 +190,13 @@ def write_series(folder, scenes):
     write_table(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
 
 
+def write_practice(folder, seed, count):
+    """practice.csv: the severity of the faults of every practice picture, 0 where there is none."""
+    severity = [(practice_id(index), describe_practice(seed, index)[1]) for index in range(count)]
+    rows = [[name, *(f"{drawn[dimension]:.4f}" for dimension in facts.DIMENSIONS)] for name, drawn in severity]
+    write_table(folder / "practice.csv", ["id", *facts.DIMENSIONS], rows)
+
+
 def write_table(path, header, rows):
     """Write a CSV, whole or not at all."""
     unfinished = path.with_suffix(".part")
@@ -172,22 +208,26 @@ def write_table(path, header, rows):
 def main():
     demo = HERE.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/ and series/")
+    parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/, series/ and practice/")
     parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")
     parser.add_argument("--test", type=int, default=120, help="pictures a dimension in the test split")
     parser.add_argument("--series", type=int, default=0, help="graded series a kind of fault, into series/")
-    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--practice", type=int, default=0, help="practice rooms, into practice/")
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     counts = {"train": arguments.train, "test": arguments.test}
     benchmark, series = arguments.output / facts.DATA_FOLDER, arguments.output / SERIES
     write_annotations(benchmark, arguments.seed, counts)
     graded = series_scenes(series, arguments.seed, arguments.series)
-    scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded]
+    practice = practice_scenes(arguments.output / PRACTICE, arguments.seed, arguments.practice)
+    scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded, *practice]
     for folder in {path.parent for scene in scenes for path, _ in scene}:
         folder.mkdir(parents=True, exist_ok=True)
     if graded:
         write_series(series, graded)
+    if practice:
+        write_practice(arguments.output / PRACTICE, arguments.seed, arguments.practice)
     _draw(unfinished(scenes), arguments.workers)
 
 

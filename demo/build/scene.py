@@ -15,14 +15,26 @@ SKIRTING = 0.09
 
 def parts_of(room, catalogue):
     """All parts of the room in world coordinates."""
+    return [*shell_parts(room), *(part for parts in piece_parts(room, catalogue) for part in parts)]
+
+
+def shell_parts(room):
+    """The room without its pieces."""
     rng = np.random.default_rng([room.seed & 0xFFFFFFFF, 17])
     parts = _shell(room, rng)
     for window in room.windows:
         parts += _window(room, window, rng)
     if room.door is not None:
         parts += _door(room, room.door)
-    for item in room.items:
-        parts += _piece(room, item, catalogue)
+    return _as_shell_bulges(room, parts)
+
+
+def piece_parts(room, catalogue):
+    """The parts of each piece, in the order of ``room.items``."""
+    return [_as_shell_bulges(room, _piece(room, item, catalogue)) for item in room.items]
+
+
+def _as_shell_bulges(room, parts):
     return [_bulged(part, room) for part in parts] if room.shell.bulge else parts
 
 

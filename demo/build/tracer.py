@@ -173,6 +173,13 @@ def guides(world, samples, seed):
     return picture[..., :3], picture[..., 3:6]
 
 
+def first_hits(world, seed):
+    """What one ray a pixel meets: albedo, normal, position in metres (3 columns each) and distance (1 column)."""
+    aovs = "albedo:albedo,normal:sh_normal,position:position,distance:depth"
+    picture = np.array(mi.render(world, integrator=mi.load_dict({"type": "aov", "aovs": aovs}), seed=int(seed), spp=1))
+    return np.split(np.nan_to_num(picture), (3, 6, 9), axis=-1)
+
+
 def denoise(radiance, albedo, normals):
     """The radiance without its sampling noise."""
     clean = [np.ascontiguousarray(np.nan_to_num(a), np.float32) for a in (radiance, np.clip(albedo, 0, 1), normals)]

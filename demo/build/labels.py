@@ -1,0 +1,191 @@
+"""What the renderer knows about every place of a picture: what is there, how it lies, and what is wrong with it.
+
+The small base model's vision tower is pretrained on these labels beside the quality of the whole picture: one number a picture
+says too little to learn seeing from some hundred pictures.
+
+    python demo/build/labels.py [--data_root DIR] [--practice DIR] [--output DIR] [--workers N]
+
+Writes float16 arrays [pictures, rows, columns, channels], rows and columns a quarter of the picture's: one for the train split
+of each dimension, one for the practice rooms that ``render_rooms.py --practice`` has drawn. Test rooms and series get none.
+"""
+
+import argparse
+import functools
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
+
+import develop
+import furniture
+import numpy as np
+import render_rooms
+import rooms
+import scene
+
+import prompt_configs as facts
+from local_progress import Progress
+from saiqa import bundle, records
+
+COARSER = 4
+IDS = 256  # things that can be told apart in one room
+SEEN = ("piece", "floor", "wall")
+LIE = ("normal x", "normal y", "normal z", "height", "depth", "distance")
+WRONG = ("scale", "raised", "sunk", "moved", "bent", "covered", "recoloured")
+WARPED = ("stretch", "area")
+CHANNELS = (*SEEN, *LIE, *WRONG, *WARPED)
+METRES = 4.0  # lengths are given in this unit
+
+
+def labels(room, clean, catalogue, width, height):
+    """Labels [height / 4, width / 4, len(CHANNELS)] of a spoilt room, given the same room without fault."""
+    things = _things(room, clean, catalogue)
+    numbered = [_plain(part, number) for number, (parts, _) in enumerate(things) for part in parts]
+    colours, normals, positions, distance = _first_hits(room, numbered, width, height)
+    number = np.round(colours[..., 0] * IDS).astype(int)
+    known = np.array([values for _, values in things], np.float32)[number]
+    seen, wrong = np.split(known, [len(SEEN)], axis=-1)
+    picture = np.concatenate([seen, normals, positions[..., 1:] / METRES, distance / METRES, wrong], -1)
+    if room.spoil.warp or room.spoil.ripple or room.spoil.smear:
+        picture = develop.warped(picture, room.spoil, develop.warp_generator(room))
+        source = develop.sources(height, width, room.spoil, develop.warp_generator(room))
+        picture = np.concatenate([picture, warp_labels(*source)], -1)
+    else:
+        picture = np.concatenate([picture, np.zeros((height, width, len(WARPED)))], -1)
+    return picture.reshape(height // COARSER, COARSER, width // COARSER, COARSER, -1).mean((1, 3)).astype(np.float16)
+
+
+def warp_labels(x, y):
+    """How a picture sampled at x and y, (rows, columns) each in pixels, is stretched there: (rows, columns, 2)."""
+    (x_down, x_across), (y_down, y_across) = np.gradient(x), np.gradient(y)
+    stretch = np.sqrt((x_across - 1) ** 2 + x_down**2 + y_across**2 + (y_down - 1) ** 2)
+    area = np.abs(x_across * y_down - x_down * y_across)
+    return np.stack([np.minimum(stretch, 2), np.clip(np.log(area + 0.05), -3, 1)], -1)
+
+
+def _first_hits(room, parts, width, height):
+    import tracer
+
+    view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, width, height)
+    world = tracer.scene(tracer.camera(view), tracer.assemble(parts, lambda material: None))
+    return tracer.first_hits(world, room.seed % 2**31)
+
+
+def _plain(part, number):
+    return part.looking(rgb=(number / IDS, 0.0, 0.0), texture=None, gloss=0.0, opacity=1.0, emission=None)
+
+
+def _things(room, clean, catalogue):
+    """(parts, what is known of them) of everything in the room: the values of ``SEEN`` and ``WRONG``."""
+    shell, bulge = scene.shell_parts(room), min(1.0, room.shell.bulge / 0.42)
+
+    def of_shell(seen, names, cover=None, now=(), before=()):
+        parts = [part for part in shell if part.name in names]
+        return parts, (*seen, 0, 0, 0, 0, bulge, cover.share if cover else 0, _difference(now, before))
+
+    new, old, named = room.palette, clean.palette, ("wall", "front", "floor", "curtain")
+    things = [
+        of_shell((0, 0, 1), ("wall", "front"), room.shell.wall, new.wall, old.wall),
+        of_shell((0, 1, 0), ("floor",), room.shell.floor, new.floor, old.floor),
+        of_shell((0, 0, 0), ("curtain",), None, new.curtain, old.curtain),
+        of_shell((0, 0, 0), {part.name for part in shell} - set(named)),
+    ]
+    pieces = zip(room.items, _counterparts(room, clean), scene.piece_parts(room, catalogue), strict=True)
+    return things + [(parts, (1, 0, 0, *_faults(item, before, bulge))) for item, before, parts in pieces]
+
+
+def _counterparts(room, clean):
+    """For each piece of a room the same piece without fault; None for one too many."""
+    if len(room.items) >= len(clean.items):
+        return [*clean.items, *[None] * (len(room.items) - len(clean.items))]
+    left, found = list(clean.items), []
+    for item in room.items:
+        alike = [before for before in left if before.model == item.model] or left
+        found.append(next((before for before in alike if (before.x, before.z) == (item.x, item.z)), alike[0]))
+        left.remove(found[-1])
+    return found
+
+
+def _faults(item, before, bulge):
+    """The values of ``WRONG`` for a piece that was ``before`` without fault."""
+    cover = item.cover.share if item.cover else 0
+    if before is None:
+        return (0, 0, 0, 1, bulge, cover, 0)
+    turned = abs((item.angle - before.angle + 180) % 360 - 180) / 140
+    moved = max(turned, np.hypot(item.x - before.x, item.z - before.z) / 1.5)
+    recoloured = max(_difference(item.soft, before.soft), _difference(item.hard, before.hard))
+    return (
+        np.log2(item.scale[1] / before.scale[1]),
+        max(0.0, item.y - before.y),
+        max(0.0, before.y - item.y),
+        min(1.0, moved),
+        max(bulge, _bend(item.bend)),
+        cover,
+        1.0 if item.model != before.model else recoloured,
+    )
+
+
+def _bend(bend):
+    """How bent a piece is, 0..1."""
+    if bend is None:
+        return 0.0
+    return min(1.0, (abs(bend.twist) / 75 + np.hypot(*bend.shear) / 0.75 + bend.wave / 0.2 + bend.melt / 0.75) / 2.5)
+
+
+def _difference(colour, other):
+    return float(np.abs(np.subtract(colour, other)).max(initial=0.0))
+
+
+# ---- all pictures --------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _catalogue():
+    return furniture.Catalogue(furniture.find_archive())
+
+
+def _of_picture(job):
+    """Labels of one picture: (dimension, index, pictures in the train split), or (None, index, 0) for a practice room."""
+    dimension, index, count = job
+    seed = render_rooms.SEED
+    if dimension is None:
+        room, _ = render_rooms.describe_practice(seed, index)
+        clean = render_rooms.scene_seed(seed, render_rooms.PRACTICE, render_rooms.PRACTICE, index)
+    else:
+        severity = render_rooms.severities(seed, dimension, "train", count)[index]
+        room, _ = render_rooms.describe(seed, dimension, "train", index, severity)
+        clean = render_rooms.scene_seed(seed, dimension, "train", index)
+    return labels(room, rooms.generate(clean), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
+
+
+def main():
+    demo = HERE.parent
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--data_root", type=Path, default=bundle.roots(demo=True).data)
+    parser.add_argument("--practice", type=Path, default=demo / render_rooms.PRACTICE)
+    parser.add_argument("--output", type=Path, default=demo / "labels")
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    jobs = {}
+    for dimension in facts.DIMENSIONS:
+        train = len(records.read_csv(bundle.annotation_csv(arguments.data_root, dimension, "train")).rows)
+        jobs[dimension] = [(dimension, index, train) for index in range(train)]
+    practice = len(list(arguments.practice.glob("*.jpg")))
+    jobs[render_rooms.PRACTICE] = [(None, index, 0) for index in range(practice)]
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for name, own in jobs.items():
+            made = []
+            with Progress(len(own), f"labelling {name}", unit="pictures") as progress:
+                for one in pool.map(_of_picture, own, chunksize=8):
+                    made.append(one)
+                    progress.advance()
+            np.save(arguments.output / f"{name}.npy", np.stack(made))
+
+
+if __name__ == "__main__":
+    main()

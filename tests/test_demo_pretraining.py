@@ -1,0 +1,137 @@
+"""What the demo's small base model is pretrained on: looks at pictures and the labels of their places."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import REPOSITORY
+
+sys.path.append(str(REPOSITORY / "demo" / "build"))
+
+import augment
+import base_model
+import develop
+import faults
+import labels
+import render_rooms
+import rooms
+import study
+from rooms import Spoil
+
+import prompt_configs as facts
+from saiqa.ovis2_5 import image_to_patches
+
+SIZE = (160, 224)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    name = next(iter(study.mean_opinions("layout", "train")))
+    return np.array(Image.open(study.image_file("layout", name)).convert("RGB"))
+
+
+def test_patches_are_cut_as_the_tower_is_fed(picture):
+    image = Image.fromarray(picture).resize(SIZE[::-1])
+    expected, grid = image_to_patches(image, base_model.BOUNDS)
+    values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 127.5 - 1
+    cut = base_model._cut(values, 16)
+    assert grid.tolist() == [[1, 10, 14]] and cut.shape == (1, 140, 768)
+    assert torch.allclose(cut[0], expected, atol=1e-5)
+
+
+def test_a_look_without_fault_or_crop_is_the_picture_itself(picture):
+    places = np.random.default_rng(0).random((1, 42, 56, len(labels.CHANNELS))).astype(np.float16)
+    looks = augment.Looks(picture[None], places, (168, 224), seed=0)
+    everything = range(len(facts.DIMENSIONS))
+    for _ in range(100):
+        seen, known, qualities = looks.draw(0, everything)
+        assert not qualities  # a picture with faults in all dimensions is given none
+        if abs(seen - torch.from_numpy(picture).permute(2, 0, 1) / 255).max() < 1e-3:
+            assert np.allclose(known.permute(1, 2, 0), places[0].astype(float), atol=1e-3)
+            break
+    else:
+        pytest.fail("no look was uncropped")
+
+
+def test_faults_are_given_in_proportion_to_the_quality_that_is_told(picture):
+    places = np.zeros((1, 42, 56, len(labels.CHANNELS)), np.float16)
+    looks = augment.Looks(picture[None], places, SIZE, seed=1)
+    stretch, quality = [], []
+    for _ in range(200):
+        _, known, qualities = looks.draw(0, [augment.LIGHTING])
+        if augment.DISTORTION in qualities:
+            quality.append(qualities[augment.DISTORTION])
+            stretch.append(known[labels.CHANNELS.index("stretch")].mean().item())
+        else:
+            assert known[-2:].abs().max() == 0
+    assert -2 <= min(quality) < max(quality) <= 2
+    assert np.corrcoef(stretch, quality)[0, 1] < -0.6
+
+
+def test_a_picture_that_is_not_warped_is_stretched_nowhere():
+    still = labels.warp_labels(*develop.sources(42, 56, Spoil(), np.random.default_rng(0)))
+    assert np.allclose(still[..., 0], 0) and np.allclose(still[..., 1], np.log(1.05))
+    swirled = labels.warp_labels(*develop.sources(42, 56, Spoil(warp=1.0), np.random.default_rng(0)))
+    assert swirled[..., 0].max() > 0.5
+
+
+def test_pieces_are_known_again_when_others_are_gone():
+    room = rooms.generate(5)
+    rng = np.random.default_rng(3)
+    assert labels._counterparts(room, room) == list(room.items)
+    emptied = faults.too_empty(room, 0.6, rng)
+    assert 0 < len(emptied.items) < len(room.items)
+    found = labels._counterparts(emptied, room)
+    assert [(piece.model, piece.x, piece.z) for piece in found] == [(item.model, item.x, item.z) for item in emptied.items]
+    crowded = faults.too_full(room, 1.0, rng)
+    assert labels._counterparts(crowded, room)[len(room.items) :] == [None] * (len(crowded.items) - len(room.items))
+
+
+def test_what_is_wrong_with_a_piece_is_measured():
+    piece = rooms.generate(5).items[0]
+    assert not any(labels._faults(piece, piece, 0.0))
+    lifted = dict(zip(labels.WRONG, labels._faults(replace(piece, y=piece.y + 0.7), piece, 0.0), strict=True))
+    assert lifted["raised"] == pytest.approx(0.7) and not any(value for name, value in lifted.items() if name != "raised")
+
+
+def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
+    drawn = [render_rooms.describe_practice(render_rooms.SEED, index) for index in range(200)]
+    faulty = np.array([[severity[dimension] > 0 for dimension in facts.DIMENSIONS] for _, severity in drawn])
+    assert np.allclose(faulty.mean(0), render_rooms.FAULTY_SHARE, atol=0.12)
+    assert set(faulty.sum(1)) == {0, 1, 2, 3, 4}
+    practised = {room.seed for room, _ in drawn}
+    rated = {
+        render_rooms.scene_seed(render_rooms.SEED, dimension, split, index)
+        for dimension in facts.DIMENSIONS for split in (*render_rooms.SPLITS, render_rooms.SERIES) for index in range(600)
+    }
+    assert len(practised) == len(drawn) and not practised & rated
+
+
+def test_pretraining_makes_the_error_smaller(picture):
+    """A few steps on two pictures, one fair and one poor, through the whole of the training."""
+    count = 2
+    rng = np.random.default_rng(0)
+    targets = np.zeros((count, 4), np.float32)
+    targets[1] = -2
+    learned_from = base_model.Rooms(
+        pictures=np.stack([picture, 255 - picture]),
+        labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
+        targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(count, int), held_out=np.zeros(count, bool),
+    )
+    model = base_model.new_model(base_model.small_tokenizer())
+    training = base_model.Pretraining(model, learned_from)
+    optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
+    errors = []
+    for _ in range(12):
+        error, _ = training.error()
+        optimizer.zero_grad()
+        error.backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert np.mean(errors[-3:]) < 0.7 * np.mean(errors[:3])
