@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -64,7 +65,7 @@ VISION = {
 }
 
 BATCH = 32
-STEPS = 8000
+STEPS = 6000
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
@@ -334,6 +335,7 @@ def main() -> None:
     parser.add_argument("--held_out", type=int, default=0, help="train pictures a dimension to keep back and look at")
     arguments = parser.parse_args()
 
+    torch.set_num_threads(os.cpu_count() or 1)  # what draws pictures side by side keeps to one
     tokenizer = small_tokenizer()
     model = new_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", file=sys.stderr)

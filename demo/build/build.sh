@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
-"$python" demo/build/render_rooms.py "$@"
+"$python" demo/build/render_rooms.py --practice 1250 "$@"
 for version in 1 2 3 4; do
   for table in demo/SA-BENCH/annotations/*_{train,test}.csv; do
     "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"
