@@ -76,7 +76,7 @@ def test_what_is_committed_stays_small():
 
 def test_the_checkpoint_carries_its_pixel_bounds_and_no_code():
     config = json.loads((CHECKPOINT / "config.json").read_text())
-    assert config["architectures"] == ["Ovis2_5"] and config["max_pixels"] == 28_000
+    assert config["architectures"] == ["Ovis2_5"] and config["max_pixels"] == 40_000
     assert not list(CHECKPOINT.glob("*.py"))
     assert not list(CHECKPOINT.glob("*.bin"))
 
@@ -119,6 +119,19 @@ def test_the_three_stages_and_pooling(tmp_path):
 @pytest.mark.parametrize(("dimension", "most"), MOST_GIVEN_AWAY.items())
 def test_global_statistics_do_not_give_the_score_away(dimension, most):
     assert correlate(*study.ridge_predictions(dimension)).plcc < most
+
+
+@pytest.mark.parametrize("dimension", ("distortion", "harmony", "layout"))
+def test_ridge_regression_on_global_statistics_stays_behind_the_model(dimension, scored):
+    predicted, measured = zip(*scored[dimension], strict=True)
+    assert correlate(*study.ridge_predictions(dimension)).plcc < correlate(predicted, measured).plcc
+
+
+@pytest.mark.parametrize(("dimension", "least"), LEAST_FALLING.items())
+def test_scores_fall_along_graded_series(dimension, least):
+    falling = study.falling_series(Scorer(demo=True, device="cpu"), dimension)
+    assert len(falling) >= 12
+    assert sum(falling.values()) >= least * len(falling)
 
 
 @pytest.mark.parametrize("dimension", facts.DIMENSIONS)
