@@ -352,7 +352,7 @@ def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clea
         (tmp_path / f"{number}.png").write_bytes(data)
     output = tmp_path / "figures.json"
     flags = ["--model_path", SMALL_BUNDLE, "--device", "cpu", "--images", tmp_path, "--output_json", output]
-    load = ["--clients", 64, "--seconds", 4, "--scorer_seconds", 1, "--max_queue", 48]
+    load = ["--clients", 64, "--seconds", 4, "--alone_images", 128, "--max_queue", 48]
     command = [sys.executable, REPOSITORY / "benchmarks" / "bench_service.py", *flags, *load]
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
