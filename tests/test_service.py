@@ -241,6 +241,7 @@ def test_health_tells_the_limits(http):
     wanted = {"max_images": 4, "max_queue": 8, "max_request_bytes": 1_000_000, "max_pixels": 1_000_000}
     assert {name: health[name] for name in wanted} == wanted
     assert health["status"] == "ok" and health["model"] == SMALL_BUNDLE.name
+    assert health["caveat"] is None  # only the demo's model needs one
     assert str(REPOSITORY) not in json.dumps(health)
 
 
@@ -262,6 +263,8 @@ def test_metrics_count_images_and_answers(http):
 
 def test_the_description_loads_nothing_from_elsewhere(http):
     assert http.get("/docs").status_code == 404
+    refused = http.get("/score")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
     description = http.get("/openapi.json").json()
     assert set(description["paths"]["/score"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
 

@@ -20,7 +20,7 @@ from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageE
 from saiqa.engines import ENGINES
 from saiqa.image_lists import Lists
 from saiqa.score_files import Layout, line_of
-from saiqa.scorer import ImageScore, Scorer
+from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.workers import Workers
 
 EXAMPLES = """
@@ -73,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
     images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths)
     refuse_overwriting(outputs, images, args)
-    if args.demo:
-        out.note("the demo's model knows rendered rooms only and is no judge of real ones")
+    if scorer.demo:
+        out.note(DEMO_CAVEAT)
     with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
         log = prepare_log(outputs, Path(temporary), scorer, layout, args.resume, out)
         with kept(log, outputs, out), ExitStack() as closing:

@@ -122,7 +122,7 @@ def is_loopback(host: str) -> bool:
 
 def make_app(args: argparse.Namespace, token: str | None, out: Output):
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
-    from saiqa import Scorer
+    from saiqa.scorer import DEMO_CAVEAT, Scorer
 
     scorer = Scorer(
         args.model_path,
@@ -136,6 +136,8 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
         weights=args.weights,
     )
     out.note(f"{scorer.model_name}: prompts from {scorer.prompt_source}")
+    if scorer.demo:
+        out.note(DEMO_CAVEAT)
     try:
         from saiqa.service.app import Settings, create_app
         from saiqa.service.intake import MEGA, Limits

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 
+DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of real ones"
+
 # Images handed to the engine at a time: enough for full batches of like sizes, little enough to hold decoded.
 CHUNK_IMAGES = 64
 
@@ -65,6 +67,7 @@ class Scorer:
 
     Attributes:
         dimensions: the dimensions that can be asked for.
+        demo: whether the model is the demo's.
         model: the checkpoint and how it is run.
         model_name: the last part of the model path.
         prompt_source: where the sentences come from, for people.
@@ -94,6 +97,7 @@ class Scorer:
         _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
         roots = bundle.roots(demo)
         path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
+        self.demo = demo and model_path is None
         self.model_name = bundle.model_name(path)
         self.model = pipeline.Model(
             checkpoint=bundle.find_checkpoint(path, note=lambda line: None),
