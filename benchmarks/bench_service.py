@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Many clients at once against serve.py: is every answer that of the client's own images, is every refusal clean, and how
-far does the service stay behind ``Scorer.score`` on the same images? Everything runs on this machine, over loopback.
+far does the service stay behind ``score_images.py`` on the same images? Everything runs on this machine, over loopback.
 
 Each client keeps one connection and sends pictures it draws at random. Now and then it sends what must be refused (too many
 images, too many pixels, no form) or a broken picture among good ones, and the queue is shorter than what the clients could
@@ -12,11 +12,13 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import random
 import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -29,7 +31,8 @@ from urllib.parse import urlsplit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 from saiqa import bundle
-from saiqa.console import ArgumentParser, Failed, InputError, Output, positive_int, run
+from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
+from saiqa.scorer import CHUNK_IMAGES
 
 APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
 ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
@@ -54,7 +57,7 @@ def parser() -> ArgumentParser:
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--clients", type=positive_int, default=64, metavar="N", help="default: 64")
     add("--seconds", type=positive_int, default=60, metavar="N", help="of load (default: 60)")
-    add("--scorer_seconds", type=positive_int, default=10, metavar="N", help="of Scorer, before and after (default: 10)")
+    add("--alone_images", type=positive_int, default=1280, metavar="N", help="for score_images.py, twice (default: 1280)")
     add("--images_per_request", type=positive_int, default=4, metavar="N", help="default: 4")
     add("--max_queue", type=positive_int, default=128, metavar="N", help="images that may wait (default: 128)")
     add("--pool", type=positive_int, default=48, metavar="N", help="different images (default: 48)")
@@ -70,13 +73,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     from saiqa.records import write_text
 
     args = parser().parse_args(argv)
+    if args.alone_images < 2 * CHUNK_IMAGES:
+        raise UsageError(f"--alone_images {args.alone_images} is too few to tell a rate", f"At least {2 * CHUNK_IMAGES}")
     out = Output()
-    scorer = Scorer(args.model_path, demo=args.model_path is None, device=args.device)
-    pool = make_pool(scorer, args)
+    pool = make_pool(Scorer(args.model_path, demo=args.model_path is None, device=args.device), args)
     out.note(f"{len(pool)} images, {args.clients} clients, {args.seconds} s")
-    alone = [scorer_alone(scorer, pool, args.scorer_seconds)]
+    alone = [score_images(pool, args)]
     load = under_load(pool, args)
-    alone.append(scorer_alone(scorer, pool, args.scorer_seconds))
+    alone.append(score_images(pool, args))
     figures = summary(load, alone, args)
     for name, value in figures.items():
         out.result(f"{name:<28} {value:.3f}" if isinstance(value, float) else f"{name:<28} {value}")
@@ -120,22 +124,39 @@ def _distance(a: dict[str, float], b: dict[str, float]) -> float:
 
 @dataclass(frozen=True)
 class Alone:
-    """``Scorer.score`` at its best: in a process without a service, the same files in long lists."""
+    """``score_images.py`` with nobody else at work, from its first lines to its last: no start, no loading."""
 
     images: int
     seconds: float
     processor_seconds: float
 
 
-def scorer_alone(scorer, pool: Sequence[Known], seconds: float) -> Alone:
-    """Score the pool over and over in this process."""
-    files = [known.data for known in pool]
-    scorer.score(files[:8])
-    started, processor, images = time.perf_counter(), time.process_time(), 0
-    while time.perf_counter() - started < seconds:
-        scorer.score(files)
-        images += len(files)
-    return Alone(images, time.perf_counter() - started, time.process_time() - processor)
+def score_images(pool: Sequence[Known], args) -> Alone:
+    """Let the command score copies of the pool's pictures. Raises ``Failed`` where it does not."""
+    with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as folder:
+        for place in range(args.alone_images):
+            Path(folder, f"{place:06}.jpg").write_bytes(pool[place % len(pool)].data)
+        command = [sys.executable, bundle.REPOSITORY / "tools" / "score_images.py", folder, *model_flags(args)]
+        unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unbuffered) as process:
+            lines = ((time.perf_counter(), _processor_seconds(process.pid)) for _ in process.stdout)
+            times = list(lines)[CHUNK_IMAGES:]  # the table's head, and the first images but one
+            problem = process.stderr.read().decode()
+    if process.returncode:
+        raise Failed(f"score_images.py ended with {process.returncode}: {problem}", "Find out why")
+    (started, processor), (ended, processor_then) = times[0], times[-1]
+    return Alone(len(times) - 1, ended - started, processor_then - processor)
+
+
+def _processor_seconds(process: int) -> float:
+    """What a process has used of all cores, by Linux' book."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def model_flags(args) -> list[str]:
+    """Which model, and where it runs, for the commands."""
+    return [*(["--model_path", args.model_path] if args.model_path else ["--demo"]), "--device", args.device]
 
 
 # ---- load ------------------------------------------------------------------------------------------------------------
@@ -158,9 +179,8 @@ class Load:
 
 def under_load(pool: Sequence[Known], args) -> Load:
     """Start the service, let the clients loose on it, and stop it."""
-    model = ["--model_path", args.model_path] if args.model_path else ["--demo"]
     limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
-    command = [sys.executable, bundle.REPOSITORY / "tools" / "serve.py", "--port", 0, "--device", args.device, *model, *limits]
+    command = [sys.executable, bundle.REPOSITORY / "tools" / "serve.py", "--port", 0, *model_flags(args), *limits]
     load = Load()
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as service:
         try:
@@ -297,8 +317,8 @@ def summary(load: Load, alone: Sequence[Alone], args) -> dict:
     images = sum(count for _, count in load.finished)
     # Up to the last answer: the queue is never empty before.
     rate = images / (max((when for when, _ in load.finished), default=load.ended) - load.started)
-    scorer_rate = sum(run.images for run in alone) / sum(run.seconds for run in alone)
-    scorer_processor = sum(run.processor_seconds for run in alone) / sum(run.images for run in alone)
+    alone_rate = sum(run.images for run in alone) / sum(run.seconds for run in alone)
+    alone_processor = sum(run.processor_seconds for run in alone) / sum(run.images for run in alone)
     processor = metric(load.metrics, PROCESSOR) - metric(load.metrics_before, PROCESSOR)
     latencies = statistics.quantiles(load.seconds, n=100) if len(load.seconds) > 1 else [0.0] * 99
     return {
@@ -309,10 +329,10 @@ def summary(load: Load, alone: Sequence[Alone], args) -> dict:
         "wrong": len(load.wrong),
         "images_checked": images,
         "service_images_per_second": rate,
-        "scorer_images_per_second": scorer_rate,
-        "ratio": rate / scorer_rate,
+        "alone_images_per_second": alone_rate,
+        "ratio": rate / alone_rate,
         "service_processor_ms_an_image": 1000 * processor / max(images, 1),
-        "scorer_processor_ms_an_image": 1000 * scorer_processor,
+        "alone_processor_ms_an_image": 1000 * alone_processor,
         "seconds_p50": latencies[49],
         "seconds_p95": latencies[94],
         "images_a_batch": metric(load.metrics, "saiqa_batch_images_sum") / metric(load.metrics, "saiqa_batch_images_count"),

@@ -179,3 +179,20 @@ def test_prompts_grow_with_their_version(dimension, version):
     assert (f"<image><{dimension}>" in asked) == (version >= 2)
     assert (facts.GENERAL_DEFINITIONS[dimension] in asked) == (version == 3)
     assert (facts.INTERIOR_DEFINITIONS[dimension] in asked) == (version == 4)
+
+
+def test_lines_of_all_images_ratings_before_failures(tmp_path):
+    path = tmp_path / "log"
+    first = records.Partial(path, {})
+    first.start()
+    first.append([{"images": ["ä"], "failed": "no file"}, {"images": ["b"], "x": 2}])
+    assert [json.loads(line)["images"] for line in first.lines(["ä", "b"])] == [["ä"], ["b"]]
+    second = records.Partial(path, {})
+    second.start(records.Partial.read(path), ["ä", "b"])
+    second = records.Partial.read(path)
+    second.append([{"images": ["c"], "failed": "cut off"}, {"images": ["ä"], "x": 1}])
+    assert [json.loads(line) for line in second.lines(["ä", "b", "c"])] == [
+        {"images": ["ä"], "x": 1},
+        {"images": ["b"], "x": 2},
+        {"images": ["c"], "failed": "cut off"},
+    ]

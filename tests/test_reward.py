@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import random
 import re
 import shlex
+import subprocess
 import sys
 import textwrap
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -19,7 +22,7 @@ import torch
 from PIL import Image, ImageEnhance
 
 import prompt_configs as facts
-from conftest import REPOSITORY, SMALL_BUNDLE, TOOLS
+from conftest import REPOSITORY, SMALL_BUNDLE, TOOLS, read_jsonl, write_jsonl
 from saiqa import Scorer
 from saiqa.console import Failed, InputError, UsageError
 from saiqa.reward import Client, Reward, UnscoredError
@@ -295,6 +298,45 @@ def test_ms_swift_completions_may_be_paths(swift_environment, tmp_path, pixels, 
     assert reward([f" {tmp_path / 'a.png'}\n"]) == pytest.approx([expected[0].overall], abs=TOLERANCE)
     with pytest.raises(UnscoredError):  # None would count as 0 there
         reward([str(tmp_path / "nowhere.png")])
+
+
+@pytest.mark.skipif(find_spec("msgspec") is None, reason="ms-swift's GRPO trainer needs msgspec, which is not installed")
+def test_ms_swift_trains_with_the_reward(swift_environment, tmp_path):
+    """One real step of its GRPO trainer on a random language model of two layers."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    from saiqa.ovis2_5 import load_tokenizer
+
+    tokenizer = load_tokenizer(SMALL_BUNDLE)
+    tokenizer.save_pretrained(tmp_path / "tiny")
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "head_dim": 16, "num_attention_heads": 2}
+    config = Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=1, max_position_embeddings=512, **size)
+    Qwen3ForCausalLM(config).save_pretrained(tmp_path / "tiny")
+    write_jsonl(tmp_path / "rooms.jsonl", [{"messages": [{"role": "user", "content": text}]} for text in ("A room", "A hall")])
+    (tmp_path / "painter.py").write_text(
+        "from PIL import Image\n"
+        "def render(completions, **columns):\n"
+        "    return [Image.new('RGB', (64, 48), (sum(map(ord, str(c))) % 256, 99, 99)) for c in completions]\n"
+    )
+    flags = [
+        "--external_plugins",
+        TOOLS / "swift_reward_plugin.py",
+        "--reward_funcs",
+        "saiqa",
+        "--dataset",
+        tmp_path / "rooms.jsonl",
+    ]
+    flags += ["--model", tmp_path / "tiny", "--model_type", "qwen3", "--train_type", "full", "--torch_dtype", "float32"]
+    flags += ["--max_steps", 1, "--num_generations", 2, "--per_device_train_batch_size", 2, "--max_completion_length", 8]
+    swift = [sys.executable, "-m", "swift.cli.rlhf", "--rlhf_type", "grpo", *flags, "--output_dir", tmp_path / "out"]
+    own = {"SAIQA_MODEL_PATH": str(SMALL_BUNDLE), "SAIQA_RENDERER": "painter:render", "CUDA_VISIBLE_DEVICES": ""}
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = {**os.environ, **own, "PYTHONPATH": paths}
+    ran = subprocess.run([*map(str, swift)], capture_output=True, text=True, timeout=600, env=environment, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    steps = [line for log in tmp_path.rglob("logging.jsonl") for line in read_jsonl(log) if "reward" in line]
+    assert steps and 1 <= steps[0]["reward"] <= 5
+    assert steps[0]["reward"] == steps[0]["rewards/SpatialAesthetics/mean"]
 
 
 @pytest.mark.parametrize("name", ["no_such_module:render", "my_renderer:paint", "my_renderer"])

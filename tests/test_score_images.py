@@ -17,7 +17,7 @@ from PIL import Image
 
 import prompt_configs as facts
 from conftest import SMALL_BUNDLE, TOOLS, Ran, interruptible, read_csv, read_jsonl, run_command, write_csv, write_jsonl
-from saiqa import bundle, score_files
+from saiqa import bundle
 from saiqa.image_lists import Lists
 from saiqa.scorer import Scorer
 
@@ -217,22 +217,6 @@ def test_probabilities_that_a_finished_result_lacks_are_made(folder, score, tmp_
     assert [{name: row[name] for name in without[0]} for row in rows] == without
     assert "4 of 4 images are scored already" in score(folder, *output, "--resume", "--probabilities").err
     assert read_csv(tmp_path / "o.csv") == rows
-
-
-def test_the_log_holds_places_and_finds_the_last_line_of_an_image(tmp_path):
-    log = score_files.Log(tmp_path / "log", {"identity": {}})
-    log.start()
-    log.append({"images": ["ä"], "scores": {}, "error": "no file"})
-    log.append({"images": ["b"], "scores": {"layout": 2.0}})
-    assert not log.is_complete("ä") and log.is_complete("b") and not log.is_complete("c")
-    log.append({"images": ["ä"], "scores": {"layout": 3.0}})
-    with (tmp_path / "log").open("a") as file:
-        file.write('{"images": ["torn by a crash')
-    for one in (log, score_files.Log.read(tmp_path / "log")):
-        assert one.is_complete("ä")
-        assert [line["scores"]["layout"] for line in one.lines(["b", "ä", "b"])] == [2.0, 3.0, 2.0]
-    assert b"torn" not in (tmp_path / "log").read_bytes()
-    assert score_files.Log.read(tmp_path / "none") is None
 
 
 # ---- what is typed ---------------------------------------------------------------------------------------------------

@@ -241,6 +241,7 @@ def test_health_tells_the_limits(http):
     wanted = {"max_images": 4, "max_queue": 8, "max_request_bytes": 1_000_000, "max_pixels": 1_000_000}
     assert {name: health[name] for name in wanted} == wanted
     assert health["status"] == "ok" and health["model"] == SMALL_BUNDLE.name
+    assert health["caveat"] is None  # only the demo's model needs one
     assert str(REPOSITORY) not in json.dumps(health)
 
 
@@ -262,6 +263,8 @@ def test_metrics_count_images_and_answers(http):
 
 def test_the_description_loads_nothing_from_elsewhere(http):
     assert http.get("/docs").status_code == 404
+    refused = http.get("/score")
+    assert (refused.status_code, refused.headers["Allow"]) == (405, "POST")
     description = http.get("/openapi.json").json()
     assert set(description["paths"]["/score"]["post"]["requestBody"]["content"]) == {"multipart/form-data", "application/json"}
 
@@ -352,7 +355,7 @@ def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clea
         (tmp_path / f"{number}.png").write_bytes(data)
     output = tmp_path / "figures.json"
     flags = ["--model_path", SMALL_BUNDLE, "--device", "cpu", "--images", tmp_path, "--output_json", output]
-    load = ["--clients", 64, "--seconds", 4, "--scorer_seconds", 1, "--max_queue", 48]
+    load = ["--clients", 64, "--seconds", 4, "--alone_images", 128, "--max_queue", 48]
     command = [sys.executable, REPOSITORY / "benchmarks" / "bench_service.py", *flags, *load]
     ran = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr

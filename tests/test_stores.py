@@ -9,10 +9,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from conftest import IDS, record, write_jsonl
+from conftest import IDS, SMALL_BUNDLE, read_jsonl, record, write_jsonl
 from saiqa import bundle, stores
 from saiqa.console import InputError
+from saiqa.scorer import Scorer
 
 
 class _Quiet(SimpleHTTPRequestHandler):
@@ -84,6 +86,47 @@ def test_a_server_that_is_not_there_is_a_reason_and_no_traceback(make_data_root,
     ran, written = rated(root, run_main)
     assert (ran.code, written) == (3, b"")
     assert ran.err.count("cannot read the image") == len(IDS)
+
+
+def test_pictures_behind_urls_are_scored_as_their_files(run_main, served, tmp_path):
+    names = ["a b.png", "c.png", "d.png"]
+    for seed, name in enumerate(names):
+        Image.new("RGB", (64, 48), (40 * seed, 120, 200)).save(tmp_path / name)
+    (tmp_path / "list.csv").write_text(f"image\n{served}/c.png\nd.png\n{served}/gone.png\n")
+    urls = [f"{served}/a%20b.png?size=full", f"{served}/c.png", str(tmp_path / "d.png"), f"{served}/gone.png"]
+    flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+    ran = run_main("score_images.py", urls[0], tmp_path / "list.csv", "--output_jsonl", tmp_path / "o.jsonl", *flags)
+    assert ran.code == 3, ran.err
+    *rows, gone = read_jsonl(tmp_path / "o.jsonl")
+    assert [row["images"] for row in (*rows, gone)] == [[url] for url in urls]
+    assert "No such file" in gone["error"] and gone["overall"] is None
+    scorer = Scorer(SMALL_BUNDLE, data_root=tmp_path / "none", device="cpu")
+    local = scorer.score([tmp_path / name for name in names])
+    for row, remote, here in zip(rows, scorer.score(urls), local, strict=False):
+        assert row["scores"] == pytest.approx(here.scores, abs=1e-6)
+        assert remote.scores == pytest.approx(here.scores, abs=1e-6)
+
+
+def test_a_list_behind_a_url_is_refused(run_main, served):
+    ran = run_main("score_images.py", f"{served}/list.csv", "--model_path", SMALL_BUNDLE, "--device", "cpu")
+    assert (ran.code, ran.out) == (2, "") and ran.err.endswith("Download it: lists are files of this machine\n")
+
+
+def test_a_report_fetches_its_thumbnails(make_data_root, run_main, served, tmp_path):
+    root = make_data_root(["lighting"])
+    flags = [*root.flags, "--dimension", "lighting", "--data_root", f"{served}/SA-BENCH"]
+    assert run_main("infer.py", *flags).code == 0
+    report = tmp_path / "report.html"
+    for image_id, thumbnails, says in (("007", len(IDS), ""), ("abc", len(IDS) - 1, "abc.png is not there")):
+        assert run_main("infer.py", *flags, "--mode", "eval", "--report", report).code == 0
+        text = report.read_text()
+        assert (text.count("data:image/jpeg"), says in text) == (thumbnails, True), image_id
+        root.image("lighting", "abc").unlink(missing_ok=True)
+    root.ratings("lighting").unlink()  # without it, the store is asked for every suffix an image may have
+    nobody = [*root.flags, "--dimension", "lighting", "--mode", "eval", "--data_root", "http://127.0.0.1:9/SA-BENCH"]
+    ran = run_main("infer.py", *nobody, "--report", report)
+    assert (ran.code, "data:image/jpeg" in report.read_text()) == (0, False), ran.err
+    assert report.read_text().count("cannot read http://127.0.0.1:9/SA-BENCH/images") == len(IDS)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("s3fs") is not None, reason="s3fs is installed")

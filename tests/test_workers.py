@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from conftest import SMALL_BUNDLE, TOOLS, read_jsonl
 from saiqa import bundle, workers
 from saiqa.engines import Rating, Request, load_engine
+from saiqa.scorer import CHUNK_IMAGES
 
 MANY = [f"i{n:03}" for n in range(120)]
 
@@ -204,3 +206,20 @@ def test_resume_asks_a_torn_batch_again_and_tried_images_by_themselves(make_data
     assert (ran.code, "5 of 8 images are rated already" in ran.err) == (0, True)
     assert result.read_bytes() == whole
     assert [line["images"] for line in read_jsonl(result)] == [json.loads(line)["images"] for line in lines]
+
+
+def test_pictures_of_any_folder_are_scored_by_workers_as_by_one_process(run_main, tmp_path):
+    count = CHUNK_IMAGES + 2  # two batches
+    for number in range(count):
+        Image.new("RGB", (28, 28), (number, 90, 255 - number)).save(tmp_path / f"{number:03}.png")
+    (tmp_path / "001.png").write_bytes(b"no picture")
+    results = []
+    for flags in ([], ["--workers", "2"]):
+        model = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+        output = tmp_path / f"scores{len(results)}.jsonl"
+        ran = run_main("score_images.py", tmp_path, "--dimension", "layout", "--output_jsonl", output, *model, *flags)
+        assert ran.code == 3, ran.err
+        record = json.loads(bundle.run_record_path(output).read_text())
+        results.append((output.read_bytes(), ran.out, record["workers"], record["n"]))
+    assert results[0] == (*results[1][:2], 1, count - 1)
+    assert results[1][2:] == (2, count - 1)

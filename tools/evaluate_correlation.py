@@ -98,7 +98,7 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
         path = scored_table(dimension, results, name, args)
         gt_column = facts.MOS_COLUMN.format(dimension=dimension)
         scored.append(evaluation.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
-    data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    data_root = bundle.data_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
     return evaluation.finish(scored, data_root, args, out)
 
 

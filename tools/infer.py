@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, evaluation, jobs, pipeline, records
+from saiqa import bundle, evaluation, jobs, pipeline, records, workers
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES, Engine
-from saiqa.workers import AUTO, Workers
+from saiqa.workers import Workers
 
 MODES = ("infer", "score", "eval", "all")
 
@@ -60,17 +60,11 @@ def parser() -> ArgumentParser:
     add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
     add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
-    add("--workers", type=worker_count, metavar="N", help="engines side by side, on Ray; auto: one a GPU, else by the cores")
-    add("--ray_address", metavar="ADDRESS", help="join this Ray cluster, its workers share the work (default: this machine)")
+    workers.add_flags(add)
     add("--system", metavar="TEXT", help="system prompt (default: none)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
     evaluation.add_flags(flags)
     return flags
-
-
-def worker_count(text: str) -> int | str:
-    """A number of workers or "auto", as an argparse type."""
-    return AUTO if text == AUTO else positive_int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -83,8 +77,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     evaluation.check(args)
     if args.compile and args.engine != "prefill":
         raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
-    if uses_ray(args) and args.device.startswith("cuda:"):
-        raise UsageError(f"--device {args.device} is one GPU while --workers takes one each", "Use --device cuda")
+    workers.check(args)
     out = Output(args.json)
     todo = jobs.make_jobs(args)
     checked = check(todo, args, out)
@@ -163,11 +156,6 @@ def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespac
     raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `{command}`")
 
 
-def uses_ray(args: argparse.Namespace) -> bool:
-    """Whether the model runs in workers and not in this process."""
-    return args.workers not in (None, 1) or args.ray_address is not None
-
-
 @contextmanager
 def loaded(
     inferences: Sequence[pipeline.Inference], args: argparse.Namespace, out: Output
@@ -178,20 +166,12 @@ def loaded(
         return
     model = inferences[0].model
     with ExitStack() as closing:
-        engine = workers_of(model, args, out) if uses_ray(args) else model.load()
+        engine = workers.start(model, args, out.note) if workers.wanted(args) else model.load()
         if isinstance(engine, Workers):
             closing.callback(engine.close)
         for inference in inferences:
             pipeline.settle(inference, engine)
         yield engine
-
-
-def workers_of(model: pipeline.Model, args: argparse.Namespace, out: Output) -> Workers:
-    """The workers asked for, with their models loaded. Raises what ``workers.Workers`` does."""
-    fleet = model.fleet(None if args.workers == AUTO else args.workers, args.ray_address)
-    workers = Workers(model.load, fleet, out.note)
-    out.note(f"{workers.count} workers on {workers.describe()['device']}")
-    return workers
 
 
 def run_stages(

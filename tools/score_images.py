@@ -10,17 +10,18 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, jobs, pipeline, records
+from saiqa import bundle, jobs, pipeline, records, workers
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import ENGINES
 from saiqa.image_lists import Lists
-from saiqa.score_files import Layout, Log, line_of
-from saiqa.scorer import Scorer
+from saiqa.score_files import Layout, line_of
+from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
+from saiqa.workers import Workers
 
 EXAMPLES = """
 python tools/score_images.py --demo demo/SA-BENCH/images/lighting/images
@@ -36,7 +37,7 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to score").add_argument
-    paths = "images, folders (with all below), patterns, CSV or JSONL lists; - reads one path a line from stdin"
+    paths = "images, URLs, folders (with all below), patterns, CSV or JSONL lists; - reads one path a line from stdin"
     add("paths", nargs="+", metavar="PATH", help=paths)
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
@@ -58,32 +59,36 @@ def parser() -> ArgumentParser:
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
     add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+    workers.add_flags(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``console.UserError``."""
     args = parser().parse_args(argv)
+    workers.check(args)
     out = Output(args.json)
     outputs = output_paths(args)
     scorer, layout = make_scorer(args)
     data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
     images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths)
     refuse_overwriting(outputs, images, args)
-    if args.demo:
-        out.note("the demo's model knows rendered rooms only and is no judge of real ones")
+    if scorer.demo:
+        out.note(DEMO_CAVEAT)
     with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
         log = prepare_log(outputs, Path(temporary), scorer, layout, args.resume, out)
-        with kept(log, outputs, out):
-            failed = score(images, log, scorer, layout, out)
-            record = run_record(log, scorer, layout, failed, len(images))
+        with kept(log, outputs, out), ExitStack() as closing:
+            engine = load(images, log, scorer, args, closing, out)
+            log = begun(log, images)
+            failed = score(images, log, scorer.stream(still_open(images, log), layout.dimensions, engine), layout, out)
+            record = run_record(log, scorer, layout, failed, len(images)) | {"workers": getattr(engine, "count", 1)}
             if len(failed) == len(images) and outputs:
                 out.warn("not one image could be scored, so that nothing was written")
                 outputs = []
             write(outputs, images, log, layout, record, out)
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
             summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
-            out.finish_with(summary, "images", map(layout.json_value, log.lines(images)))
+            out.finish_with(summary, "images", map(layout.json_value, lines(log, images)))
     if failed:
         again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
         raise Incomplete(f"{len(failed)} of {len(images)} images lack a score", failed, again)
@@ -125,8 +130,10 @@ def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: arg
         raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
 
 
-def prepare_log(outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output) -> Log:
-    """The log to add to: beside the first output, or in the temporary folder; with ``resume``, with what is known.
+def prepare_log(
+    outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output
+) -> records.Partial:
+    """The log to write: beside the first output, or in the temporary folder; with ``resume``, with what is known.
 
     Raises:
         InputError: the run to be continued was of another model, prompt or engine.
@@ -134,20 +141,17 @@ def prepare_log(outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout
     path = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
     identity = scorer.model.identity(prompt_hash(scorer, layout))
     if resume:
-        log = Log.read(path)
+        log = records.Partial.read(path) or finished_log(path, outputs, layout, identity)
         if log:
             pipeline.refuse_other(log, identity)
-        log = log or finished_log(path, outputs, layout, identity)
-        if log:
             return log
-    if resume:
         out.note(f"{bundle.shown(outputs[0])}: nothing to resume, starting from the first image")
     elif path.exists():
         out.note(f"{bundle.shown(path)} of an interrupted run will be replaced; --resume would continue it")
-    return Log(path, {"identity": identity})
+    return records.Partial(path, {"identity": identity})
 
 
-def finished_log(path: Path, outputs: Sequence[Path], layout: Layout, identity: dict) -> Log | None:
+def finished_log(path: Path, outputs: Sequence[Path], layout: Layout, identity: dict) -> records.Partial | None:
     """A log of what the first finished result has; None where there is none. Raises as ``prepare_log``."""
     finished = next((output for output in outputs if output.is_file()), None)
     if finished is None:
@@ -156,12 +160,12 @@ def finished_log(path: Path, outputs: Sequence[Path], layout: Layout, identity: 
     if "identity" not in record:
         what = f"nothing tells how {bundle.shown(finished)} was made: no {bundle.run_record_path(finished).name}"
         raise InputError(what, "Run without --resume to make it anew")
-    log = Log(path, {"identity": record["identity"], "engine": record["engine"]}, continues=True)
+    log = records.Partial(path, {"identity": record["identity"], "engine": record["engine"]})
     pipeline.refuse_other(log, identity)
     log.start()
     for line in layout.finished_lines(finished):
-        log.append(line)
-    return log
+        log.append([line])
+    return records.Partial.read(path)
 
 
 def prompt_hash(scorer: Scorer, layout: Layout) -> str:
@@ -173,38 +177,67 @@ def prompt_hash(scorer: Scorer, layout: Layout) -> str:
 # ---- the work --------------------------------------------------------------------------------------------------------
 
 
-def score(images: Sequence[str], log: Log, scorer: Scorer, layout: Layout, out: Output) -> list[tuple[str, str]]:
+def still_open(images: Sequence[str], log: records.Partial) -> list[str]:
+    """The images that no earlier run has scored."""
+    return [image for image in images if image not in log.rated]
+
+
+def load(
+    images: Sequence[str], log: records.Partial, scorer: Scorer, args: argparse.Namespace, closing: ExitStack, out: Output
+) -> Workers | None:
+    """Load the model if there is something to score; the workers that have it, None where it is this process.
+
+    Raises:
+        InputError: the run to be continued had another dtype.
+    """
+    todo = len(still_open(images, log))
+    if todo < len(images):
+        out.note(f"{len(images) - todo} of {len(images)} images are scored already")
+    if not todo:
+        return None
+    out.note(f"sentences: {scorer.prompt_source}")
+    engine = workers.start(scorer.model, args, out.note) if workers.wanted(args) else None
+    if engine:
+        closing.callback(engine.close)
+    details = (engine or scorer.engine).describe()
+    identity = {**log.header["identity"], "dtype": details["dtype"]}
+    if "engine" in log.header:
+        pipeline.refuse_other(log, identity)
+    else:
+        log.header = {"identity": identity, "engine": details}
+    return engine
+
+
+def begun(log: records.Partial, images: Sequence[str]) -> records.Partial:
+    """The log written anew: its header, and what an earlier run has scored of these images."""
+    log.start(log if log.rated else None, images)
+    return records.Partial.read(log.path)
+
+
+def score(
+    images: Sequence[str], log: records.Partial, results: Iterator[ImageScore], layout: Layout, out: Output
+) -> list[tuple[str, str]]:
     """Score what is open, saying every image as it is done; (image, reason) of those that lack a score."""
-    todo = [image for image in images if not log.is_complete(image)]
-    if len(todo) < len(images):
-        out.note(f"{len(images) - len(todo)} of {len(images)} images are scored already")
-    if todo:
-        load(scorer, log, out)
-    results, failed = scorer.stream(todo, layout.dimensions), []
+    known, failed = log.ratings(images), []
     out.result(layout.heading)
-    with progress(len(todo), out) as advance:
+    with progress(len(images) - log.count, out) as advance:
         for image in images:
-            if not log.is_complete(image):
-                log.append(line_of(next(results)))
+            if image in log.rated:
+                line = json.loads(next(known))
+            else:
+                line = line_of(next(results))
+                log.append([line])
                 advance()
-            line = next(log.lines([image]))
             for text in layout.table_lines(line):
                 out.result(text)
-            if "error" in line:
-                failed.append((image, line["error"]))
+            if "failed" in line:
+                failed.append((image, line["failed"]))
     return failed
 
 
-def load(scorer: Scorer, log: Log, out: Output) -> None:
-    """Load the model, and start the log or make sure that it may be continued."""
-    out.note(f"sentences: {scorer.prompt_source}")
-    details = scorer.engine.describe()
-    identity = {**log.header["identity"], "dtype": details["dtype"]}
-    if log.continues:
-        pipeline.refuse_other(log, identity)
-        return
-    log.header = {"identity": identity, "engine": details}
-    log.start()
+def lines(log: records.Partial, images: Sequence[str]) -> Iterator[dict]:
+    """The lines of all images, in their order."""
+    return map(json.loads, log.lines(images))
 
 
 @contextmanager
@@ -218,7 +251,7 @@ def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def kept(log: Log, outputs: Sequence[Path], out: Output) -> Iterator[None]:
+def kept(log: records.Partial, outputs: Sequence[Path], out: Output) -> Iterator[None]:
     """Where the block is cut short, say how to go on; where it ends well, the log has served."""
     try:
         yield
@@ -236,18 +269,20 @@ def kept(log: Log, outputs: Sequence[Path], out: Output) -> Iterator[None]:
 # ---- after the work --------------------------------------------------------------------------------------------------
 
 
-def write(outputs: Sequence[Path], images: Sequence[str], log: Log, layout: Layout, record: dict, out: Output) -> None:
+def write(
+    outputs: Sequence[Path], images: Sequence[str], log: records.Partial, layout: Layout, record: dict, out: Output
+) -> None:
     """Write the results, each whole or not at all, and beside them how they were made."""
     for path in outputs:
         if path.suffix == ".csv":
-            records.write_csv(path, layout.columns, map(layout.row, log.lines(images)))
+            records.write_csv(path, layout.columns, map(layout.row, lines(log, images)))
         else:
-            records.write_jsonl(path, map(layout.json_value, log.lines(images)))
+            records.write_jsonl(path, map(layout.json_value, lines(log, images)))
         pipeline.write_run_record(path, record)
         out.note(f"{len(images)} images, {bundle.shown(path)}")
 
 
-def run_record(log: Log, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], n: int) -> dict:
+def run_record(log: records.Partial, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], n: int) -> dict:
     """How a result was made, as JSON values."""
     return {
         "model_path": str(scorer.model.checkpoint.resolve()),

@@ -1,4 +1,4 @@
-"""From what is typed to image files: files, folders, patterns, tables, lists. Opens no image.
+"""From what is typed to image files: files, folders, patterns, tables, lists, URLs. Opens no image.
 
 An image is known by its path from end to end, so that pictures of one name in two folders stay two.
 """
@@ -16,6 +16,7 @@ from typing import IO
 import prompt_configs as facts
 from saiqa import bundle, records
 from saiqa.console import InputError
+from saiqa.stores import is_url, url_name
 
 STDIN = "-"
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -43,7 +44,7 @@ class Lists:
         Raises:
             InputError: something typed is not there or holds no image, a list is broken, or a name is not UTF-8.
         """
-        found = [str(Path(path)) for text in typed for path in self._expand_one(text)]
+        found = [path if is_url(path) else str(Path(path)) for text in typed for path in self._expand_one(text)]
         unique = list(dict.fromkeys(found))
         if len(unique) < len(found):
             self.note(f"{len(found) - len(unique)} images are named more than once and taken once")
@@ -54,6 +55,8 @@ class Lists:
     def _expand_one(self, text: str) -> Iterable[str]:
         if text == STDIN:
             return _lines(self.stdin)
+        if is_url(text):
+            return [_image_url(text)]
         path = Path(text) if os.path.exists(text) else bundle.input_path(text)
         if path.is_dir():
             return self._folder(path)
@@ -111,8 +114,16 @@ class Lists:
             yield listed if isinstance(listed, str) and listed else records.only_image(path, number, value)
 
 
-def resolve(listed: str, table: Path, data_root: Path) -> Path:
-    """The file that a path in a table means: from the working directory, else the table's folder, else the data root."""
+def _image_url(url: str) -> str:
+    if url_name(url).lower().endswith(TABLE_SUFFIXES):
+        raise InputError(f"{url} is a list behind a URL", "Download it: lists are files of this machine")
+    return url
+
+
+def resolve(listed: str, table: Path, data_root: Path) -> str | Path:
+    """What a path in a table means: from the working directory, else the table's folder, else the data root; a URL itself."""
+    if is_url(listed):
+        return listed
     candidates = [Path(listed), table.parent / listed]
     return next((path for path in candidates if path.exists()), bundle.resolve_image(listed, data_root))
 

@@ -394,8 +394,8 @@ def text_digest(text: str) -> int:
 class Partial:
     """The finished lines of an unfinished result, on disk as soon as they are known, and nowhere else.
 
-    The first line is a header that tells how they are made, each other line is one image: its rating, or
-    ``{"failed": reason, "images": [path]}`` where it was tried in vain. A last line torn by a crash is forgotten.
+    The first line is a header that tells how they are made, each other line is one image: its rating, or a line with
+    ``"failed": reason`` where it was tried in vain. A last line torn by a crash is forgotten.
 
     Attributes:
         path: the file.
@@ -433,6 +433,7 @@ class Partial:
             index = self.failed if "failed" in line else self.rated
             index.add(only_image(self.path, number, line), offset)
         self.count = len(self.rated)
+        self._in_order = not (self.rated or self.failed)
         return self
 
     def start(self, earlier: Partial | None = None, images: Iterable[str] = ()) -> None:
@@ -461,16 +462,31 @@ class Partial:
             return write_lines(output, self._appended())
         return write_lines(output, Partial.read(self.path).ratings(images))
 
-    def _appended(self) -> Iterator[str]:
+    def lines(self, images: Sequence[str]) -> Iterator[str]:
+        """The lines of ``images``, rated or failed, of which every one has been appended or taken over; in their order."""
+        if self._in_order:
+            return self._all()
+        written = Partial.read(self.path)
+        return written._found(images, written.rated, written.failed)
+
+    def _all(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8", newline="\n") as file:
             next(file)
-            yield from (line for line in file if not line.startswith('{"failed"'))
+            yield from file
+
+    def _appended(self) -> Iterator[str]:
+        return (line for line in self._all() if not line.startswith('{"failed"'))
 
     def ratings(self, images: Iterable[str]) -> Iterator[str]:
         """The lines of those of ``images`` that have a rating, in their order. Raises ``Failed`` for a line gone astray."""
+        return self._found(images, self.rated)
+
+    def _found(self, images: Iterable[str], *indexes: LineIndex) -> Iterator[str]:
+        """The line of each image in the first of the indexes that has it."""
         with self.path.open("rb") as file:
             for image in images:
-                offset = self.rated.offset(image)
+                offsets = (index.offset(image) for index in indexes)
+                offset = next((offset for offset in offsets if offset is not None), None)
                 if offset is None:
                     continue
                 file.seek(offset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,8 +13,9 @@ from pathlib import Path
 import prompt_configs as facts
 from saiqa import bundle, evaluation, pipeline, records
 from saiqa.agreement import Agreement
-from saiqa.console import Failed, to_json
+from saiqa.console import Failed, InputError, to_json
 from saiqa.evaluation import Assessment, Scored
+from saiqa.stores import Fetched, Place, RemotePath
 
 DISAGREEMENTS = 10
 _THUMBNAIL_PIXELS = 360  # longer side
@@ -23,14 +25,14 @@ _BINS_PER_POINT = 4  # of the 1..5 scale
 _POINTS, _CURVE, _PEOPLE = "#0072B2", "#D55E00", "#E69F00"
 
 
-def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment], data_root: Path) -> None:
+def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment], data_root: Place) -> None:
     """Write the report, whole or not at all.
 
     Args:
         path: the HTML file.
         scored: the tables, one a dimension.
         assessments: what ``evaluation.assess`` makes of them.
-        data_root: where the images are.
+        data_root: where the images are; a URL's are fetched.
 
     Raises:
         Failed: matplotlib is not installed, or the file cannot be written.
@@ -183,7 +185,7 @@ class _Disagreement:
         return abs(self.row.prediction - self.row.mos)
 
 
-def _disagreements(scored: Sequence[Scored], data_root: Path) -> str:
+def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
     found = [
         _Disagreement(table, row)
         for table in scored
@@ -205,7 +207,7 @@ def _image_paths(table: Scored) -> dict[str, str]:
     return {bundle.image_id(path): path for path in paths}
 
 
-def _file_of(disagreement: _Disagreement, paths: dict[str, str], data_root: Path) -> Path:
+def _file_of(disagreement: _Disagreement, paths: dict[str, str], data_root: Place) -> Place:
     """The image's file: where its rating says, else where the benchmark keeps it. It need not be there."""
     image_id = disagreement.row.id
     if image_id in paths:
@@ -213,10 +215,12 @@ def _file_of(disagreement: _Disagreement, paths: dict[str, str], data_root: Path
     folder = Path(facts.DATA_FOLDER, facts.IMAGES_FOLDER.format(dimension=disagreement.table.dimension))
     names = [str(folder / f"{image_id}{suffix}") for suffix in facts.IMAGE_SUFFIXES]
     files = [bundle.resolve_image(name, data_root) for name in names]
-    return next((file for file in files if file.is_file()), files[0])
+    with suppress(InputError):  # a store that does not answer
+        return next((file for file in files if file.is_file()), files[0])
+    return files[0]
 
 
-def _card(disagreement: _Disagreement, file: Path) -> str:
+def _card(disagreement: _Disagreement, file: Place) -> str:
     row, dimension = disagreement.row, disagreement.table.dimension
     numbers = f"score {row.prediction:.2f}, MOS {row.mos:.2f}"
     thumbnail = _thumbnail(file)
@@ -230,16 +234,16 @@ def _card(disagreement: _Disagreement, file: Path) -> str:
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
 
 
-def _thumbnail(file: Path) -> bytes | str:
+def _thumbnail(file: Place) -> bytes | str:
     """A small JPEG of an image, or why there is none."""
     from PIL import Image, ImageOps
 
-    if not file.is_file():
-        return f"{bundle.shown(file)} is not there"
     try:
-        with Image.open(file) as image:
+        with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
             image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))  # decodes a large JPEG at a fraction
             small = ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        return f"{bundle.shown(file)} is not there"
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot read {bundle.shown(file)}: {error}"
     small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))

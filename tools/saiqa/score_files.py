@@ -1,14 +1,12 @@
-"""The scores of any images as files: a log that grows image by image, and the JSONL, CSV and table made from it.
+"""The scores of any images as files: the lines of a log (``records.Partial``), and the JSONL, CSV and table made from it.
 
-A line is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension: {word: p}},
-"error": why}``, without what an image has not. Only the places of lines are held in memory, never the lines.
+A line of a result is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension:
+{word: p}}, "error": why}``, without what an image has not. A line of the log has no ``overall``, and ``failed`` for ``error``.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,91 +22,13 @@ _LOG_KEYS = ("images", "scores", "probabilities")
 _NUMBER_WIDTH = 12
 
 
-# ---- the log ---------------------------------------------------------------------------------------------------------
-
-
-class Log:
-    """Lines on disk as soon as they are known, read back by the path of their image; the last of a path counts.
-
-    The first line is a header that tells how the others are made. A last line torn by a crash is forgotten.
-
-    Attributes:
-        path: the file.
-        header: what the lines depend on (model, prompt, engine, ...).
-        continues: whether it holds lines of an earlier run.
-    """
-
-    def __init__(self, path: Path, header: dict, continues: bool = False):
-        self.path, self.header, self.continues = path, header, continues
-        self._places: dict[str, int] = {}
-        self._failed: set[str] = set()
-
-    @classmethod
-    def read(cls, path: Path) -> Log | None:
-        """What an earlier run has left; None where there is nothing, or only a torn header.
-
-        Raises:
-            InputError: a line that is broken.
-        """
-        log = None
-        with suppress(FileNotFoundError), path.open("rb") as file:
-            place = 0
-            for number, raw in enumerate(file, 1):
-                if not raw.endswith(b"\n"):
-                    break
-                value = records.json_object(path, number, raw.decode())
-                if log is None:
-                    log = cls(path, value, continues=True)
-                else:
-                    log._place(records.only_image(path, number, value), place, value)
-                place += len(raw)
-            if log:
-                log._cut_at(place)
-        return log
-
-    def _cut_at(self, size: int) -> None:
-        with self.path.open("rb+") as file:
-            file.truncate(size)
-
-    def start(self) -> None:
-        """Write the file anew, with the header only."""
-        self._places, self._failed = {}, set()
-        records.write_text(self.path, records.json_line(self.header))
-
-    def append(self, line: dict) -> None:
-        """Add a line; it is in the file when this returns."""
-        with self.path.open("ab") as file:
-            place = file.tell()
-            file.write(records.json_line(line).encode())
-        self._place(line["images"][0], place, line)
-
-    def _place(self, image: str, place: int, line: dict) -> None:
-        self._places[image] = place
-        (self._failed.add if "error" in line else self._failed.discard)(image)
-
-    def is_complete(self, image: str) -> bool:
-        """Whether the image has all its scores."""
-        return image in self._places and image not in self._failed
-
-    def lines(self, images: Iterable[str]) -> Iterator[dict]:
-        """The lines of these images, in their order."""
-        with self.path.open("rb") as file:
-            for image in images:
-                file.seek(self._places[image])
-                yield json.loads(file.readline())
-
-    def remove(self) -> None:
-        """Delete the file: the results are whole."""
-        self.path.unlink(missing_ok=True)
-
-
 # ---- one image as a line, a row, a line of the table -----------------------------------------------------------------
 
 
 def line_of(result: ImageScore) -> dict:
     """A result as a line of the log."""
     line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
-    return line | ({"error": result.error} if result.error else {})
+    return line | ({"failed": result.error} if result.error else {})
 
 
 @dataclass(frozen=True)
@@ -127,7 +47,7 @@ class Layout:
 
     def overall(self, line: dict) -> float | None:
         """The overall score; None where a dimension has no score."""
-        return None if "error" in line else fusion.overall(line["scores"], self.weights)
+        return None if "failed" in line else fusion.overall(line["scores"], self.weights)
 
     # JSONL
 
@@ -136,7 +56,7 @@ class Layout:
         shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
-        return shown | ({"error": line["error"]} if "error" in line else {})
+        return shown | ({"error": line["failed"]} if "failed" in line else {})
 
     # CSV
 
@@ -155,7 +75,7 @@ class Layout:
                 words = line["probabilities"].get(name, {})
                 numbers |= {_word_column(name, word): words.get(word) for word in facts.WORDS}
         cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
-        return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("error", "")}
+        return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("failed", "")}
 
     # table
 

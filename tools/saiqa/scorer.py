@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prompt_configs as facts
-from saiqa import bundle, fusion, pipeline, records, scoring
+from saiqa import bundle, fusion, pipeline, records, scoring, stores
 from saiqa.engines import ENGINES, Engine, Failure, Rating, Request
+from saiqa.workers import Workers, rate_batches
 
 if TYPE_CHECKING:
     import numpy
     from PIL import Image
 
+    from saiqa.stores import Place
+
     ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
+
+DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of real ones"
 
 # Images handed to the engine at a time: enough for full batches of like sizes, little enough to hold decoded.
 CHUNK_IMAGES = 64
@@ -61,6 +67,7 @@ class Scorer:
 
     Attributes:
         dimensions: the dimensions that can be asked for.
+        demo: whether the model is the demo's.
         model: the checkpoint and how it is run.
         model_name: the last part of the model path.
         prompt_source: where the sentences come from, for people.
@@ -90,6 +97,7 @@ class Scorer:
         _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
         roots = bundle.roots(demo)
         path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
+        self.demo = demo and model_path is None
         self.model_name = bundle.model_name(path)
         self.model = pipeline.Model(
             checkpoint=bundle.find_checkpoint(path, note=lambda line: None),
@@ -115,7 +123,7 @@ class Scorer:
         """Score images.
 
         Args:
-            images: paths, PIL images, the bytes of image files, or arrays [height, width, 3] uint8 RGB.
+            images: paths, URLs, PIL images, the bytes of image files, or arrays [height, width, 3] uint8 RGB.
             dimensions: which of the four; all when None.
 
         Returns:
@@ -124,18 +132,24 @@ class Scorer:
         Raises:
             TypeError: one image instead of several, or something that is no image.
             ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover them.
+            InputError: a URL of a protocol that cannot be read here.
         """
         return list(self.stream(images, dimensions))
 
-    def stream(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None) -> Iterator[ImageScore]:
-        """As ``score``, for any number of images: reads ``images`` ahead by ``CHUNK_IMAGES`` only."""
+    def stream(
+        self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, workers: Workers | None = None
+    ) -> Iterator[ImageScore]:
+        """As ``score``, for any number of images: reads ``images`` ahead by ``CHUNK_IMAGES``, or by some of these a worker.
+
+        Args:
+            workers: engines of this checkpoint to use instead of the one of this process; for paths and URLs only.
+        """
         if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "convert"):
             raise TypeError("give a list of images, not one image")
         asked = self.asked(dimensions)
         numbered = enumerate(images, 1)
-        return itertools.chain.from_iterable(
-            self._rate(chunk, asked) for chunk in iter(lambda: list(itertools.islice(numbered, CHUNK_IMAGES)), [])
-        )
+        chunks = iter(lambda: list(itertools.islice(numbered, CHUNK_IMAGES)), [])
+        return itertools.chain.from_iterable(self._rate(chunks, asked, workers))
 
     def asked(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
         """The dimensions in their usual order. Raises ``ValueError`` for unknown ones and for useless weights."""
@@ -147,16 +161,31 @@ class Scorer:
         fusion.overall(dict.fromkeys(asked, 1.0), self.weights)
         return asked
 
-    def _rate(self, chunk: list[tuple[int, ImageLike]], asked: tuple[str, ...]) -> list[ImageScore]:
-        names = [str(image) if isinstance(image, str | os.PathLike) else f"image {n}" for n, image in chunk]
-        images = [_request_image(image) for _, image in chunk]
-        requests = [
+    def _rate(self, chunks: Iterable[list], asked: tuple[str, ...], workers: Workers | None) -> Iterator[list[ImageScore]]:
+        under_way: deque[tuple[list, list]] = deque()
+
+        def requests() -> Iterator[list[Request]]:
+            for chunk in chunks:
+                images = [_request_image(image) for _, image in chunk]
+                under_way.append((chunk, images))
+                yield self._requests(images, asked)
+
+        for answers in rate_batches(workers or self.engine, requests()):
+            chunk, images = under_way.popleft()
+            yield self._results(chunk, images, asked, iter(answers))
+
+    def _requests(self, images: Sequence, asked: Sequence[str]) -> list[Request]:
+        return [
             Request(image, self.sentences[dimension].query, self.sentences[dimension].before)
             for image in images
             if not isinstance(image, Failure)
             for dimension in asked
         ]
-        ratings = iter(self.engine.rate(requests) if requests else ())
+
+    def _results(
+        self, chunk: list[tuple[int, ImageLike]], images: Sequence, asked: Sequence[str], ratings: Iterator[Rating | Failure]
+    ) -> list[ImageScore]:
+        names = [str(image) if isinstance(image, str | os.PathLike) else f"image {n}" for n, image in chunk]
         results = []
         for name, image in zip(names, images, strict=True):
             failed = isinstance(image, Failure)
@@ -207,11 +236,13 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
         raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
 
 
-def _request_image(image: ImageLike) -> str | Path | Image.Image | Failure:
-    """What an engine takes, or why these bytes are no picture. Raises as ``Scorer.score``."""
+def _request_image(image: ImageLike) -> str | Place | Image.Image | Failure:
+    """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``."""
     from PIL import Image, UnidentifiedImageError
 
-    if isinstance(image, str | Image.Image):
+    if isinstance(image, str):
+        return stores.place(image) if stores.is_url(image) else image
+    if isinstance(image, Image.Image):
         return image
     if isinstance(image, os.PathLike):
         return Path(image)

@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import prompt_configs as facts
-from saiqa.scorer import ImageScore, Scorer
+from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.intake import Limits, Picture, Question, Refused, check_length, read_question
 from saiqa.service.metrics import Metrics
@@ -135,6 +135,7 @@ class Service:
         return {
             "status": "ok" if self.batcher.alive else "stopped",
             "model": self.scorer.model_name,
+            "caveat": DEMO_CAVEAT if self.scorer.demo else None,
             "engine": self.scorer.model.engine,
             "dimensions": list(facts.DIMENSIONS),
             "words": facts.WORD_VALUES,
@@ -186,6 +187,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/score", response_model=Answer, dependencies=guarded, openapi_extra={"requestBody": _BODY})
     async def score(request: Request) -> Answer:
         return await service.score(request)
+
+    @app.get("/score", include_in_schema=False)  # else the page's files would answer, with "Not Found"
+    async def get_score() -> JSONResponse:
+        return JSONResponse({"detail": "Send pictures with POST"}, 405, {"Allow": "POST"})
 
     @app.get("/health")
     async def health() -> JSONResponse:

@@ -163,7 +163,7 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
         if len(uploads) > limits.images:
             raise _too_many_images(limits)
         if not all(isinstance(upload, UploadFile) for upload in uploads):
-            raise Refused(UNUSABLE, "`images` are files, with file names")
+            raise Refused(UNUSABLE, "`images` are files, with file names; curl sends one with -F images=@FILE")
         texts = form.getlist("dimensions")
         if not all(isinstance(text, str) for text in texts):
             raise Refused(UNUSABLE, "`dimensions` are names, not files")

@@ -20,6 +20,7 @@ async function connect() {
   const answer = await fetch("health");
   service = await answer.json();
   element("model").textContent = `Model ${service.model}.`;
+  element("caveat").textContent = service.caveat ? `${capital(service.caveat)}.` : "";
   element("token-form").hidden = !service.token_needed;
   showHistory();
 }
@@ -123,7 +124,9 @@ function say(text) {
 
 function newCard(file) {
   const card = element("card").content.firstElementChild.cloneNode(true);
-  card.querySelector("h3").textContent = file.name;
+  // A long name may break behind these characters.
+  const parts = file.name.split(/(?<=[-_.])/);
+  card.querySelector("h3").append(...parts.flatMap((part) => [part, make("wbr")]));
   card.querySelector(".state").textContent = "Waiting";
   const image = card.querySelector("img");
   image.addEventListener("error", () => (image.hidden = true)); // no picture: the card says so in words
