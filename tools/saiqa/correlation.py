@@ -96,7 +96,7 @@ def _mid_ranks(ranks):
 
 
 def _kendall(x, y) -> float:
-    """Of ranks [rows], tau-b: pairs in order less those in disorder, over the geometric mean of those not tied in x and in y."""
+    """Of ranks [rows], tau-b: pairs in order less those in disorder, over the geometric mean of those untied in x and in y."""
     import numpy
 
     both = x * (y.max() + 1) + y
