@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from conftest import REPOSITORY
 
 
@@ -31,9 +33,11 @@ def test_scale(tmp_path):
 
 def test_scoring(tmp_path):
     table, figures = run_benchmark("bench_scoring.py", tmp_path / "scoring.json", "--rows", 40, "--repeats", 1)
-    assert all(stage in table for stage in ("score", "eval", "pooled", "all"))
-    stages = figures["seconds"]
-    assert stages["all"] == sum(stages[stage] for stage in ("score", "eval", "pooled"))
+    assert all(word in table for word in ("score", "eval", "pooled", "all", "start", "difference"))
+    stages = figures["stages"]
+    assert set(stages) == {"score", "eval", "pooled", "all"}
+    for stage in stages.values():
+        assert stage["total_s"] - stage["start_s"] == pytest.approx(stage["difference_s"])
     assert figures["rows"] == 40
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from conftest import SMALL_BUNDLE, TOOLS, run_command
 from prompt_configs import WORDS
 from saiqa.engines import Failure, Rating, Request, load_engine
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
 
 TOLERANCE = 1e-4
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
@@ -161,6 +162,21 @@ def test_compiled_rates_alike(prefill):
     requests = [request_of(case) for case in CASES]
     for answer, case in zip(compiled.rate(requests), CASES, strict=True):
         assert_rated(answer, case)
+
+
+def test_more_layers_are_compiled_than_torch_compiles_a_function_for(tmp_path):
+    """torch.compile leaves a function as it is once it has compiled it for eight different layers, and says so nowhere."""
+    layers = torch._dynamo.config.recompile_limit + 2
+    config = json.loads((SMALL_BUNDLE / "config.json").read_text())
+    parts = {name: {**config[name], "num_hidden_layers": layers} for name in ("llm_config", "vit_config")}
+    torch.manual_seed(0)
+    Ovis2_5(Ovis2_5Config(**parts, visual_vocab_size=config["visual_vocab_size"])).save_pretrained(tmp_path)
+    load_tokenizer(SMALL_BUNDLE).save_pretrained(tmp_path)
+    requests = [request_of(case) for case in CASES]
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        compiled = load_engine("prefill", tmp_path, device="cpu", compile=True).rate(requests)
+    for answer, plain in zip(compiled, load_engine("prefill", tmp_path, device="cpu").rate(requests), strict=True):
+        assert answer.logprobs == pytest.approx(plain.logprobs, abs=TOLERANCE)
 
 
 def test_compiling_without_a_compiler_is_one_line(tmp_path):

@@ -104,11 +104,8 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
 
 def write_merged(output: Path, scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:
     """Write all rows of all dimensions as one table, numbers as they stand in theirs."""
-    cells = (
-        (dimension, row.id, row.mos_text, row.prediction_text) for dimension, rows in scored.items() for row in rows
-    )
-    merged = (dict(zip(facts.POOLED_COLUMNS, values, strict=True)) for values in cells)
-    records.write_csv(output, facts.POOLED_COLUMNS, merged)
+    merged = ((dimension, *row[:3]) for dimension, rows in scored.items() for row in rows)
+    records.write_cells(output, facts.POOLED_COLUMNS, merged)
 
 
 def correlation_or_reason(rows: Sequence[pipeline.ScoredRow], dimension: str) -> Correlation | str:

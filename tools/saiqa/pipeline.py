@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
+import operator
 import platform
 import shlex
 import sys
@@ -352,8 +354,8 @@ def write_run_record(output: Path, record: dict) -> None:
 # ---- score -----------------------------------------------------------------------------------------------------------
 
 
-def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> records.Table:
-    """People's ratings, for the images that are rated.
+def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+    """The table of people's ratings, as ``records.read_cells`` returns it, for the images that are rated.
 
     Args:
         rated: ids that have, or will have, a rating of the model.
@@ -363,20 +365,26 @@ def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> 
         InputError: the table is missing or broken, an id comes twice, or it has none of the rated ids.
     """
     bundle.require_data(job.input_csv)
-    table = records.read_csv(job.input_csv, required=(facts.ID_COLUMN, *columns), unique=facts.ID_COLUMN)
-    if _ids(table.rows).isdisjoint(rated):
+    names, rows = records.read_cells(job.input_csv, required=(facts.ID_COLUMN, *columns), unique=facts.ID_COLUMN)
+    if set(_ids(names, rows)).isdisjoint(rated):
         what = f"{bundle.shown(job.input_csv)} has none of the ids of the {job.dimension} images to score"
         raise InputError(what, "Give the --input_csv that belongs to the images")
-    return table
+    return names, rows
 
 
 @dataclass(frozen=True)
 class Scoring:
-    """The score stage of one job, checked and ready to run: ratings by image id, and the table of people's."""
+    """The score stage of one job, checked and ready to run.
+
+    Attributes:
+        scores: of the rated images by id, each from 1 to 5, or why there is none.
+        columns, rows: the table of people's ratings, cell by cell.
+    """
 
     job: Job
-    ratings: dict[str, object]
-    table: records.Table
+    scores: dict[str, float | str]
+    columns: list[str]
+    rows: list[list[str]]
 
 
 def prepare_scoring(job: Job) -> Scoring:
@@ -385,52 +393,65 @@ def prepare_scoring(job: Job) -> Scoring:
     Raises:
         InputError: a file is missing or broken, an id comes twice, or the two files have no id in common.
     """
-    ratings = read_ratings(job.output_jsonl)
-    return Scoring(job, ratings, read_people(job, ratings))
+    scores = read_scores(job.output_jsonl)
+    return Scoring(job, scores, *read_people(job, scores))
 
 
 def score(scoring_job: Scoring) -> tuple[int, Failures]:
     """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
-    job, ratings, table = scoring_job.job, scoring_job.ratings, scoring_job.table
-    known = _ids(table.rows)
-    failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in ratings if image_id not in known}
-    rows = _limited_rows(job, table)
-    for row in rows:
-        value = _score_or_reason(ratings.get(row[facts.ID_COLUMN]), job.output_jsonl)
-        if isinstance(value, str):
-            failures[row[facts.ID_COLUMN]] = value
-        row[facts.PREDICTION_COLUMN] = "" if isinstance(value, str) else repr(value)
-    columns = [name for name in table.columns if name != facts.PREDICTION_COLUMN] + [facts.PREDICTION_COLUMN]
-    records.write_csv(job.output_csv, columns, rows)
-    scored = sum(bool(row[facts.PREDICTION_COLUMN]) for row in rows)
+    job, scores, columns = scoring_job.job, scoring_job.scores, scoring_job.columns
+    known = set(_ids(columns, scoring_job.rows))
+    failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in scores if image_id not in known}
+    rows = _limited_rows(scoring_job)
+    not_rated = _score_or_reason(None, job.output_jsonl)
+    values = [scores.get(image_id, not_rated) for image_id in _ids(columns, rows)]
+    reasons = {i: value for i, value in zip(_ids(columns, rows), values, strict=True) if isinstance(value, str)}
+    failures |= reasons
+    predictions = ["" if isinstance(value, str) else repr(value) for value in values]
+    _write_scored(job.output_csv, columns, rows, predictions)
+    scored = len(rows) - len(reasons)
     record = read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, failures)}
     write_run_record(job.output_csv, record)
     return scored, failures
 
 
-def read_ratings(path: Path) -> dict[str, object]:
-    """Image id -> its ``logits`` as written in a result, whatever they are. Raises ``InputError`` for a broken file."""
-    ids, ratings = [], {}
+def _write_scored(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], predictions: Sequence[str]) -> None:
+    """The table with the predictions as its last column, in place of one that it may have."""
+    kept = [place for place, name in enumerate(columns) if name != facts.PREDICTION_COLUMN]
+    if len(kept) < len(columns):
+        columns, *rows = ([row[place] for place in kept] for row in (columns, *rows))
+    cells = ([*row, prediction] for row, prediction in zip(rows, predictions, strict=True))
+    records.write_cells(path, [*columns, facts.PREDICTION_COLUMN], cells)
+
+
+def read_scores(path: Path) -> dict[str, float | str]:
+    """Image id -> score from 1 to 5, or why there is none, of the ratings in a result.
+
+    Raises:
+        InputError: the file is broken, or an id comes twice.
+    """
+    ids, scores = [], {}
     for number, line in records.stream_jsonl(path):
         ids.append(bundle.image_id(records.only_image(path, number, line)))
-        ratings[ids[-1]] = line.get("logits")
-    if len(ratings) < len(ids):
+        scores[ids[-1]] = _score_or_reason(line.get("logits"), path)
+    if len(scores) < len(ids):
         records.check_unique(path, records.IMAGE_ID, ids)
-    return ratings
+    return scores
 
 
-def _ids(rows: Iterable[dict[str, str]]) -> set[str]:
-    return {row[facts.ID_COLUMN] for row in rows}
+def _ids(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    return map(operator.itemgetter(columns.index(facts.ID_COLUMN)), rows)
 
 
-def _limited_rows(job: Job, table: records.Table) -> list[dict[str, str]]:
+def _limited_rows(scoring_job: Scoring) -> list[list[str]]:
     """The rows of the first ``job.limit`` images of the questions; all rows without a limit."""
+    job, columns, rows = scoring_job.job, scoring_job.columns, scoring_job.rows
     if job.limit is None:
-        return table.rows
+        return rows
     bundle.require_data(job.test_jsonl)
     first = records.read_records(job.test_jsonl)[: job.limit]
     wanted = {bundle.image_id(record.image) for record in first}
-    return [row for row in table.rows if row[facts.ID_COLUMN] in wanted]
+    return [row for row, image_id in zip(rows, _ids(columns, rows), strict=True) if image_id in wanted]
 
 
 def _score_or_reason(logits: object, ratings: Path) -> float | str:
@@ -469,8 +490,8 @@ class ScoredRow(NamedTuple):
 def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
     """The rows of a scored CSV. Raises ``InputError`` for missing files and columns."""
     columns = (facts.ID_COLUMN, gt_column, facts.PREDICTION_COLUMN)
-    table = records.read_csv(path, required=columns)
-    cells = zip(*map(table.column, columns), strict=True)
+    there, rows = records.read_cells(path, required=columns)
+    cells = map(operator.itemgetter(*map(there.index, columns)), rows)
     return [ScoredRow(i, mos, prediction, _number(mos), _number(prediction)) for i, mos, prediction in cells]
 
 
@@ -479,7 +500,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return value if abs(value) < float("inf") else None
+    return value if math.isfinite(value) else None
 
 
 def evaluate(rows: Sequence[ScoredRow], source: str) -> Correlation:

@@ -32,6 +32,9 @@ IMAGE_ID = "image id"  # what comes twice, in the error that says so
 
 _SHOWN_IDS = 5
 
+_LINE_ENDS = ("\n", "\r\n", "")
+
+_decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
@@ -127,11 +130,17 @@ def read_csv(path: Path, required: Sequence[str] = (), unique: str | None = None
         InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, a
             column name or a unique value that comes twice.
     """
-    columns, rows = open_csv(path, required)
-    table = Table(path, columns, [row for _, row in rows])
+    columns, rows = read_cells(path, required, unique)
+    return Table(path, columns, [dict(zip(columns, cells, strict=True)) for cells in rows])
+
+
+def read_cells(path: Path, required: Sequence[str] = (), unique: str | None = None) -> tuple[list[str], list[list[str]]]:
+    """As ``read_csv``, in a third of the time: the columns, and the cells of each row in their order."""
+    columns, lines = _open_csv(path, required)
+    rows = [cells for _, cells in lines]
     if unique:
-        check_unique(path, unique, table.column(unique))
-    return table
+        check_unique(path, unique, map(operator.itemgetter(columns.index(unique)), rows))
+    return columns, rows
 
 
 def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
@@ -140,31 +149,33 @@ def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Itera
     Raises:
         InputError: as ``read_csv``; for what is wrong in a row, when that row's turn comes.
     """
+    columns, lines = _open_csv(path, required)
+    return columns, ((number, dict(zip(columns, cells, strict=True))) for number, cells in lines)
+
+
+def _open_csv(path: Path, required: Sequence[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     lines = _csv_lines(path)
     _, columns = next(lines)
     check_columns(path, columns, required)
     first = next(lines, None)
     if first is None:
         raise InputError(f"{bundle.shown(path)} has a header and no rows", "Download or make it again")
-    return columns, _csv_rows(path, columns, itertools.chain([first], lines))
+    return columns, itertools.chain([first], lines)
 
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The lines that are not blank, with their numbers; all as long as the first, the header."""
     lines = csv.reader(io.StringIO(_read_text(path), newline=""))
+    width = None
     try:
-        yield from ((lines.line_num, cells) for cells in lines if cells)
+        for cells in filter(None, lines):
+            width = width or len(cells)
+            if len(cells) != width:
+                what = f"{bundle.shown(path)}, line {lines.line_num}: {len(cells)} cells under {width} columns"
+                raise InputError(what, "Quote cells that contain commas")
+            yield lines.line_num, cells
     except csv.Error as error:
         raise InputError(f"{bundle.shown(path)}, line {lines.line_num}: {error}", "Save it as plain CSV") from None
-
-
-def _csv_rows(
-    path: Path, columns: list[str], lines: Iterable[tuple[int, list[str]]]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, cells in lines:
-        if len(cells) != len(columns):
-            what = f"{bundle.shown(path)}, line {number}: {len(cells)} cells under {len(columns)} columns"
-            raise InputError(what, "Quote cells that contain commas")
-        yield number, dict(zip(columns, cells, strict=True))
 
 
 def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
@@ -187,10 +198,15 @@ def check_unique(path: Path, kind: str, values: Iterable[str]) -> None:
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
     """Write rows as CSV, whole or not at all."""
+    write_cells(path, columns, map(operator.itemgetter(*columns), rows))
+
+
+def write_cells(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """As ``write_csv``, rows as the cells in the order of the columns."""
     with atomic_writer(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows(map(operator.itemgetter(*columns), rows))
+        writer.writerows(rows)
 
 
 # ---- JSONL -----------------------------------------------------------------------------------------------------------
@@ -222,12 +238,20 @@ def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
 def json_object(path: Place, number: int, line: str) -> dict:
     """The object on one line of a JSONL. Raises ``InputError`` where it is none."""
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise line_error(path, number, f"not JSON ({error})") from None
+        value, end = _decode(line)  # quicker than json.loads, which knows of blanks
+        value = value if line[end:] in _LINE_ENDS else json.loads(line)
+    except ValueError:
+        value = _loads(path, number, line)
     if not isinstance(value, dict):
         raise line_error(path, number, "not a JSON object")
     return value
+
+
+def _loads(path: Place, number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise line_error(path, number, f"not JSON ({error})") from None
 
 
 def line_error(path: Path, number: int, what: str) -> InputError:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ from prompt_configs import WORD_VALUES, WORDS
 # Blanks and punctuation around a word, and the marks that byte-pair and sentencepiece vocabularies put for a blank.
 _AROUND_A_WORD = string.whitespace + string.punctuation + "\u0120\u2581\u3002\uff0c\uff0e"
 _RATING_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
+_in_order = operator.itemgetter(*WORDS)
+_VALUES = _in_order(WORD_VALUES)
+_FIVE_FLOATS = [float] * len(WORDS)
 _WORD_OF_VALUE = {value: word for word, value in WORD_VALUES.items()}
 
 
@@ -37,14 +41,22 @@ def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
         ScoringError: a word is missing, or a value is not a finite number.
     """
     check_complete(logprobs)
-    highest = max(logprobs[word] for word in WORDS)
-    weights = {word: math.exp(logprobs[word] - highest) for word in WORDS}
-    total = sum(weights.values())
-    return {word: weight / total for word, weight in weights.items()}
+    return dict(zip(WORDS, _softmax(logprobs), strict=True))
+
+
+def _softmax(logprobs: Mapping[str, float]) -> list[float]:
+    """The probabilities in the order of ``WORDS``."""
+    values = _in_order(logprobs)
+    highest = max(values)
+    weights = [math.exp(value - highest) for value in values]
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
 def check_complete(logprobs: Mapping[str, float]) -> None:
     """Refuse what is no distribution over the five words. Raises ``ScoringError`` as ``probabilities`` does."""
+    if _is_plain(logprobs):
+        return
     missing = [word for word in WORDS if word not in logprobs]
     if missing:
         raise ScoringError(f"no log-probability for {', '.join(missing)}")
@@ -55,15 +67,18 @@ def check_complete(logprobs: Mapping[str, float]) -> None:
 
 def score_of(logprobs: Mapping[str, float]) -> float:
     """The expected value under the five words, from 1 (bad) to 5 (excellent). Raises as ``probabilities`` does."""
-    return sum(probability * WORD_VALUES[word] for word, probability in probabilities(logprobs).items())
+    check_complete(logprobs)
+    return sum(map(operator.mul, _softmax(logprobs), _VALUES))
 
 
-def by_word(logprobs: Mapping[str, float]) -> dict[str, float]:
+def by_word(logprobs: Mapping[str, float]) -> Mapping[str, float]:
     """Log-probabilities of tokens -> of the rating words they mean; the likeliest spelling of a word stands for it.
 
     ``" good"``, ``"good"`` and ``"Good"`` are one word. Tokens that mean no rating word are left out, and so may words
     be: ``score_of`` refuses what is incomplete. Raises ``ScoringError`` for a rating word's value that is not finite.
     """
+    if _is_plain(logprobs):
+        return logprobs
     found: dict[str, float] = {}
     for token, logprob in logprobs.items():
         word = word_of(token)
@@ -73,6 +88,14 @@ def by_word(logprobs: Mapping[str, float]) -> dict[str, float]:
             raise ScoringError(f"log-probability of {word} is not a finite number")
         found[word] = max(logprob, found.get(word, -math.inf))
     return found
+
+
+def _is_plain(logprobs: Mapping[str, float]) -> bool:
+    """Whether these are the five words and nothing else, each with a finite float: the usual case, found out quickly."""
+    if logprobs.keys() != WORD_VALUES.keys():
+        return False
+    values = logprobs.values()
+    return list(map(type, values)) == _FIVE_FLOATS and math.isfinite(sum(values))
 
 
 def _is_finite(value: object) -> bool:
