@@ -2,9 +2,7 @@
 
 import math
 
-import numpy as np
 import pytest
-from scipy import stats
 
 from saiqa.correlation import CorrelationError, correlate
 
@@ -22,19 +20,6 @@ def test_plcc_is_of_the_raw_scores_and_srcc_of_the_ranks():
     found = correlate([1.0, 2.0, 3.0, 4.0], [1.0, 1.1, 1.2, 5.0])
     assert found.srcc == pytest.approx(1)
     assert found.plcc < 0.85
-
-
-@pytest.mark.parametrize("rows", [3, 4, 7, 120, 3001])
-@pytest.mark.parametrize("digits", [0, 1, 6])
-def test_figures_are_scipys_to_the_last_digit(rows, digits):
-    draw = np.random.default_rng(rows)
-    x = 3 + draw.normal(size=rows)
-    y = (0.7 * x + draw.normal(size=rows)).round(digits)
-    y[0] += 1  # not constant
-    for predicted in (x, x.round(2), -x.round(1)):
-        found = correlate(predicted, y)
-        expected = [float(measure(predicted, y).statistic) for measure in (stats.pearsonr, stats.spearmanr, stats.kendalltau)]
-        assert [found.plcc, found.srcc, found.krcc] == expected
 
 
 def test_rows_without_a_number_are_dropped_and_counted():
