@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Rebuilds the demo from nothing: pictures, annotations, small base model, trained checkpoint. Called by `make demo-bundle`.
-# Takes some two hours on two cores. Options go to render_rooms.py.
+# Rebuilds the demo from nothing: pictures, annotations, labels, small base model, trained checkpoint. Called by `make demo-bundle`.
+# Takes some three hours on two cores. Options go to render_rooms.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
-"$python" demo/build/render_rooms.py --practice 1250 "$@"
+"$python" demo/build/render_rooms.py --series 3 --practice 1250 "$@"
 for version in 1 2 3 4; do
   for table in demo/SA-BENCH/annotations/*_{train,test}.csv; do
     "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"
