@@ -132,6 +132,9 @@ class Rooms:
 
 def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> Rooms:
     """The train split, of which the last ``held_out`` pictures a dimension are kept back, and the practice rooms."""
+    for made, command in ((practice / "practice.csv", "render_rooms.py --practice N"), (labels, "labels.py")):
+        if not made.exists():
+            raise SystemExit(f"{made} is not there: make it with demo/build/{command}")
     files, known, targets, weights, rated, kept_back = [], [], [], [], [], []
     for column, dimension in enumerate(facts.DIMENSIONS):
         rows = records.read_csv(bundle.annotation_csv(data_root, dimension, "train")).rows
@@ -198,7 +201,7 @@ class Pretraining:
         sample = torch.from_numpy(rooms.labels[self.learned[::7]]).float().permute(0, 3, 1, 2)
         self.usual = sample.mean((0, 2, 3))
         self.spread = F.avg_pool2d(sample, 4).std((0, 2, 3)) + 0.02
-        _set_patch_embedding(model, torch.cat([self.batch()[0] for _ in range(8)]))
+        _set_first_weights(model, torch.cat([self.batch()[0] for _ in range(8)]))
 
     def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Looks at random pictures: patches [all, 768], labels [images, patches, channels], targets and weights [images, 4]."""
@@ -287,8 +290,8 @@ def _cut(pictures: torch.Tensor, side: int) -> torch.Tensor:
     return blocks.permute(0, 2, 5, 3, 6, 1, 4, 7).reshape(images, -1, channels * side**2)
 
 
-def _set_patch_embedding(model: Ovis2_5, patches: torch.Tensor) -> None:
-    """Start the patch embedding as the principal components of real patches [n, 768], made of like size, and the rest as usual.
+def _set_first_weights(model: Ovis2_5, patches: torch.Tensor) -> None:
+    """Start the patch embedding as the whitened principal components of real patches [n, 768], and the rest as is usual.
 
     From random weights the tower needs thousands of steps before it tells anything but brightness and colour.
     """
