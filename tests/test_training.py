@@ -132,7 +132,7 @@ def test_fault_14_two_zero2_processes_train_and_infer_loads_the_output_folder(tm
     moved = {name for name in before if not before[name].float().equal(after[name].float())}
     assert any(name.startswith("llm.") for name in moved)
     assert not any(name.startswith(("visual_tokenizer.", "vte.")) for name in moved)  # frozen, as in the release
-    assert json.loads((output / "config.json").read_text())["max_pixels"] == 28_000
+    assert json.loads((output / "config.json").read_text())["max_pixels"] == 40_000
 
     scored = run_command(
         *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "3"),
