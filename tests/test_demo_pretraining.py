@@ -28,6 +28,7 @@ import prompt_configs as facts
 from saiqa.ovis2_5 import image_to_patches
 
 SIZE = (160, 224)
+NO_ROOMS = np.zeros((0, 168, 224, 6), np.float16)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_patches_are_cut_as_the_tower_is_fed(picture):
 
 def test_a_look_without_fault_or_crop_is_the_picture_itself(picture):
     places = np.random.default_rng(0).random((1, 42, 56, len(labels.CHANNELS))).astype(np.float16)
-    looks = augment.Looks(picture[None], places, (168, 224), seed=0)
+    looks = augment.Looks(picture[None], NO_ROOMS, places, (168, 224), seed=0)
     everything = range(len(facts.DIMENSIONS))
     for _ in range(100):
         seen, known, qualities = looks.draw(0, everything)
@@ -61,7 +62,7 @@ def test_a_look_without_fault_or_crop_is_the_picture_itself(picture):
 
 def test_faults_are_given_in_proportion_to_the_quality_that_is_told(picture):
     places = np.zeros((1, 42, 56, len(labels.CHANNELS)), np.float16)
-    looks = augment.Looks(picture[None], places, SIZE, seed=1)
+    looks = augment.Looks(picture[None], NO_ROOMS, places, SIZE, seed=1)
     stretch, quality = [], []
     for _ in range(200):
         _, known, qualities = looks.draw(0, [augment.LIGHTING])
@@ -72,6 +73,30 @@ def test_faults_are_given_in_proportion_to_the_quality_that_is_told(picture):
             assert known[-2:].abs().max() == 0
     assert -2 <= min(quality) < max(quality) <= 2
     assert np.corrcoef(stretch, quality)[0, 1] < -0.6
+
+
+def test_a_room_whose_light_is_known_is_developed_as_the_renderer_does():
+    rng = np.random.default_rng(0)
+    room = rooms.generate(5)
+    light, albedo = rng.gamma(1.0, 1.0, (168, 224, 3)), rng.uniform(0.02, 0.9, (168, 224, 3))
+    lit = np.concatenate([develop.exposed(room, light, 0.0), albedo], -1).astype(np.float16)[None]
+    looks = augment.Looks(np.zeros((0, 168, 224, 3), np.uint8), lit, np.zeros((1, 42, 56, 1), np.float16), (168, 224), seed=0)
+    for kind in faults.DEVELOPED["lighting"]:
+        for severity in (0.0, 0.7):
+            spoilt = kind(room, severity, np.random.default_rng(1))
+            expected = np.asarray(develop.develop(spoilt, light, np.zeros_like(light), albedo)) / 255
+            developed = augment._developed(*np.split(looks.lit[0].astype(np.float32), 2, -1), spoilt.spoil)
+            assert np.abs(developed - expected).max() < 0.01, kind.__name__
+
+
+def test_faults_of_light_are_dialled_where_the_light_is_known(picture):
+    lit = np.full((1, 168, 224, 6), 0.4, np.float16)
+    places = np.zeros((2, 42, 56, len(labels.CHANNELS)), np.float16)
+    looks = augment.Looks(picture[None], lit, places, SIZE, seed=1)
+    told = [[looks.draw(index, [])[2] for _ in range(100)] for index in (0, 1)]
+    ill_lit = [np.mean([augment.LIGHTING in qualities for qualities in drawn]) for drawn in told]
+    assert ill_lit[0] == 0 and ill_lit[1] == pytest.approx(augment.ILL_LIT_SHARE, abs=0.15)
+    assert not any(augment.LIGHTING in looks.draw(1, [augment.LIGHTING])[2] for _ in range(50))
 
 
 def test_a_picture_that_is_not_warped_is_stretched_nowhere():
@@ -103,8 +128,10 @@ def test_what_is_wrong_with_a_piece_is_measured():
 def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
     drawn = [render_rooms.describe_practice(render_rooms.SEED, index) for index in range(200)]
     faulty = np.array([[severity[dimension] > 0 for dimension in facts.DIMENSIONS] for _, severity in drawn])
-    assert np.allclose(faulty.mean(0), render_rooms.FAULTY_SHARE, atol=0.12)
+    assert np.allclose(faulty.mean(0), [render_rooms.FAULTY_SHARE[name] for name in facts.DIMENSIONS], atol=0.12)
     assert set(faulty.sum(1)) == {0, 1, 2, 3, 4}
+    for room, _ in drawn:  # what development makes is dialled later
+        assert replace(room.spoil, stray=()) == Spoil()
     practised = {room.seed for room, _ in drawn}
     rated = {
         render_rooms.scene_seed(render_rooms.SEED, dimension, split, index)
@@ -120,7 +147,7 @@ def test_pretraining_makes_the_error_smaller(picture):
     targets = np.zeros((count, 4), np.float32)
     targets[1] = -2
     learned_from = base_model.Rooms(
-        pictures=np.stack([picture, 255 - picture]),
+        pictures=np.stack([picture, 255 - picture]), lit=NO_ROOMS,
         labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
         targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(count, int), held_out=np.zeros(count, bool),
     )
@@ -129,7 +156,7 @@ def test_pretraining_makes_the_error_smaller(picture):
     optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
     errors = []
     for _ in range(12):
-        error, _ = training.error()
+        error, _ = training.error(*training.batch())
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

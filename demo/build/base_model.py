@@ -5,17 +5,17 @@ are never read. It is asked for what ``labels.py`` knows of every place of a pic
 has to be told from what the tower sees and from the visual embeddings that the language model will read.
 ``tools/train_sft.sh --demo`` then teaches the language model.
 
-    python demo/build/base_model.py [--output DIR] [--data_root DIR] [--steps N] [--held_out N]
+    python demo/build/base_model.py [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N] [--held_out N]
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -111,18 +111,20 @@ def _corpus() -> list[str]:
 
 @dataclass
 class Rooms:
-    """What is learned from.
+    """What is learned from: r rated pictures and then p practice rooms, n in all.
 
     Attributes:
-        pictures: [n, height, width, 3] uint8.
+        pictures: [r, height, width, 3] uint8.
+        lit: [p, height, width, 6] float16, light and albedo.
         labels: [n, height / 4, width / 4, channels] float16, of ``labels.py``.
         targets: [n, 4] quality, minus the middle of the scale.
         weights: [n, 4] how much each target counts.
-        rated: [n] the one dimension of a picture of the benchmark, -1 for a practice room.
+        rated: [r] the dimension in which a picture is rated.
         held_out: [n] of a picture kept back to look at.
     """
 
     pictures: np.ndarray
+    lit: np.ndarray
     labels: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
@@ -135,32 +137,28 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
     for made, command in ((practice / "practice.csv", "render_rooms.py --practice N"), (labels, "labels.py")):
         if not made.exists():
             raise SystemExit(f"{made} is not there: make it with demo/build/{command}")
-    files, known, targets, weights, rated, kept_back = [], [], [], [], [], []
+    pictures, targets, weights, rated, kept_back = [], [], [], [], []
     for column, dimension in enumerate(facts.DIMENSIONS):
         rows = records.read_csv(bundle.annotation_csv(data_root, dimension, "train")).rows
         folder = data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
-        files += [folder / f"{row[facts.ID_COLUMN]}.jpg" for row in rows]
-        known.append(np.load(labels / f"{dimension}.npy"))
-        quality = np.full((len(rows), len(facts.DIMENSIONS)), float(true_quality(0.0)))
-        quality[:, column] = [float(row[facts.MOS_COLUMN.format(dimension=dimension)]) for row in rows]
-        targets.append(quality)
-        weights.append(np.where(np.arange(len(facts.DIMENSIONS)) == column, 1.0, FAULTLESS) * np.ones((len(rows), 1)))
-        rated += [column] * len(rows)
-        kept_back += [number >= len(rows) - held_out for number in range(len(rows))]
-    with open(practice / "practice.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    files += [practice / f"{row['id']}.jpg" for row in rows]
-    known.append(np.load(labels / f"{render_rooms.PRACTICE}.npy"))
-    targets.append(true_quality([[float(row[dimension]) for dimension in facts.DIMENSIONS] for row in rows]))
-    weights.append(np.ones_like(targets[-1]))
-    rated += [-1] * len(rows)
+        for number, row in enumerate(rows):
+            pictures.append(np.asarray(Image.open(folder / f"{row[facts.ID_COLUMN]}.jpg").convert("RGB")))
+            targets.append([float(true_quality(0.0))] * len(facts.DIMENSIONS))
+            targets[-1][column] = float(row[facts.MOS_COLUMN.format(dimension=dimension)])
+            weights.append([FAULTLESS] * len(facts.DIMENSIONS))
+            weights[-1][column] = 1.0
+            rated.append(column)
+            kept_back.append(number >= len(rows) - held_out)
+    rows = records.read_csv(practice / "practice.csv").rows
+    targets += true_quality([[float(row[dimension]) for dimension in facts.DIMENSIONS] for row in rows]).tolist()
+    weights += [[1.0] * len(facts.DIMENSIONS)] * len(rows)
     kept_back += [False] * len(rows)
-    pictures = np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files])
-    labelled = np.concatenate(known)
-    if len(labelled) != len(pictures):
-        raise SystemExit(f"{len(pictures)} pictures, labels of {len(labelled)}: run demo/build/labels.py again")
-    targets, weights = (np.concatenate(parts).astype(np.float32) for parts in (targets, weights))
-    return Rooms(pictures, labelled, targets - augment.MIDDLE, weights, np.array(rated), np.array(kept_back))
+    lit = np.stack([np.concatenate(list(np.load(practice / f"{row['id']}.npz").values()), -1) for row in rows])
+    labelled = np.concatenate([np.load(labels / f"{name}.npy") for name in (*facts.DIMENSIONS, render_rooms.PRACTICE)])
+    if len(labelled) != len(targets):
+        raise SystemExit(f"{len(targets)} pictures, labels of {len(labelled)}: run demo/build/labels.py again")
+    targets, weights = (np.array(values, np.float32) for values in (targets, weights))
+    return Rooms(np.stack(pictures), lit, labelled, targets - augment.MIDDLE, weights, np.array(rated), np.array(kept_back))
 
 
 # --- Pretraining -----------------------------------------------------------------------------------------------------
@@ -195,7 +193,7 @@ class Pretraining:
         self.model, self.rooms, self.probes = model, rooms, Probes(model.config)
         size = resized_size(*rooms.pictures.shape[1:3], BOUNDS)
         self.grid = (size[0] // 16, size[1] // 16)
-        self.looks = augment.Looks(rooms.pictures, rooms.labels, size, SEED)
+        self.looks = augment.Looks(rooms.pictures, rooms.lit, rooms.labels, size, SEED)
         self.rng = np.random.default_rng(SEED)
         self.learned = np.flatnonzero(~rooms.held_out)
         sample = torch.from_numpy(rooms.labels[self.learned[::7]]).float().permute(0, 3, 1, 2)
@@ -229,9 +227,8 @@ class Pretraining:
             told = self.probes(hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1)))
         return tuple(values.float() for values in told)
 
-    def error(self) -> tuple[torch.Tensor, list[float]]:
-        """What is to be made small, and its parts: quality as read, as seen, labels."""
-        patches, known, targets, weights = self.batch()
+    def error(self, patches, known, targets, weights) -> tuple[torch.Tensor, list[float]]:
+        """What is to be made small for a batch, and its parts: quality as read, as seen, labels."""
         labels, seen, read = self.told(patches, len(targets))
         parts = [(weights * (told - targets) ** 2).sum() / weights.sum() for told in (read, seen)]
         parts.append(((labels - known) ** 2).mean())
@@ -267,9 +264,12 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
     errors = []
-    with Progress(steps, "pretraining the vision tower", unit="steps") as progress:
+    # The next looks are drawn in the meantime, by one thread: so in the same order always.
+    with Progress(steps, "pretraining the vision tower", unit="steps") as progress, ThreadPoolExecutor(1) as drawing:
+        batch = drawing.submit(training.batch)
         for step in range(1, steps + 1):
-            error, parts = training.error()
+            drawn, batch = batch.result(), drawing.submit(training.batch)
+            error, parts = training.error(*drawn)
             optimizer.zero_grad()
             error.backward()
             nn.utils.clip_grad_norm_(learned, 1.0)

@@ -14,11 +14,21 @@ LUMA = np.array([0.2126, 0.7152, 0.0722])
 def develop(room, clean, stray, albedo):
     """An 8-bit picture from the radiance without fault and that of stray lights, (rows, columns, 3) each."""
     clean = np.maximum(clean, 0.0)
-    exposure = MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
-    light = spoilt_light(clean + stray, albedo, room.spoil) * exposure
+    light = spoilt_light(clean + stray, albedo, room.spoil) * exposure(clean)
     values = tone(light * 2.0 ** (room.light.exposure_stops + room.spoil.stops))
     values = warped(values, room.spoil, warp_generator(room))
     return Image.fromarray(np.round(values * 255).astype(np.uint8))
+
+
+def exposure(clean):
+    """The factor by which a camera on its own takes this light."""
+    return MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
+
+
+def exposed(room, clean, stray):
+    """The light of a room as its camera takes it, with no fault but stray lights."""
+    clean = np.maximum(clean, 0.0)
+    return (clean + stray) * exposure(clean) * 2.0**room.light.exposure_stops
 
 
 def warp_generator(room):

@@ -5,6 +5,7 @@ pace for all kinds of a dimension; where and in which direction is drawn from ``
 else about the room (palette, camera, size, furniture, daylight) was drawn before and knows nothing of the severity.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import furniture
@@ -15,6 +16,9 @@ from rooms import FLAT, HUNG, Bend, Cover, Placement, Room, overlapping, standin
 
 # ---- distortion ----------------------------------------------------------------------------------------------------------
 
+LARGEST_TWIST, LARGEST_SHEAR, LARGEST_WAVE, LARGEST_MELT = 75, 0.75, 0.2, 0.75  # twist in degrees
+LARGEST_BULGE = 0.42
+
 
 def bent_furniture(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Furniture twisted, sheared, wavy and sagging."""
@@ -22,10 +26,10 @@ def bent_furniture(room: Room, severity: float, rng: np.random.Generator) -> Roo
     def bend():
         twist, shear, wave, melt = rng.uniform(0.6, 1, 4) * severity * rng.permutation([1, 1, 0.5, 0.25])
         return Bend(
-            twist=75 * twist * rng.choice([-1, 1]),
-            shear=tuple(0.75 * shear * rng.uniform(0.5, 1, 2) * rng.choice([-1, 1], 2)),
-            wave=0.2 * wave,
-            melt=0.75 * melt,
+            twist=LARGEST_TWIST * twist * rng.choice([-1, 1]),
+            shear=tuple(LARGEST_SHEAR * shear * rng.uniform(0.5, 1, 2) * rng.choice([-1, 1], 2)),
+            wave=LARGEST_WAVE * wave,
+            melt=LARGEST_MELT * melt,
             phase=rng.uniform(0, 6.28),
         )
 
@@ -34,7 +38,7 @@ def bent_furniture(room: Room, severity: float, rng: np.random.Generator) -> Roo
 
 def bulging_walls(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Walls, floor and ceiling lines that are not straight."""
-    return _reshelled(room, bulge=0.42 * severity, waves=rng.uniform(0.9, 1.6))
+    return _reshelled(room, bulge=LARGEST_BULGE * severity, waves=rng.uniform(0.9, 1.6))
 
 
 def wrong_material(room: Room, severity: float, rng: np.random.Generator) -> Room:
@@ -145,6 +149,7 @@ def _other_model(item: Placement, choice: float) -> Placement:
 
 # ---- layout --------------------------------------------------------------------------------------------------------------
 
+LARGEST_SHIFT, LARGEST_TURN = (1.8, 1.5), 140  # metres across and deep, degrees
 DEEPEST_SEEN = 0.66  # of the room's depth: what stands nearer to the camera may leave the picture or fill it
 
 
@@ -174,8 +179,8 @@ def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Furniture pushed through each other and turned the wrong way."""
-    shifts = rng.uniform(-1, 1, (len(room.items), 2)) * (1.8, 1.5)
-    turns = rng.uniform(0.4, 1, len(room.items)) * rng.choice([-140, 140], len(room.items))
+    shifts = rng.uniform(-1, 1, (len(room.items), 2)) * LARGEST_SHIFT
+    turns = rng.uniform(0.4, 1, len(room.items)) * rng.choice([-LARGEST_TURN, LARGEST_TURN], len(room.items))
 
     def move(i, item):
         if not standing(item):
@@ -288,6 +293,7 @@ DARKEST_STOPS, BRIGHTEST_STOPS, HARSHEST_CONTRAST = -3.6, 3.4, 1.6
 STRONGEST_BEAM = 80.0
 TINTS = ((0.45, 1.25, 0.5), (1.25, 0.5, 1.2), (0.4, 0.75, 1.6), (1.6, 0.75, 0.3))
 
+Kind = Callable[[Room, float, np.random.Generator], Room]
 KINDS = {
     "distortion": (bent_furniture, bulging_walls, wrong_material, warped_picture, rippled_picture, smeared_picture),
     "harmony": (clashing_furniture, clashing_shell, loud_patterns, mixed_styles),
@@ -298,13 +304,18 @@ KINDS = {
 EXCLUDE_EACH_OTHER = ({"too_dark", "too_bright"}, {"floating", "sunken"}, {"too_empty", "too_full"},
                       {"flat_light", "harsh_contrast"}, {"flat_light", "stray_light"}, {"too_dark", "stray_light"},
                       {"loud_patterns", "mixed_styles"})
+# Kinds that development alone makes: no light has to be traced for them.
+DEVELOPED = {
+    "distortion": (warped_picture, rippled_picture, smeared_picture),
+    "lighting": (too_dark, too_bright, flat_light, harsh_contrast, colour_cast),
+}
 SHARE_OF_TWO = 0.3
 EACH_OF_TWO = 0.75  # what each of two kinds is dialled to, so that together they spoil as much as one
 
 
-def spoil(room: Room, dimension: str, severity: float, rng: np.random.Generator) -> tuple[Room, tuple[str, ...]]:
-    """The room with one or two kinds of fault of a dimension at this severity, and the names of the kinds."""
-    kinds = _chosen(KINDS[dimension], rng)
+def spoil(room: Room, kinds: Sequence[Kind], severity: float, rng: np.random.Generator) -> tuple[Room, tuple[str, ...]]:
+    """The room with one or two of these kinds of fault at this severity, and their names."""
+    kinds = _chosen(kinds, rng)
     for kind in kinds:
         room = kind(room, float(severity) * (EACH_OF_TWO if len(kinds) == 2 else 1.0), rng)
     return room, tuple(kind.__name__ for kind in kinds)

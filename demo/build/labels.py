@@ -26,6 +26,7 @@ import numpy as np
 import render_rooms
 import rooms
 import scene
+from faults import LARGEST_BULGE, LARGEST_MELT, LARGEST_SHEAR, LARGEST_SHIFT, LARGEST_TURN, LARGEST_TWIST, LARGEST_WAVE
 
 import prompt_configs as facts
 from local_progress import Progress
@@ -81,7 +82,7 @@ def _plain(part, number):
 
 def _things(room, clean, catalogue):
     """(parts, what is known of them) of everything in the room: the values of ``SEEN`` and ``WRONG``."""
-    shell, bulge = scene.shell_parts(room), min(1.0, room.shell.bulge / 0.42)
+    shell, bulge = scene.shell_parts(room), min(1.0, room.shell.bulge / LARGEST_BULGE)
 
     def of_shell(seen, names, cover=None, now=(), before=()):
         parts = [part for part in shell if part.name in names]
@@ -115,8 +116,8 @@ def _faults(item, before, bulge):
     cover = item.cover.share if item.cover else 0
     if before is None:
         return (0, 0, 0, 1, bulge, cover, 0)
-    turned = abs((item.angle - before.angle + 180) % 360 - 180) / 140
-    moved = max(turned, np.hypot(item.x - before.x, item.z - before.z) / 1.5)
+    turned = abs((item.angle - before.angle + 180) % 360 - 180) / LARGEST_TURN
+    moved = max(turned, np.hypot(item.x - before.x, item.z - before.z) / min(LARGEST_SHIFT))
     recoloured = max(_difference(item.soft, before.soft), _difference(item.hard, before.hard))
     return (
         np.log2(item.scale[1] / before.scale[1]),
@@ -133,7 +134,9 @@ def _bend(bend):
     """How bent a piece is, 0..1."""
     if bend is None:
         return 0.0
-    return min(1.0, (abs(bend.twist) / 75 + np.hypot(*bend.shear) / 0.75 + bend.wave / 0.2 + bend.melt / 0.75) / 2.5)
+    shares = (abs(bend.twist) / LARGEST_TWIST, np.hypot(*bend.shear) / LARGEST_SHEAR, bend.wave / LARGEST_WAVE,
+              bend.melt / LARGEST_MELT)
+    return min(1.0, sum(shares) / 2.5)
 
 
 def _difference(colour, other):
@@ -148,18 +151,14 @@ def _catalogue():
     return furniture.Catalogue(furniture.find_archive())
 
 
-def _of_picture(job):
-    """Labels of one picture: (dimension, index, pictures in the train split), or (None, index, 0) for a practice room."""
-    dimension, index, count = job
-    seed = render_rooms.SEED
-    if dimension is None:
-        room, _ = render_rooms.describe_practice(seed, index)
-        clean = render_rooms.scene_seed(seed, render_rooms.PRACTICE, render_rooms.PRACTICE, index)
+def _of_picture(name, count, index):
+    """Labels of one of ``count`` pictures: of a dimension's train split, or of the practice rooms."""
+    if name == render_rooms.PRACTICE:
+        room, _ = render_rooms.describe_practice(render_rooms.SEED, index)
     else:
-        severity = render_rooms.severities(seed, dimension, "train", count)[index]
-        room, _ = render_rooms.describe(seed, dimension, "train", index, severity)
-        clean = render_rooms.scene_seed(seed, dimension, "train", index)
-    return labels(room, rooms.generate(clean), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
+        severity = render_rooms.severities(render_rooms.SEED, name, "train", count)[index]
+        room, _ = render_rooms.describe(render_rooms.SEED, name, "train", index, severity)
+    return labels(room, rooms.generate(room.seed), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
 
 
 def main():
@@ -171,17 +170,13 @@ def main():
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    jobs = {}
-    for dimension in facts.DIMENSIONS:
-        train = len(records.read_csv(bundle.annotation_csv(arguments.data_root, dimension, "train")).rows)
-        jobs[dimension] = [(dimension, index, train) for index in range(train)]
-    practice = len(list(arguments.practice.glob("*.jpg")))
-    jobs[render_rooms.PRACTICE] = [(None, index, 0) for index in range(practice)]
+    tables = {name: bundle.annotation_csv(arguments.data_root, name, "train") for name in facts.DIMENSIONS}
+    tables[render_rooms.PRACTICE] = arguments.practice / "practice.csv"
     with ProcessPoolExecutor(arguments.workers) as pool:
-        for name, own in jobs.items():
-            made = []
-            with Progress(len(own), f"labelling {name}", unit="pictures") as progress:
-                for one in pool.map(_of_picture, own, chunksize=8):
+        for name, table in tables.items():
+            made, count = [], len(records.read_csv(table).rows)
+            with Progress(count, f"labelling {name}", unit="pictures") as progress:
+                for one in pool.map(functools.partial(_of_picture, name, count), range(count), chunksize=8):
                     made.append(one)
                     progress.advance()
             np.save(arguments.output / f"{name}.npy", np.stack(made))

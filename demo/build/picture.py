@@ -8,10 +8,20 @@ import scene
 import tracer
 from rooms import Spoil
 
-# Paths a pixel and edges a path.
-OWN_LIGHT, SUN, STRAY = (7, 4), (5, 4), (5, 3)
 GUIDE_SAMPLES = 4
 SUNLIGHT = np.array([1.0, 0.92, 0.8])
+
+
+@dataclass(frozen=True)
+class Care:
+    """Paths a pixel and edges a path, for each light of a room."""
+
+    own: tuple = (7, 4)
+    sun: tuple = (5, 4)
+    stray: tuple = (5, 3)
+
+
+LITTLE_CARE = Care(own=(3, 4), sun=(2, 4), stray=(2, 3))
 
 
 @dataclass(frozen=True)
@@ -26,34 +36,38 @@ class Lit:
 class Studio:
     """Draws pictures of `width` x `height` pixels. Pictures in a row that differ in their `Spoil` only share the light."""
 
-    def __init__(self, catalogue, width, height):
-        self.catalogue, self.width, self.height = catalogue, width, height
+    def __init__(self, catalogue, width, height, care=Care()):
+        self.catalogue, self.width, self.height, self.care = catalogue, width, height, care
         self._room = self._lit = None
 
     def draw(self, room):
         """The 8-bit picture (PIL) of a room."""
+        return develop.develop(room, *self.passes(room))
+
+    def passes(self, room):
+        """What a picture is developed from: the light without fault, that of stray lights, and the albedo."""
         bare = replace(room, spoil=Spoil())
         if bare != self._room:
             self._room, self._lit = bare, self.lit(bare)
         lit = self._lit
         stray = self._stray(room, lit) if room.spoil.stray else np.zeros_like(lit.light)
-        return develop.develop(room, lit.light, stray, lit.albedo)
+        return lit.light, stray, lit.albedo
 
     def lit(self, room):
         """The room in its own light and the sun's."""
         parts, seed = scene.parts_of(room, self.catalogue), room.seed % 2**31
         world = self._world(room, parts)
         albedo, normals = tracer.guides(world, GUIDE_SAMPLES, seed)
-        light = tracer.trace(world, *OWN_LIGHT, seed)
+        light = tracer.trace(world, *self.care.own, seed)
         if room.light.sun is not None:
             sun = tracer.directional(room.light.sun, SUNLIGHT * room.light.sun_level)
-            light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), *SUN, seed + 1)
+            light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), *self.care.sun, seed + 1)
         return Lit(tracer.denoise(light, albedo, normals), albedo, normals)
 
     def _stray(self, room, lit):
         beams = [tracer.spot(*beam) for beam in room.spoil.stray]
         world = self._world(room, _unlit(scene.parts_of(room, self.catalogue)), beams)
-        light = tracer.trace(world, *STRAY, room.seed % 2**31 + 2)
+        light = tracer.trace(world, *self.care.stray, room.seed % 2**31 + 2)
         return tracer.denoise(light, lit.albedo, lit.normals)
 
     def _world(self, room, parts, lights=()):

@@ -2,7 +2,8 @@
 
     python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--series N] [--practice N] [--seed S] [--workers N]
 
-Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower.
+Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower. Beside the
+picture of each lies its light (.npz): what development alone makes wrong is dialled onto that later, anew at every look.
 
 A room depends on (seed, dimension, split, index), the severity of its fault also on the split's size: the same options give
 the same bytes on the same machine. Pictures that are there already are kept, so an interrupted run continues; with other
@@ -12,6 +13,7 @@ options, give an empty folder.
 import argparse
 import csv
 import functools
+import itertools
 import math
 import os
 import sys
@@ -37,7 +39,8 @@ SEED = 2026
 SPLITS = ("train", "test")
 SERIES, PRACTICE = "series", "practice"
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-FAULTY_SHARE = 0.6  # of the practice rooms, in each dimension by itself
+# Of the practice rooms, in each dimension by itself.
+FAULTY_SHARE = {"distortion": 0.45, "harmony": 0.5, "layout": 0.65, "lighting": 0.15}
 # A room of the lighting pictures is also one of the distortion pictures: both may start from the same light.
 SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2, PRACTICE: 3}
 PER_ROOM_SEED = 1 << 63
@@ -65,25 +68,22 @@ def practice_id(index):
     return f"room_practice_{index:05d}"
 
 
-def picture_pattern(dimension, split):
-    """Finds a split's picture files; sorted, they are in the order of their index."""
-    return f"{picture_id(dimension, split, 0)[:-4]}*.jpg"
-
-
 def describe(seed, dimension, split, index, severity):
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
     rng = np.random.default_rng([number, 1, list(facts.DIMENSIONS).index(dimension)])
-    return faults.spoil(rooms.generate(number), dimension, severity, rng)
+    return faults.spoil(rooms.generate(number), faults.KINDS[dimension], severity, rng)
 
 
 def describe_practice(seed, index):
     """The room of one practice picture, spoilt in any number of dimensions, and the severity in each."""
     number = scene_seed(seed, PRACTICE, PRACTICE, index)
     room, rng = rooms.generate(number), np.random.default_rng([number, 1])
-    drawn = {dimension: float(rng.random()) if rng.random() < FAULTY_SHARE else 0.0 for dimension in facts.DIMENSIONS}
-    for dimension, severity in drawn.items():
-        room, _ = faults.spoil(room, dimension, severity, rng)
+    drawn = {}
+    for dimension, share in FAULTY_SHARE.items():
+        drawn[dimension] = float(rng.random()) if rng.random() < share else 0.0
+        kinds = [kind for kind in faults.KINDS[dimension] if kind not in faults.DEVELOPED.get(dimension, ())]
+        room, _ = faults.spoil(room, kinds, drawn[dimension], rng)
     return room, drawn
 
 
@@ -102,20 +102,36 @@ def describe_series(seed, dimension, number, kind):
 
 
 @functools.cache
-def _studio():
+def _studio(with_care):
     import picture
 
-    return picture.Studio(furniture.Catalogue(furniture.find_archive()), WIDTH, HEIGHT)
+    care = picture.Care() if with_care else picture.LITTLE_CARE
+    return picture.Studio(furniture.Catalogue(furniture.find_archive()), WIDTH, HEIGHT, care)
 
 
 def render(scene):
     """Draw the pictures of one scene, [(path, room)], each into its file, whole or not at all; returns how many."""
     for path, room in scene:
-        drawn = _studio().draw(room)
-        unfinished = path.with_suffix(f".{os.getpid()}.part")
-        drawn.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
-        unfinished.rename(path)
+        _save(_studio(True).draw(room), path)
     return len(scene)
+
+
+def render_practice(scene):
+    """Draw one practice picture, [(path, room)], with less care, and keep its light and albedo as float16 beside it."""
+    import develop
+
+    ((path, room),) = scene
+    clean, stray, albedo = _studio(False).passes(room)
+    light = np.minimum(develop.exposed(room, clean, stray), np.finfo(np.float16).max)
+    np.savez(path.with_suffix(".npz"), light=light.astype(np.float16), albedo=albedo.astype(np.float16))
+    _save(develop.develop(room, clean, stray, albedo), path)
+    return 1
+
+
+def _save(picture, path):
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    picture.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
+    unfinished.rename(path)
 
 
 def benchmark_scenes(output, seed, counts):
@@ -133,9 +149,9 @@ def benchmark_scenes(output, seed, counts):
     return found
 
 
-def practice_scenes(folder, seed, count):
+def practice_scenes(folder, described):
     """The picture [(path, room)] of each practice room."""
-    return [[(folder / f"{practice_id(index)}.jpg", describe_practice(seed, index)[0])] for index in range(count)]
+    return [[(folder / f"{practice_id(index)}.jpg", room)] for index, (room, _) in enumerate(described)]
 
 
 def series_scenes(folder, seed, rooms_per_kind):
@@ -190,10 +206,12 @@ def write_series(folder, scenes):
     write_table(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
 
 
-def write_practice(folder, seed, count):
+def write_practice(folder, described):
     """practice.csv: the severity of the faults of every practice picture, 0 where there is none."""
-    severity = [(practice_id(index), describe_practice(seed, index)[1]) for index in range(count)]
-    rows = [[name, *(f"{drawn[dimension]:.4f}" for dimension in facts.DIMENSIONS)] for name, drawn in severity]
+    rows = [
+        [practice_id(index), *(f"{drawn[dimension]:.4f}" for dimension in facts.DIMENSIONS)]
+        for index, (_, drawn) in enumerate(described)
+    ]
     write_table(folder / "practice.csv", ["id", *facts.DIMENSIONS], rows)
 
 
@@ -220,21 +238,19 @@ def main():
     benchmark, series = arguments.output / facts.DATA_FOLDER, arguments.output / SERIES
     write_annotations(benchmark, arguments.seed, counts)
     graded = series_scenes(series, arguments.seed, arguments.series)
-    practice = practice_scenes(arguments.output / PRACTICE, arguments.seed, arguments.practice)
-    scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded, *practice]
-    for folder in {path.parent for scene in scenes for path, _ in scene}:
+    described = [describe_practice(arguments.seed, index) for index in range(arguments.practice)]
+    practice = practice_scenes(arguments.output / PRACTICE, described)
+    scenes = [*benchmark_scenes(benchmark, arguments.seed, counts), *graded]
+    for folder in {path.parent for scene in [*scenes, *practice] for path, _ in scene}:
         folder.mkdir(parents=True, exist_ok=True)
     if graded:
         write_series(series, graded)
     if practice:
-        write_practice(arguments.output / PRACTICE, arguments.seed, arguments.practice)
-    _draw(unfinished(scenes), arguments.workers)
-
-
-def _draw(scenes, workers):
-    total = sum(map(len, scenes))
-    with ProcessPoolExecutor(workers) as pool, Progress(total, "rendering", unit="pictures") as progress:
-        for count in pool.map(render, scenes):
+        write_practice(arguments.output / PRACTICE, described)
+    left, left_practice = unfinished(scenes), unfinished(practice)
+    total = sum(map(len, left)) + len(left_practice)
+    with ProcessPoolExecutor(arguments.workers) as pool, Progress(total, "rendering", unit="pictures") as progress:
+        for count in itertools.chain(pool.map(render, left), pool.map(render_practice, left_practice)):
             progress.advance(count)
 
 
