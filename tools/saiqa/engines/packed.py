@@ -223,7 +223,6 @@ def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tenso
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed) -> torch.Tensor:
     """[tokens, heads, head_dim] and [tokens, KV heads, head_dim] twice -> [tokens, heads * head_dim]"""
-    key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
     attended = torch.empty_like(query)
     for span in packed.spans:
         # Prefix and suffix apart even where there is one suffix: an image's numbers are the same whatever else it is asked.
@@ -238,7 +237,6 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: 
 
 def attend_from_ends(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed) -> torch.Tensor:
     """As ``attend``, with queries [suffixes or more, heads, head_dim] at the suffixes' ends only; no mask is needed there."""
-    key, value = (_for_every_head(x, query.shape[1]) for x in (key, value))
     attended = torch.zeros_like(query)
     places = ((span, start, end) for span in packed.spans for start, end in span.suffixes)
     for line, (span, start, end) in enumerate(places):
@@ -253,12 +251,11 @@ def _seen(x: torch.Tensor, span: Span, start: int, end: int) -> torch.Tensor:
     return x[span.start : end] if start == span.prefix_end else torch.cat([x[span.start : span.prefix_end], x[start:end]])
 
 
-def _for_every_head(x: torch.Tensor, heads: int) -> torch.Tensor:
-    """Keys or values, each KV head repeated for the query heads that share it."""
-    return x[:, :, None].expand(-1, -1, heads // x.shape[1], -1).flatten(1, 2)
-
-
 def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options) -> torch.Tensor:
-    """[tokens, heads, head_dim] of one row."""
-    heads_first = (x.transpose(0, 1)[None] for x in (query, key, value))
-    return F.scaled_dot_product_attention(*heads_first, **options)[0].transpose(0, 1)
+    """Queries [tokens, heads, head_dim] of one row, keys and values [seen tokens, KV heads, head_dim] -> as the queries.
+
+    The heads that share a KV head lie side by side as one item of a batch: so keys and values need not be copied for each.
+    """
+    query = query.unflatten(1, (key.shape[1], -1)).permute(1, 2, 0, 3)
+    key, value = (x.transpose(0, 1)[:, None].expand(-1, query.shape[1], -1, -1) for x in (key, value))
+    return F.scaled_dot_product_attention(query, key, value, **options).permute(2, 0, 1, 3).flatten(1, 2)
