@@ -50,8 +50,8 @@ def correlate(predicted: Sequence[float | None], measured: Sequence[float | None
     import numpy
     from scipy import stats
 
-    rows = numpy.array(list(zip(predicted, measured, strict=True)), dtype=numpy.float64)  # None becomes NaN
-    rows = rows.reshape(-1, 2)[numpy.isfinite(rows.reshape(-1, 2)).all(axis=1)]
+    rows = numpy.array(list(zip(predicted, measured, strict=True)), dtype=numpy.float64).reshape(-1, 2)  # None becomes NaN
+    rows = rows[numpy.isfinite(rows).all(axis=1)]
     x, y = numpy.ascontiguousarray(rows.T)
     n = len(rows)
     if n < FEWEST_ROWS:

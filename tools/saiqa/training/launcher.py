@@ -53,7 +53,6 @@ RELEASE_PROCESSES = 4
 # The demo's base model can see but has never read: it learns faster. Scoring uses no system prompt, and a model this small
 # cannot be expected to ignore one.
 DEMO_OPTIONS = {
-    "num_train_epochs": "3",
     "per_device_train_batch_size": "16",
     "per_device_eval_batch_size": "32",
     "gradient_accumulation_steps": "1",
