@@ -154,7 +154,7 @@ def test_after_many_breaks_the_same_command_goes_on(hub, tmp_path, large_shard):
     assert "Connection broken" in ran.err and "Run the same command again" in ran.err and "Traceback" not in ran.err
     before = len(ranges(hub))
     ran = download(hub, tmp_path, "model")
-    assert ran.code == 0 and "1 files to get, 2.3 MB" in ran.err
+    assert ran.code == 0 and "1 file to get, 2.3 MB" in ran.err
     assert (tmp_path / "here/SA-IQA-model" / SHARD).read_bytes() == large_shard
     assert ranges(hub)[before:] == [f"bytes={SAVED}-"]
 

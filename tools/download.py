@@ -69,12 +69,16 @@ def wanted(typed: Sequence[str]) -> list[str]:
 def say(name: str, plan: hub.Plan, out: Output) -> None:
     """What a part takes, before anything is fetched."""
     total = sum(file.bytes for file in plan.remote.files)
-    what = f"{name}: {len(plan.remote.files)} files, {hub.shown_bytes(total)}, from {plan.remote.repo_id}"
-    rest = f"{len(plan.todo)} files to get, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "all there already"
+    what = f"{name}: {_files(plan.remote.files)}, {hub.shown_bytes(total)}, from {plan.remote.repo_id}"
+    rest = f"{_files(plan.todo)} to get, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "all there already"
     out.note(f"{what} to {bundle.shown(plan.folder)}; {rest}")
     if plan.remote.left_out:
         first = ", ".join(plan.remote.left_out[:3])
-        out.note(f"{name}: {len(plan.remote.left_out)} files that are code or no safetensors are left out: {first}")
+        out.note(f"{name}: code and weights that are no safetensors are left out, {_files(plan.remote.left_out)}: {first}")
+
+
+def _files(names: Sequence[object]) -> str:
+    return "1 file" if len(names) == 1 else f"{len(names)} files"
 
 
 def fetch(name: str, plan: hub.Plan, out: Output) -> None:
