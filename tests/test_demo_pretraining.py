@@ -140,19 +140,33 @@ def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
     assert len(practised) == len(drawn) and not practised & rated
 
 
-def test_pretraining_makes_the_error_smaller(picture):
-    """A few steps on two pictures, one fair and one poor, through the whole of the training."""
+@pytest.fixture
+def two_rooms(picture):
+    """A fair picture and a poor one to learn from."""
     count = 2
     rng = np.random.default_rng(0)
     targets = np.zeros((count, 4), np.float32)
     targets[1] = -2
-    learned_from = base_model.Rooms(
+    return base_model.Rooms(
         pictures=np.stack([picture, 255 - picture]), lit=NO_ROOMS,
         labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
         targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(count, int), held_out=np.zeros(count, bool),
     )
+
+
+def test_pretraining_is_the_same_every_time(two_rooms):
+    learned = []
+    for _ in range(2):
+        model = base_model.new_model(base_model.small_tokenizer())
+        base_model.pretrain(model, two_rooms, steps=3)
+        learned.append(model.state_dict())
+    assert all(torch.equal(values, learned[1][name]) for name, values in learned[0].items())
+
+
+def test_pretraining_makes_the_error_smaller(two_rooms):
+    """A few steps through the whole of the training."""
     model = base_model.new_model(base_model.small_tokenizer())
-    training = base_model.Pretraining(model, learned_from)
+    training = base_model.Pretraining(model, two_rooms)
     optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
     errors = []
     for _ in range(12):
