@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # threads that draw and threads that learn share the cores: see README
+
 HERE = Path(__file__).resolve()
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
 
@@ -65,7 +67,7 @@ VISION = {
 }
 
 BATCH = 32
-STEPS = 6000
+STEPS = 8000
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
@@ -265,7 +267,7 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
     errors = []
     # The next looks are drawn in the meantime, by one thread: so in the same order always.
-    with Progress(steps, "pretraining the vision tower", unit="steps") as progress, ThreadPoolExecutor(1) as drawing:
+    with Progress(steps, "pretraining the vision tower", unit="steps") as progress, ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as drawing:
         batch = drawing.submit(training.batch)
         for step in range(1, steps + 1):
             drawn, batch = batch.result(), drawing.submit(training.batch)
