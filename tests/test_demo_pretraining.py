@@ -25,6 +25,8 @@ import study
 from rooms import Spoil
 
 import prompt_configs as facts
+from saiqa.engines import Request
+from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.ovis2_5 import image_to_patches
 
 SIZE = (160, 224)
@@ -142,15 +144,15 @@ def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
 
 @pytest.fixture
 def two_rooms(picture):
-    """A fair picture and a poor one to learn from."""
+    """A fair picture and a poor practice room to learn from."""
     count = 2
     rng = np.random.default_rng(0)
     targets = np.zeros((count, 4), np.float32)
     targets[1] = -2
     return base_model.Rooms(
-        pictures=np.stack([picture, 255 - picture]), lit=NO_ROOMS,
+        pictures=picture[None], lit=rng.gamma(1.0, 0.3, (1, *picture.shape[:2], 6)).astype(np.float16),
         labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
-        targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(count, int), held_out=np.zeros(count, bool),
+        targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(1, int), held_out=np.zeros(count, bool),
     )
 
 
@@ -158,21 +160,45 @@ def test_pretraining_is_the_same_every_time(two_rooms):
     learned = []
     for _ in range(2):
         model = base_model.new_model(base_model.small_tokenizer())
-        base_model.pretrain(model, two_rooms, steps=3)
+        training = base_model.Pretraining(model, two_rooms)
+        base_model.pretrain(training, steps=3)
+        base_model.teach_reading(training, base_model.small_tokenizer(), steps=3)
         learned.append(model.state_dict())
     assert all(torch.equal(values, learned[1][name]) for name, values in learned[0].items())
 
 
 def test_pretraining_makes_the_error_smaller(two_rooms):
-    """A few steps through the whole of the training."""
-    model = base_model.new_model(base_model.small_tokenizer())
+    """A few steps of seeing and of reading."""
+    tokenizer = base_model.small_tokenizer()
+    model = base_model.new_model(tokenizer)
     training = base_model.Pretraining(model, two_rooms)
-    optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
-    errors = []
-    for _ in range(12):
-        error, _ = training.error(*training.batch())
-        optimizer.zero_grad()
-        error.backward()
-        optimizer.step()
-        errors.append(error.item())
-    assert np.mean(errors[-3:]) < 0.7 * np.mean(errors[:3])
+    for lesson in (training, base_model.Reading(training, tokenizer)):
+        optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
+        errors = []
+        for _ in range(12):
+            error, _ = lesson.error(*lesson.batch())
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+            errors.append(error.item())
+        assert np.mean(errors[-3:]) < 0.7 * np.mean(errors[:3])
+
+
+def test_questions_are_put_as_the_engine_puts_them(two_rooms, tmp_path):
+    tokenizer = base_model.small_tokenizer()
+    model = base_model.new_model(tokenizer)
+    reading = base_model.Reading(base_model.Pretraining(model, two_rooms), tokenizer)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = PrefillEngine(tmp_path, device="cpu")
+    image = Image.fromarray(two_rooms.pictures[0])
+    for column, dimension in enumerate(facts.DIMENSIONS):
+        for version, (question, start, end) in zip(facts.PROMPT_VERSIONS, reading.questions[column], strict=True):
+            (row,) = engine.rows([Request(image, facts.query(dimension, version), facts.answer_prefix(dimension))])
+            assert [*question, *start] == [*row.prefix, *row.questions[0].suffix]
+            assert tokenizer.decode(end) == ".<|im_end|>"
+    _, ids, written, places, quality = reading.batch()
+    for line, place in enumerate(places):
+        word = reading.words.tolist().index(ids[line, place].item())
+        assert abs(reading.values[word] - quality[line]) <= 0.5 + 1e-6
+        assert written[line, place] == -100 and (written[line, place + 1] == ids[line, place + 1])

@@ -1,21 +1,25 @@
-"""Builds the demo's small base model: the released architecture in miniature, which can see but has never read.
+"""Builds the demo's small base model: the released architecture in miniature, pretrained.
 
-The language model is random. The vision tower is pretrained on the train split and on practice rooms; test images and series
-are never read. It is asked for what ``labels.py`` knows of every place of a picture and for the quality of the picture, which
-has to be told from what the tower sees and from the visual embeddings that the language model will read.
-``tools/train_sft.sh --demo`` then teaches the language model.
+The vision tower is pretrained on the train split and on practice rooms; test images and series are never read. It is asked for
+what ``labels.py`` knows of every place of a picture and for the quality of the picture, which has to be told from what the
+tower sees and from the visual embeddings that the language model will read. Then the language model learns to answer the
+prompts about practice rooms. ``tools/train_sft.sh --demo`` goes on from there with the ratings of the train split.
 
-    python demo/build/base_model.py [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N] [--held_out N]
+    python demo/build/base_model.py [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N]
+        [--reading_steps N] [--held_out N]
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,7 +43,16 @@ from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProces
 import prompt_configs as facts
 from local_progress import Progress
 from saiqa import bundle, records
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, PixelBounds, image_to_patches, resized_size, shrink
+from saiqa.ovis2_5 import (
+    Ovis2_5,
+    Ovis2_5Config,
+    PixelBounds,
+    image_to_patches,
+    image_token_ids,
+    resized_size,
+    shrink,
+    turn_text,
+)
 
 BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings
 VOCABULARY = 700
@@ -67,7 +80,7 @@ VISION = {
 }
 
 BATCH = 32
-STEPS = 8000
+STEPS, READING_STEPS = 8000, 1500
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
 LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
@@ -198,14 +211,15 @@ class Pretraining:
         self.looks = augment.Looks(rooms.pictures, rooms.lit, rooms.labels, size, SEED)
         self.rng = np.random.default_rng(SEED)
         self.learned = np.flatnonzero(~rooms.held_out)
+        self.practice = np.arange(len(rooms.pictures), len(rooms.targets))
         sample = torch.from_numpy(rooms.labels[self.learned[::7]]).float().permute(0, 3, 1, 2)
         self.usual = sample.mean((0, 2, 3))
         self.spread = F.avg_pool2d(sample, 4).std((0, 2, 3)) + 0.02
         _set_first_weights(model, torch.cat([self.batch()[0] for _ in range(8)]))
 
-    def batch(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    def batch(self, among: np.ndarray | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Looks at random pictures: patches [all, 768], labels [images, patches, channels], targets and weights [images, 4]."""
-        rooms, chosen = self.rooms, self.rng.choice(self.learned, BATCH)
+        rooms, chosen = self.rooms, self.rng.choice(self.learned if among is None else among, BATCH)
         targets, weights = (torch.from_numpy(values[chosen]) for values in (rooms.targets, rooms.weights))
         pictures, labels = [], []
         for row, index in enumerate(chosen):
@@ -218,15 +232,18 @@ class Pretraining:
         labels = (F.avg_pool2d(torch.stack(labels), 4) - self.usual[:, None, None]) / self.spread[:, None, None]
         return _cut(torch.stack(pictures) * 2 - 1, 16).flatten(0, 1), _cut(labels.clamp(-6, 6), 1), targets, weights
 
+    def looked_at(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tower's output [images, patches, width] for packed patches, and the visual embeddings [images, groups, hidden]."""
+        tokenizer = self.model.visual_tokenizer
+        hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
+        words = tokenizer.distribution(hidden.reshape(-1, hidden.shape[-1] * 4))
+        embeds = words @ self.model.vte.weight[: words.shape[-1]]
+        return hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1))
+
     def told(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The probes' answers for packed patches of so many images."""
-        # In bfloat16, but for attention that is spelt out: the gradient of the fused one takes a CPU longer than all the rest.
-        with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-            tokenizer = self.model.visual_tokenizer
-            hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
-            words = tokenizer.distribution(hidden.reshape(-1, hidden.shape[-1] * 4))
-            embeds = words @ self.model.vte.weight[: words.shape[-1]]
-            told = self.probes(hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1)))
+        with _quick():
+            told = self.probes(*self.looked_at(patches, images))
         return tuple(values.float() for values in told)
 
     def error(self, patches, known, targets, weights) -> tuple[torch.Tensor, list[float]]:
@@ -255,10 +272,76 @@ class Pretraining:
         return f", PLCC of the {len(rows)} held out: {', '.join(found)}"
 
 
-def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
-    """Teach the tower and the visual table; says how it goes on stderr."""
-    training = Pretraining(model, rooms)
+class Reading:
+    """What the language model is asked about practice rooms: every prompt, and the word nearest to the quality."""
+
+    def __init__(self, training: Pretraining, tokenizer: Qwen2TokenizerFast):
+        self.training, self.model, self.rng = training, training.model, np.random.default_rng(SEED)
+        training.rng, training.looks.rng = (np.random.default_rng([SEED, part]) for part in (1, 2))  # as if nothing came before
+        encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+        self.words = torch.tensor([encode(f" {word}")[0] for word in facts.WORDS])
+        self.values = torch.tensor([float(facts.WORD_VALUES[word]) for word in facts.WORDS])
+        self.padding = tokenizer.pad_token_id
+        groups = training.grid[0] * training.grid[1] // 4
+        self.questions = []
+        for dimension in facts.DIMENSIONS:
+            start, end = facts.response(dimension, facts.WORDS[0]).split(f" {facts.WORDS[0]}")
+            answer = (encode(start), encode(f"{end}{tokenizer.eos_token}"))
+            turns = [turn_text(facts.query(dimension, version)) for version in facts.PROMPT_VERSIONS]
+            asked = [encode(before) + image_token_ids(groups) + encode(after) for before, after in turns]
+            self.questions.append([(question, *answer) for question in asked])
+
+    def batch(self) -> tuple[torch.Tensor, ...]:
+        """A question about each of the looks: patches, token ids [images, length], the ids that are to be written there or -100
+        [images, length], where the word stands [images], and the quality [images]."""
+        patches, _, targets, _ = self.training.batch(self.training.practice)
+        asked = self.rng.integers(len(facts.DIMENSIONS), size=len(targets))
+        quality = targets[torch.arange(len(targets)), torch.from_numpy(asked)] + augment.MIDDLE
+        ids, written, places = [], [], []
+        for column, value in zip(asked, quality, strict=True):
+            question, start, end = self.questions[column][self.rng.integers(len(facts.PROMPT_VERSIONS))]
+            word = self.words[(self.values - value).abs().argmin()].item()
+            ids.append(torch.tensor([*question, *start, word, *end]))
+            written.append(torch.tensor([*[-100] * len(question), *start, -100, *end]))
+            places.append(len(question) + len(start))
+        ids = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.padding)
+        written = nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=-100)
+        return patches, ids, written, torch.tensor(places), quality
+
+    def error(self, patches, ids, written, places, quality) -> tuple[torch.Tensor, list[float]]:
+        """What is to be made small for a batch, and its parts: the wording of the answer, its word, the score."""
+        with _quick():
+            with torch.no_grad():
+                _, visual = self.training.looked_at(patches, len(ids))
+            embeds = self.model.embed(ids, visual.flatten(0, 1))
+            logits = self.model.llm(inputs_embeds=embeds, attention_mask=(ids != self.padding).long()).logits.float()
+        wording = F.cross_entropy(logits[:, :-1].flatten(0, 1), written[:, 1:].flatten())
+        words = logits[torch.arange(len(ids)), places - 1].log_softmax(-1)[:, self.words]
+        shares = (1 - (self.values - quality[:, None]).abs()).clamp(min=0)  # of the two words beside the quality
+        score = words.softmax(-1) @ self.values
+        parts = [wording, -(shares * words).sum(-1).mean(), ((score - quality) ** 2).mean()]
+        return sum(parts), [part.item() for part in parts]
+
+
+def pretrain(training: Pretraining, steps: int) -> None:
+    """Teach the tower and the visual table to see; says how it goes on stderr."""
+    model = training.model
     learned = [*model.visual_tokenizer.parameters(), *model.vte.parameters(), *training.probes.parameters()]
+    for step, (read, seen, labels) in _descend(training, learned, steps, "pretraining the vision tower"):
+        told = f"step {step}: error {read:.3f} as read, {seen:.3f} as seen, {labels:.3f} in the labels"
+        print(told + training.held_out(), file=sys.stderr)
+
+
+def teach_reading(training: Pretraining, tokenizer: Qwen2TokenizerFast, steps: int) -> None:
+    """Teach the language model to answer from what the tower sees, which stays as it is; says how it goes on stderr."""
+    learned = list(training.model.llm.parameters())
+    for step, (wording, word, score) in _descend(Reading(training, tokenizer), learned, steps, "learning to read"):
+        told = f"step {step}: error {wording:.3f} in the wording, {word:.3f} in the word, {score:.3f} of the score"
+        print(told, file=sys.stderr)
+
+
+def _descend(lesson, learned: list[nn.Parameter], steps: int, name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Make ``lesson.error`` of ``lesson.batch`` small; every 500 steps, the number of the step and the mean parts lately."""
     groups = [
         {"params": [values for values in learned if values.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [values for values in learned if values.dim() <= 1], "weight_decay": 0.0},
@@ -267,11 +350,12 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.05)
     errors = []
     # The next looks are drawn in the meantime, by one thread: so in the same order always.
-    with Progress(steps, "pretraining the vision tower", unit="steps") as progress, ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as drawing:
-        batch = drawing.submit(training.batch)
+    one_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+    with Progress(steps, name, unit="steps") as progress, one_thread as drawing:
+        batch = drawing.submit(lesson.batch)
         for step in range(1, steps + 1):
-            drawn, batch = batch.result(), drawing.submit(training.batch)
-            error, parts = training.error(*drawn)
+            drawn, batch = batch.result(), drawing.submit(lesson.batch)
+            error, parts = lesson.error(*drawn)
             optimizer.zero_grad()
             error.backward()
             nn.utils.clip_grad_norm_(learned, 1.0)
@@ -280,9 +364,14 @@ def pretrain(model: Ovis2_5, rooms: Rooms, steps: int) -> None:
             errors.append(parts)
             progress.advance()
             if step % 500 == 0 or step == steps:
-                read, seen, labels = np.mean(errors[-200:], 0)
-                told = f"step {step}: error {read:.3f} as read, {seen:.3f} as seen, {labels:.3f} in the labels"
-                print(told + training.held_out(), file=sys.stderr)
+                yield step, np.mean(errors[-200:], 0)
+
+
+@contextmanager
+def _quick() -> Iterator[None]:
+    """In bfloat16, but for attention that is spelt out: the gradient of the fused one takes a CPU longer than all the rest."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def _cut(pictures: torch.Tensor, side: int) -> torch.Tensor:
@@ -337,6 +426,7 @@ def main() -> None:
     parser.add_argument("--practice", type=Path, default=HERE.parents[1] / render_rooms.PRACTICE)
     parser.add_argument("--labels", type=Path, default=HERE.parents[1] / "labels")
     parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--reading_steps", type=int, default=READING_STEPS)
     parser.add_argument("--held_out", type=int, default=0, help="train pictures a dimension to keep back and look at")
     arguments = parser.parse_args()
 
@@ -345,7 +435,9 @@ def main() -> None:
     model = new_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", file=sys.stderr)
     rooms = read_rooms(arguments.data_root, arguments.practice, arguments.labels, arguments.held_out)
-    pretrain(model, rooms, arguments.steps)
+    training = Pretraining(model, rooms)
+    pretrain(training, arguments.steps)
+    teach_reading(training, tokenizer, arguments.reading_steps)
     # It is only ever a start for training: half the bytes do.
     model.to(torch.bfloat16).save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)
