@@ -233,7 +233,7 @@ class Pretraining:
         return _cut(torch.stack(pictures) * 2 - 1, 16).flatten(0, 1), _cut(labels.clamp(-6, 6), 1), targets, weights
 
     def looked_at(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The tower's output [images, patches, width] for packed patches, and the visual embeddings [images, groups, hidden]."""
+        """The tower's output [images, patches, width] for packed patches, and visual embeddings [images, groups, hidden]."""
         tokenizer = self.model.visual_tokenizer
         hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
         words = tokenizer.distribution(hidden.reshape(-1, hidden.shape[-1] * 4))
