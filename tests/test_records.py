@@ -72,7 +72,15 @@ def test_json_lines_know_their_numbers(tmp_path):
     assert records.read_jsonl(path) == [(1, {"a": "x\u2028y"}), (3, {"b": 2})]
 
 
-@pytest.mark.parametrize(("line", "says"), [("{", "line 2: not JSON"), ("[1]", "line 2: not a JSON object")])
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("{", "line 2: not JSON"),
+        ("{} {}", "line 2: not JSON"),
+        ("{}\u00a0", "line 2: not JSON"),
+        ("[1]", "line 2: not a JSON object"),
+    ],
+)
 def test_a_broken_line_is_named(tmp_path, line, says):
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"a": 1}}\n{line}\n')

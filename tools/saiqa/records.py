@@ -32,6 +32,7 @@ IMAGE_ID = "image id"  # what comes twice, in the error that says so
 
 _SHOWN_IDS = 5
 
+_JSON_BLANKS = " \t\n\r"
 _decode = json.JSONDecoder().raw_decode
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
@@ -235,7 +236,7 @@ def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
 
 def json_object(path: Place, number: int, line: str) -> dict:
     """The object on one line of a JSONL. Raises ``InputError`` where it is none."""
-    text = line.strip()
+    text = line.strip(_JSON_BLANKS)
     try:
         value, end = _decode(text)  # a quarter quicker than json.loads, which looks for blanks everywhere
     except ValueError as error:
