@@ -28,6 +28,7 @@ CHECKPOINT = DEMO.models / facts.tuned_model(4)
 TOLERANCE = 1e-4
 LEAST_PLCC = {"distortion": 0.7, "harmony": 0.74, "layout": 0.55, "lighting": 0.73}
 LEAST_POOLED_PLCC = 0.69
+MOST_GIVEN_AWAY = {"distortion": 0.6, "harmony": 0.8, "layout": 0.4}
 LEAST_FALLING = {"distortion": 0.5, "harmony": 0.5, "layout": 0.3, "lighting": 0.8}  # of the series
 
 
@@ -116,6 +117,11 @@ def test_the_three_stages_and_pooling(tmp_path):
     for dimension, least in LEAST_PLCC.items():
         assert figures[dimension]["plcc"] >= least
     assert pooled.json["plcc"] >= LEAST_POOLED_PLCC
+
+
+@pytest.mark.parametrize(("dimension", "most"), MOST_GIVEN_AWAY.items())
+def test_global_statistics_do_not_give_the_score_away(dimension, most):
+    assert correlate(*study.ridge_predictions(dimension)).plcc < most
 
 
 @pytest.fixture(scope="module")
