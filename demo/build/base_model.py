@@ -149,7 +149,8 @@ class Rooms:
 
 def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> Rooms:
     """The train split, of which the last ``held_out`` pictures a dimension are kept back, and the practice rooms."""
-    for made, command in ((practice / "practice.csv", "render_rooms.py --practice N"), (labels, "labels.py")):
+    table = practice / render_rooms.PRACTICE_TABLE
+    for made, command in ((table, "render_rooms.py --practice N"), (labels, "labels.py")):
         if not made.exists():
             raise SystemExit(f"{made} is not there: make it with demo/build/{command}")
     pictures, targets, weights, rated, kept_back = [], [], [], [], []
@@ -164,7 +165,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
             weights[-1][column] = 1.0
             rated.append(column)
             kept_back.append(number >= len(rows) - held_out)
-    rows = records.read_csv(practice / "practice.csv").rows
+    rows = records.read_csv(table).rows
     targets += true_quality([[float(row[dimension]) for dimension in facts.DIMENSIONS] for row in rows]).tolist()
     weights += [[1.0] * len(facts.DIMENSIONS)] * len(rows)
     kept_back += [False] * len(rows)

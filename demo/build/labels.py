@@ -171,7 +171,7 @@ def main():
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     tables = {name: bundle.annotation_csv(arguments.data_root, name, "train") for name in facts.DIMENSIONS}
-    tables[render_rooms.PRACTICE] = arguments.practice / "practice.csv"
+    tables[render_rooms.PRACTICE] = arguments.practice / render_rooms.PRACTICE_TABLE
     with ProcessPoolExecutor(arguments.workers) as pool:
         for name, table in tables.items():
             made, count = [], len(records.read_csv(table).rows)

@@ -37,7 +37,7 @@ WIDTH, HEIGHT = 224, 168
 QUALITY = 84
 SEED = 2026
 SPLITS = ("train", "test")
-SERIES, PRACTICE = "series", "practice"
+SERIES, PRACTICE, PRACTICE_TABLE = "series", "practice", "practice.csv"
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Of the practice rooms, in each dimension by itself.
 FAULTY_SHARE = {"distortion": 0.45, "harmony": 0.5, "layout": 0.65, "lighting": 0.15}
@@ -68,6 +68,7 @@ def practice_id(index):
     return f"room_practice_{index:05d}"
 
 
+@functools.cache  # for the tables, and again for the pictures
 def describe(seed, dimension, split, index, severity):
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
@@ -207,12 +208,12 @@ def write_series(folder, scenes):
 
 
 def write_practice(folder, described):
-    """practice.csv: the severity of the faults of every practice picture, 0 where there is none."""
+    """The table of the practice pictures: the severity of the faults of each, 0 where there is none."""
     rows = [
         [practice_id(index), *(f"{drawn[dimension]:.4f}" for dimension in facts.DIMENSIONS)]
         for index, (_, drawn) in enumerate(described)
     ]
-    write_table(folder / "practice.csv", ["id", *facts.DIMENSIONS], rows)
+    write_table(folder / PRACTICE_TABLE, ["id", *facts.DIMENSIONS], rows)
 
 
 def write_table(path, header, rows):
