@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -142,6 +143,14 @@ def test_scores_fall_along_graded_series(dimension, least, scorer):
     falling = study.falling_series(scorer, dimension)
     assert len(falling) >= 12
     assert sum(falling.values()) >= least * len(falling)
+
+
+def test_light_gets_worse_step_by_step_in_a_series():
+    """The pictures themselves: no kind of fault does all it can at once."""
+    for name, paths in study.series("lighting").items():
+        fair, *spoilt = (np.asarray(Image.open(path).convert("RGB"), float) for path in paths)
+        changes = [0.0, *(np.abs(values - fair).mean() for values in spoilt)]
+        assert np.diff(changes).min() > 0.05 * changes[-1], name
 
 
 @pytest.mark.parametrize("dimension", facts.DIMENSIONS)

@@ -124,6 +124,8 @@ def test_what_is_wrong_with_a_piece_is_measured():
     piece = rooms.generate(5).items[0]
     assert not any(labels._faults(piece, piece, 0.0))
     lifted = dict(zip(labels.WRONG, labels._faults(replace(piece, y=piece.y + 0.7), piece, 0.0), strict=True))
+    tipped = dict(zip(labels.WRONG, labels._faults(replace(piece, tilt=-faults.LARGEST_TILT), piece, 0.0), strict=True))
+    assert tipped["moved"] == 1
     assert lifted["raised"] == pytest.approx(0.7) and not any(value for name, value in lifted.items() if name != "raised")
 
 

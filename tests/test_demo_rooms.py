@@ -61,7 +61,7 @@ def _numbers(room):
     spoil, shell = room.spoil, room.shell
     values = [spoil.smear, spoil.warp, spoil.ripple, spoil.stops, spoil.flat, spoil.contrast, *spoil.cast, shell.bulge]
     for item in room.items:
-        values += [item.x, item.y, item.z, item.angle, *item.scale, *item.size, *item.soft, *item.hard]
+        values += [item.x, item.y, item.z, item.angle, item.tilt, *item.scale, *item.size, *item.soft, *item.hard]
         bend = item.bend or rooms.Bend()
         values += [bend.twist, *bend.shear, bend.wave, bend.melt]
     covers = [cover.share for cover in (shell.wall, shell.floor, *(item.cover for item in room.items)) if cover]
@@ -101,6 +101,19 @@ def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
             corners = item.corners()
             inside = (corners.min(0) <= eye).all() and (eye <= corners.max(0)).all()
             assert not inside, (seed, item.model)
+
+
+def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
+    import scene
+
+    heights = []
+    for seed in range(10):
+        room = faults.jumbled(rooms.generate(seed), 0.8, np.random.default_rng(seed))
+        for item in pieces(room):
+            if item.model in scene.solids.BUILDERS:
+                assert abs(item.tilt) > 10
+                heights += [min(part.positions[:, 1].min() for part in scene._piece(room, item, None))]
+    assert heights and min(heights) > -1e-6 and max(heights) < 0.05  # legs stand a little inside the edge
 
 
 def test_pieces_that_ride_keep_their_carrier_when_others_go():

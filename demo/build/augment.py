@@ -21,7 +21,7 @@ from rooms import Spoil
 
 import prompt_configs as facts
 
-WARPED_SHARE, ILL_LIT_SHARE = 0.35, 0.35
+WARPED_SHARE, ILL_LIT_SHARE = 0.35, 0.45
 UNCROPPED_SHARE, SMALLEST_CROP = 0.2, 0.8
 DISTORTION, LIGHTING = (list(facts.DIMENSIONS).index(name) for name in ("distortion", "lighting"))
 MIDDLE = 3.0  # of the scale of quality

@@ -80,9 +80,9 @@ VISION = {
 }
 
 BATCH = 32
-STEPS, READING_STEPS = 8000, 1500
+STEPS, READING_STEPS = 10_000, 1500
 LEARNING_RATE = 1e-3
-WEIGHT_DECAY = 0.05
+WEIGHT_DECAY = 0.2
 LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
 FAULTLESS = 0.15  # weight of a dimension in which a picture has no fault
 SHARPNESS = 2.0  # of the visual words when the training starts: even ones would tell nothing apart

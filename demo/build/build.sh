@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
-"$python" demo/build/render_rooms.py --series 3 --practice 4000 "$@"
+"$python" demo/build/render_rooms.py --series 3 --practice 7000 "$@"
 for version in 1 2 3 4; do
   for table in demo/SA-BENCH/annotations/*_{train,test}.csv; do
     "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"

@@ -149,7 +149,7 @@ def _other_model(item: Placement, choice: float) -> Placement:
 
 # ---- layout --------------------------------------------------------------------------------------------------------------
 
-LARGEST_SHIFT, LARGEST_TURN = (1.8, 1.5), 140  # metres across and deep, degrees
+LARGEST_SHIFT, LARGEST_TURN, LARGEST_TILT = (1.8, 1.5), 140, 50  # metres across and deep, degrees
 DEEPEST_SEEN = 0.66  # of the room's depth: what stands nearer to the camera may leave the picture or fill it
 
 
@@ -166,7 +166,7 @@ def floating(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Furniture sunk into the floor and the walls."""
-    depths = rng.uniform(0.45, 0.75, len(room.items))
+    depths = rng.uniform(0.65, 0.95, len(room.items))
 
     def sink(i, item):
         if not standing(item):
@@ -178,16 +178,21 @@ def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Furniture pushed through each other and turned the wrong way."""
+    """Furniture pushed through each other, turned the wrong way and tipped over."""
     shifts = rng.uniform(-1, 1, (len(room.items), 2)) * LARGEST_SHIFT
-    turns = rng.uniform(0.4, 1, len(room.items)) * rng.choice([-LARGEST_TURN, LARGEST_TURN], len(room.items))
+    turns, tilts = (
+        rng.uniform(0.4, 1, len(room.items)) * rng.choice([-largest, largest], len(room.items))
+        for largest in (LARGEST_TURN, LARGEST_TILT)
+    )
 
     def move(i, item):
         if not standing(item):
             return {}
         x = np.clip(item.x + severity * shifts[i, 0], min(item.x, 0.15 * room.width), max(item.x, 0.85 * room.width))
         z = np.clip(item.z + severity * shifts[i, 1], min(item.z, 0.08 * room.depth), max(item.z, 0.6 * room.depth))
-        return {"x": float(x), "z": float(z), "angle": item.angle + severity * turns[i]}
+        tilt = float(severity * tilts[i])
+        raised = item.size[2] * item.scale[2] / 2 * abs(np.sin(np.deg2rad(tilt)))  # onto its lower edge
+        return {"x": float(x), "z": float(z), "y": item.y + raised, "angle": item.angle + severity * turns[i], "tilt": tilt}
 
     return _moved(room, move)
 
@@ -263,8 +268,8 @@ def too_bright(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def flat_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Light without shadow or direction."""
-    return _spoilt(room, flat=0.95 * severity)
+    """Light without shadow or direction, flatly exposed."""
+    return _spoilt(room, flat=0.95 * severity, contrast=FLATTEST_CONTRAST * severity)
 
 
 def harsh_contrast(room: Room, severity: float, rng: np.random.Generator) -> Room:
@@ -275,7 +280,7 @@ def harsh_contrast(room: Room, severity: float, rng: np.random.Generator) -> Roo
 def colour_cast(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Light of a colour no lamp has."""
     tint = TINTS[rng.integers(len(TINTS))]
-    return _spoilt(room, cast=tuple(1 + (t - 1) * severity for t in tint))
+    return _spoilt(room, cast=tuple(t**severity for t in tint))
 
 
 def stray_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
@@ -289,9 +294,9 @@ def stray_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
     return _spoilt(room, stray=tuple(beams) if severity > 0 else ())
 
 
-DARKEST_STOPS, BRIGHTEST_STOPS, HARSHEST_CONTRAST = -3.6, 3.4, 1.6
+DARKEST_STOPS, BRIGHTEST_STOPS, HARSHEST_CONTRAST, FLATTEST_CONTRAST = -3.6, 3.4, 1.6, -0.5
 STRONGEST_BEAM = 80.0
-TINTS = ((0.45, 1.25, 0.5), (1.25, 0.5, 1.2), (0.4, 0.75, 1.6), (1.6, 0.75, 0.3))
+TINTS = ((0.35, 1.25, 0.4), (1.25, 0.4, 1.2), (0.3, 0.75, 1.7), (1.7, 0.75, 0.2))
 
 Kind = Callable[[Room, float, np.random.Generator], Room]
 KINDS = {

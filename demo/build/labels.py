@@ -26,7 +26,16 @@ import numpy as np
 import render_rooms
 import rooms
 import scene
-from faults import LARGEST_BULGE, LARGEST_MELT, LARGEST_SHEAR, LARGEST_SHIFT, LARGEST_TURN, LARGEST_TWIST, LARGEST_WAVE
+from faults import (
+    LARGEST_BULGE,
+    LARGEST_MELT,
+    LARGEST_SHEAR,
+    LARGEST_SHIFT,
+    LARGEST_TILT,
+    LARGEST_TURN,
+    LARGEST_TWIST,
+    LARGEST_WAVE,
+)
 
 import prompt_configs as facts
 from local_progress import Progress
@@ -117,7 +126,8 @@ def _faults(item, before, bulge):
     if before is None:
         return (0, 0, 0, 1, bulge, cover, 0)
     turned = abs((item.angle - before.angle + 180) % 360 - 180) / LARGEST_TURN
-    moved = max(turned, np.hypot(item.x - before.x, item.z - before.z) / min(LARGEST_SHIFT))
+    shifted = np.hypot(item.x - before.x, item.z - before.z) / min(LARGEST_SHIFT)
+    moved = max(turned, shifted, abs(item.tilt - before.tilt) / LARGEST_TILT)
     recoloured = max(_difference(item.soft, before.soft), _difference(item.hard, before.hard))
     return (
         np.log2(item.scale[1] / before.scale[1]),

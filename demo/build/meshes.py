@@ -65,6 +65,13 @@ def turn(degrees):
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
+def tip(degrees):
+    """Rotation about the axis from left to right; positive tips the top to the front (+z)."""
+    angle = np.deg2rad(degrees)
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
+
+
 def box(size, centre, material, name="box"):
     """A cuboid of `size` (x, y, z) around `centre`, with flat faces and uv in metres."""
     corners, faces, uvs = [], [], []

@@ -43,7 +43,10 @@ class Cover:
 
 @dataclass(frozen=True)
 class Placement:
-    """One piece: `size` (width, height, depth) before `scale`, (x, z) its centre, `y` the height of its underside."""
+    """One piece: `size` (width, height, depth) before `scale`, (x, z) its centre, `y` the height of its underside.
+
+    Degrees: `angle` about the vertical axis, `tilt` about the piece's own axis from left to right.
+    """
 
     model: str
     kind: str
@@ -51,6 +54,7 @@ class Placement:
     x: float
     z: float
     angle: float = 0.0
+    tilt: float = 0.0
     y: float = 0.0
     scale: tuple = (1.0, 1.0, 1.0)
     soft: tuple = (0.5, 0.5, 0.5)

@@ -6,7 +6,7 @@ import numpy as np
 import solids
 import textures
 from furniture import MODELS
-from meshes import Material, box, sheet, turn
+from meshes import Material, box, sheet, tip, turn
 from rooms import LEFT
 
 WHITE = (0.82, 0.82, 0.8)
@@ -187,7 +187,7 @@ def _piece(room, item, catalogue):
         parts = [_wrapped(part, item.cover, [room.seed & 0xFFFFFFFF, 29, _key(item)]) for part in parts]
     if item.bend is not None:
         parts = [replace(part, positions=bent(part.positions, item.size[1], item.bend), normals=None) for part in parts]
-    matrix = turn(item.angle) @ np.diag(item.scale)
+    matrix = turn(item.angle) @ tip(item.tilt) @ np.diag(item.scale)
     return [part.moved(matrix, np.array([item.x, item.y, item.z])) for part in parts]
 
 

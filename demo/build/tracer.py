@@ -167,9 +167,9 @@ def trace(world, samples, depth, seed):
 
 
 def guides(world, samples, seed):
-    """Albedo and normals, (rows, columns, 3) each, of what the camera sees first."""
+    """Albedo and normals, (rows, columns, 3) each, of what the camera sees first; 0 where a surface has none."""
     integrator = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"}, parallel=False)
-    picture = np.array(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
+    picture = np.nan_to_num(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
     return picture[..., :3], picture[..., 3:6]
 
 
