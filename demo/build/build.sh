@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rebuilds the demo from nothing: pictures, annotations, labels, small base model, trained checkpoint. Called by `make demo-bundle`.
-# Takes some three hours on two cores, and 2 GB of disk for what is not kept. Options go to render_rooms.py.
+# Takes three to four hours on two cores, and 4 GB of disk for what is not kept. Options go to render_rooms.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
