@@ -27,10 +27,11 @@ from saiqa.scoring import score_of, split_answer, word_of_mos
 DEMO = bundle.roots(demo=True)
 CHECKPOINT = DEMO.models / facts.tuned_model(4)
 TOLERANCE = 1e-4
-LEAST_PLCC = {"distortion": 0.7, "harmony": 0.74, "layout": 0.55, "lighting": 0.73}
-LEAST_POOLED_PLCC = 0.69
+LEAST_PLCC = {"distortion": 0.74, "harmony": 0.77, "layout": 0.67, "lighting": 0.85}
+LEAST_POOLED_PLCC = 0.75
 MOST_GIVEN_AWAY = {"distortion": 0.6, "harmony": 0.8, "layout": 0.4}
-LEAST_FALLING = {"distortion": 0.5, "harmony": 0.5, "layout": 0.3, "lighting": 0.8}  # of the series
+LEAST_RIDGE_BEHIND = 0.03
+LEAST_FALLING = {"distortion": 0.45, "harmony": 0.65, "layout": 0.45, "lighting": 0.9}  # of the series
 
 
 def table(dimension, split):
@@ -135,7 +136,7 @@ def test_ridge_regression_on_global_statistics_stays_behind_the_model(dimension,
     mos = study.mean_opinions(dimension, "test")
     scored = scorer.score([study.image_file(dimension, name) for name in mos], [dimension])
     of_model = correlate([result.scores[dimension] for result in scored], list(mos.values()))
-    assert correlate(*study.ridge_predictions(dimension)).plcc < of_model.plcc
+    assert correlate(*study.ridge_predictions(dimension)).plcc < of_model.plcc - LEAST_RIDGE_BEHIND
 
 
 @pytest.mark.parametrize(("dimension", "least"), LEAST_FALLING.items())
