@@ -122,10 +122,13 @@ def test_pieces_are_known_again_when_others_are_gone():
 
 def test_what_is_wrong_with_a_piece_is_measured():
     piece = rooms.generate(5).items[0]
-    assert not any(labels._faults(piece, piece, 0.0))
-    lifted = dict(zip(labels.WRONG, labels._faults(replace(piece, y=piece.y + 0.7), piece, 0.0), strict=True))
-    tipped = dict(zip(labels.WRONG, labels._faults(replace(piece, tilt=-faults.LARGEST_TILT), piece, 0.0), strict=True))
-    assert tipped["moved"] == 1
+
+    def measured(**changes):
+        return dict(zip(labels.WRONG, labels._faults(replace(piece, **changes), piece, 0.0), strict=True))
+
+    assert not any(measured().values())
+    assert measured(tilt=-faults.LARGEST_TILT)["moved"] == 1
+    lifted = measured(y=piece.y + 0.7)
     assert lifted["raised"] == pytest.approx(0.7) and not any(value for name, value in lifted.items() if name != "raised")
 
 

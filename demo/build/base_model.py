@@ -53,6 +53,7 @@ from saiqa.ovis2_5 import (
     shrink,
     turn_text,
 )
+from saiqa.scoring import split_answer, word_of_mos
 
 BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings
 VOCABULARY = 700
@@ -280,13 +281,14 @@ class Reading:
         self.training, self.model, self.rng = training, training.model, np.random.default_rng(SEED)
         training.rng, training.looks.rng = (np.random.default_rng([SEED, part]) for part in (1, 2))  # as if nothing came before
         encode = functools.partial(tokenizer.encode, add_special_tokens=False)
-        self.words = torch.tensor([encode(f" {word}")[0] for word in facts.WORDS])
+        self.word_ids = {word: encode(f" {word}")[0] for word in facts.WORDS}
+        self.words = torch.tensor(list(self.word_ids.values()))
         self.values = torch.tensor([float(facts.WORD_VALUES[word]) for word in facts.WORDS])
         self.padding = tokenizer.pad_token_id
         groups = training.grid[0] * training.grid[1] // 4
         self.questions = []
         for dimension in facts.DIMENSIONS:
-            start, end = facts.response(dimension, facts.WORDS[0]).split(f" {facts.WORDS[0]}")
+            start, _, end = split_answer(facts.response(dimension, facts.WORDS[0]))
             answer = (encode(start), encode(f"{end}{tokenizer.eos_token}"))
             turns = [turn_text(facts.query(dimension, version)) for version in facts.PROMPT_VERSIONS]
             asked = [encode(before) + image_token_ids(groups) + encode(after) for before, after in turns]
@@ -301,8 +303,8 @@ class Reading:
         ids, written, places = [], [], []
         for column, value in zip(asked, quality, strict=True):
             question, start, end = self.questions[column][self.rng.integers(len(facts.PROMPT_VERSIONS))]
-            word = self.words[(self.values - value).abs().argmin()].item()
-            ids.append(torch.tensor([*question, *start, word, *end]))
+            word = word_of_mos(value.item())
+            ids.append(torch.tensor([*question, *start, self.word_ids[word], *end]))
             written.append(torch.tensor([*[-100] * len(question), *start, -100, *end]))
             places.append(len(question) + len(start))
         ids = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.padding)

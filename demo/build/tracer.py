@@ -168,19 +168,23 @@ def trace(world, samples, depth, seed):
 
 def guides(world, samples, seed):
     """Albedo and normals, (rows, columns, 3) each, of what the camera sees first; 0 where a surface has none."""
-    integrator = mi.load_dict({"type": "aov", "aovs": "albedo:albedo,normal:sh_normal"}, parallel=False)
-    picture = np.nan_to_num(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
+    picture = _seen_first(world, "albedo:albedo,normal:sh_normal", samples, seed)
     return picture[..., :3], picture[..., 3:6]
 
 
 def first_hits(world, seed):
     """What one ray a pixel meets: albedo, normal, position in metres (3 columns each) and distance (1 column)."""
-    aovs = "albedo:albedo,normal:sh_normal,position:position,distance:depth"
-    picture = np.array(mi.render(world, integrator=mi.load_dict({"type": "aov", "aovs": aovs}), seed=int(seed), spp=1))
-    return np.split(np.nan_to_num(picture), (3, 6, 9), axis=-1)
+    picture = _seen_first(world, "albedo:albedo,normal:sh_normal,position:position,distance:depth", 1, seed)
+    return np.split(picture, (3, 6, 9), axis=-1)
+
+
+def _seen_first(world, aovs, samples, seed):
+    """Mitsuba's variables `aovs` of what the camera sees first, (rows, columns, all of them); 0 where one is undefined."""
+    integrator = mi.load_dict({"type": "aov", "aovs": aovs}, parallel=False)
+    return np.nan_to_num(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
 
 
 def denoise(radiance, albedo, normals):
     """The radiance without its sampling noise."""
-    clean = [np.ascontiguousarray(np.nan_to_num(a), np.float32) for a in (radiance, np.clip(albedo, 0, 1), normals)]
+    clean = [np.ascontiguousarray(a, np.float32) for a in (np.nan_to_num(radiance), np.clip(albedo, 0, 1), normals)]
     return np.asarray(mitsuba_oidn.denoise(clean[0], albedo=clean[1], normal=clean[2], hdr=True))
