@@ -7,7 +7,9 @@ heart.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import develop
 import faults
@@ -21,10 +23,28 @@ from rooms import Spoil
 
 import prompt_configs as facts
 
-WARPED_SHARE, ILL_LIT_SHARE = 0.35, 0.45
+WARPED_SHARE, ILL_LIT_SHARE = 0.5, 0.45
 UNCROPPED_SHARE, SMALLEST_CROP = 0.2, 0.8
 DISTORTION, LIGHTING = (list(facts.DIMENSIONS).index(name) for name in ("distortion", "lighting"))
 MIDDLE = 3.0  # of the scale of quality
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a picture.
+
+    Attributes:
+        picture: [3, rows, columns], 0..1.
+        qualities: the quality, minus ``MIDDLE``, in each dimension in which the look was given a fault.
+        warp: the fault it was given in the picture's geometry, as it is sampled: x and y in quarters of the look's sides,
+            (rows / 4, columns / 4) each; None without.
+        crop: what part of the picture it is: its share of the sides, its corner [2, 1, 1] (x and y, 0..1), whether mirrored.
+    """
+
+    picture: torch.Tensor
+    qualities: dict[int, float]
+    warp: tuple[np.ndarray, np.ndarray] | None
+    crop: tuple[float, torch.Tensor, bool]
 
 
 class Looks:
@@ -37,57 +57,75 @@ class Looks:
         size: rows and columns of pixels in which the tower sees a picture.
     """
 
-    def __init__(self, pictures: np.ndarray, lit: np.ndarray, labels: np.ndarray, size: tuple[int, int], seed: int):
-        self.pictures, self.lit, self.labels, self.size = pictures, lit, labels, size
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, pictures: np.ndarray, lit: np.ndarray, labels: np.ndarray, size: tuple[int, int]):
+        self.pictures, self.lit, self.all_labels, self.size = pictures, lit, labels, size
         self.any_room = rooms.generate(0)
 
-    def draw(self, index: int, faulty: Collection[int]) -> tuple[torch.Tensor, torch.Tensor, dict[int, float]]:
-        """One look at a picture that has faults in the dimensions ``faulty`` already.
-
-        Returns:
-            the picture [3, rows, columns], 0..1; its labels [channels, rows / 4, columns / 4]; and the quality, minus
-            ``MIDDLE``, in each dimension in which the look was given a fault.
-        """
+    def draw(self, index: int, faulty: Collection[int], rng: np.random.Generator) -> Look:
+        """One look at a picture that has faults in the dimensions ``faulty`` already."""
         qualities = {}
-        warp = self._dialled(DISTORTION, WARPED_SHARE, faulty, qualities)
+        spoil = self._dialled(DISTORTION, WARPED_SHARE, faulty, qualities, rng)
+        warp = develop.sources(*self._coarse, spoil, rng) if spoil != Spoil() else None
         if index < len(self.pictures):
-            values = self.pictures[index].astype(np.float32) / 255
+            values = torch.from_numpy(self.pictures[index]).float() / 255
         else:
-            light, albedo = np.split(self.lit[index - len(self.pictures)].astype(np.float32), 2, axis=-1)
-            values = _developed(light, albedo, self._dialled(LIGHTING, ILL_LIT_SHARE, faulty, qualities))
-        rows, columns = (side // COARSER for side in self.size)
-        x, y = develop.sources(rows, columns, warp, self.rng)
-        source = torch.from_numpy(np.stack([(x + 0.5) / columns, (y + 0.5) / rows])).float()
-        shift = source - _places(rows, columns)
-        scale, corner, mirrored = self._crop()
-        seen, known = (
-            _sampled(values, (_places(*size) + _resized(shift, size)).clamp(0, 1) * scale + corner, mirrored)
-            for values, size in ((values, self.size), (self.labels[index].astype(np.float32), (rows, columns)))
-        )
+            light, albedo = torch.from_numpy(self.lit[index - len(self.pictures)]).float().split(3, dim=-1)
+            ill_lit = self._dialled(LIGHTING, ILL_LIT_SHARE, faulty, qualities, rng)
+            values = torch.from_numpy(developed(light.numpy(), albedo.numpy(), ill_lit))
+        crop = _crop(rng)
+        return Look(_sampled(values, _sources(self.size, warp, crop)), qualities, warp, crop)
+
+    def labels(self, index: int, look: Look) -> torch.Tensor:
+        """The labels [channels, rows / 4, columns / 4] of a look at that picture."""
+        mirrored = look.crop[-1]
+        known = _sampled(torch.from_numpy(self.all_labels[index]).float(), _sources(self._coarse, look.warp, look.crop))
         if mirrored:
             known[CHANNELS.index("normal x")] *= -1
-        if warp != Spoil():
-            stretched = torch.from_numpy(warp_labels(x, y)).float().permute(2, 0, 1)
+        if look.warp is not None:
+            stretched = torch.from_numpy(warp_labels(*look.warp)).float().permute(2, 0, 1)
             known[-len(WARPED) :] = stretched.flip(2) if mirrored else stretched
-        return seen, known, qualities
+        return known
 
-    def _dialled(self, column: int, share: float, faulty: Collection[int], qualities: dict[int, float]) -> Spoil:
+    @property
+    def _coarse(self) -> tuple[int, int]:
+        return self.size[0] // COARSER, self.size[1] // COARSER
+
+    def _dialled(self, column: int, share: float, faulty: Collection[int], qualities: dict[int, float], rng) -> Spoil:
         """Now and then a fault in this dimension, whose quality is entered then; no fault where there is one already."""
-        if column in faulty or self.rng.random() >= share:
+        if column in faulty or rng.random() >= share:
             return Spoil()
-        severity = self.rng.random()
+        severity = rng.random()
         qualities[column] = float(true_quality(severity)) - MIDDLE
         kinds = faults.DEVELOPED[list(facts.DIMENSIONS)[column]]
-        return faults.spoil(self.any_room, kinds, severity, self.rng)[0].spoil
-
-    def _crop(self) -> tuple[float, torch.Tensor, bool]:
-        """Nearly the whole picture, mirrored every other time: its share of the sides, its corner [2, 1, 1] (x and y, 0..1)."""
-        scale = 1.0 if self.rng.random() < UNCROPPED_SHARE else self.rng.uniform(SMALLEST_CROP, 1)
-        corner = torch.from_numpy(self.rng.uniform(0, 1 - scale, (2, 1, 1))).float()
-        return scale, corner, bool(self.rng.random() < 0.5)
+        return faults.spoil(self.any_room, kinds, severity, rng)[0].spoil
 
 
+def developed(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndarray:
+    """The picture [rows, columns, 3], 0..1, of light as the camera takes it, with faults of light."""
+    spoilt = light if spoil == Spoil() else develop.spoilt_light(light, albedo, spoil).astype(np.float32)
+    return develop.tone(spoilt * 2.0**spoil.stops)
+
+
+def _crop(rng: np.random.Generator) -> tuple[float, torch.Tensor, bool]:
+    """Nearly the whole picture, mirrored every other time: see ``Look``."""
+    scale = 1.0 if rng.random() < UNCROPPED_SHARE else rng.uniform(SMALLEST_CROP, 1)
+    corner = torch.from_numpy(rng.uniform(0, 1 - scale, (2, 1, 1))).float()
+    return scale, corner, bool(rng.random() < 0.5)
+
+
+def _sources(size: tuple[int, int], warp: tuple[np.ndarray, np.ndarray] | None, crop) -> torch.Tensor:
+    """Where in the picture each pixel of a look of this size comes from: x and y, 0..1, [2, rows, columns]."""
+    scale, corner, mirrored = crop
+    places = _places(*size)
+    if warp is not None:
+        rows, columns = warp[0].shape
+        source = torch.from_numpy(np.stack([(warp[0] + 0.5) / columns, (warp[1] + 0.5) / rows])).float()
+        places = (places + _resized(source - _places(rows, columns), size)).clamp(0, 1)
+    places = places * scale + corner
+    return places.flip(2) if mirrored else places
+
+
+@functools.cache
 def _places(rows: int, columns: int) -> torch.Tensor:
     """The middles of the pixels of a picture: x and y, 0..1, [2, rows, columns]."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
@@ -98,15 +136,7 @@ def _resized(field: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(field[None], size, mode="bilinear", align_corners=False)[0]
 
 
-def _sampled(values: np.ndarray, places: torch.Tensor, mirrored: bool) -> torch.Tensor:
+def _sampled(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """values [rows, columns, channels] at places [2, rows', columns'] (x and y, 0..1): [channels, rows', columns']."""
-    planes = torch.from_numpy(values).permute(2, 0, 1)[None]
     grid = (2 * places - 1).permute(1, 2, 0)[None]
-    sampled = F.grid_sample(planes, grid, padding_mode="border", align_corners=False)[0]
-    return sampled.flip(2) if mirrored else sampled
-
-
-def _developed(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndarray:
-    """The picture [rows, columns, 3], 0..1, of light as the camera takes it, with faults of light."""
-    spoilt = light if spoil == Spoil() else develop.spoilt_light(light, albedo, spoil).astype(np.float32)
-    return develop.tone(spoilt * 2.0**spoil.stops)
+    return F.grid_sample(values.permute(2, 0, 1)[None], grid, padding_mode="border", align_corners=False)[0]
