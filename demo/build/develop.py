@@ -8,6 +8,7 @@ from PIL import Image
 
 MID_GREY = 0.34
 WHITE_POINT = 3.5
+LONGEST_RIPPLE = 0.025  # from the middle to the crest, of the width of the picture
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
@@ -69,16 +70,16 @@ def sources(rows, columns, spoil, rng):
         cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.2, 0.9) * rows
         radius = rng.uniform(0.14, 0.26) * columns
         weight = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * (radius / 1.6) ** 2))
-        swirl = spoil.warp * rng.uniform(0.5, 1.3) * rng.choice([-1, 1])
-        swell = spoil.warp * rng.uniform(-0.35, 0.5)
+        swirl = spoil.warp * rng.uniform(0.3, 0.8) * rng.choice([-1, 1])
+        swell = spoil.warp * rng.uniform(-0.22, 0.32)
         dx, dy = x - cx, y - cy
         angle, grow = swirl * weight, 1 - swell * weight
         source_x += grow * (dx * np.cos(angle) - dy * np.sin(angle)) - dx
         source_y += grow * (dx * np.sin(angle) + dy * np.cos(angle)) - dy
     if spoil.ripple:
         (wave_x, wave_y), (phase_x, phase_y) = rng.uniform(1.5, 4.0, 2), rng.uniform(0, 2 * np.pi, 2)
-        source_x += 0.034 * columns * spoil.ripple * np.sin(2 * np.pi * wave_x * y / rows + phase_x)
-        source_y += 0.034 * columns * spoil.ripple * np.sin(2 * np.pi * wave_y * x / columns + phase_y)
+        source_x += LONGEST_RIPPLE * columns * spoil.ripple * np.sin(2 * np.pi * wave_x * y / rows + phase_x)
+        source_y += LONGEST_RIPPLE * columns * spoil.ripple * np.sin(2 * np.pi * wave_y * x / columns + phase_y)
     for _ in range(11 if spoil.smear else 0):
         cx, cy = rng.uniform(0.1, 0.9) * columns, rng.uniform(0.35, 0.95) * rows
         weight = np.exp(-(((x - cx) / (0.17 * columns)) ** 4 + ((y - cy) / (0.19 * rows)) ** 4)) * spoil.smear

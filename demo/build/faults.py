@@ -122,15 +122,15 @@ def loud_patterns(room: Room, severity: float, rng: np.random.Generator) -> Room
 
 
 def mixed_styles(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Pieces of other styles in odd woods among the room's own, no two seats alike."""
+    """Pieces turning to odd woods and fabrics, no two seats alike, and one after another to other styles."""
     order = rng.permutation(len(room.items))
     strangers = set(order[: round(severity * len(order))].tolist())
     items = []
     for i, item in enumerate(room.items):
         choice, wood = rng.uniform(), palettes.ODD_WOODS[rng.integers(len(palettes.ODD_WOODS))]
-        fabric = palettes.turned(item.soft, rng.uniform(0.2, 0.8), 1.0)
-        stranger = replace(_other_model(item, choice), hard=wood, soft=fabric)
-        items.append(stranger if i in strangers else item)
+        fabric = palettes.turned(item.soft, rng.uniform(0.2, 0.8), severity)
+        model = _other_model(item, choice) if i in strangers else item
+        items.append(replace(model, hard=palettes.mixed(item.hard, wood, severity), soft=fabric))
     return _resettled(room, items)
 
 
@@ -150,6 +150,7 @@ def _other_model(item: Placement, choice: float) -> Placement:
 # ---- layout --------------------------------------------------------------------------------------------------------------
 
 LARGEST_SHIFT, LARGEST_TURN, LARGEST_TILT = (1.8, 1.5), 140, 50  # metres across and deep, degrees
+DEEPEST_SUNK, LARGEST_LEAN = (0.4, 0.65), 25  # shares of the height, degrees
 DEEPEST_SEEN = 0.66  # of the room's depth: what stands nearer to the camera may leave the picture or fill it
 
 
@@ -165,14 +166,16 @@ def floating(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Furniture sunk into the floor and the walls."""
-    depths = rng.uniform(0.65, 0.95, len(room.items))
+    """Furniture sunk askew into the floor and the walls."""
+    depths = rng.uniform(*DEEPEST_SUNK, len(room.items))
+    leans = rng.uniform(0.5, 1, len(room.items)) * rng.choice([-LARGEST_LEAN, LARGEST_LEAN], len(room.items))
 
     def sink(i, item):
         if not standing(item):
             return {}
         towards = -1.0 if item.x < room.width / 2 else 1.0
-        return {"y": -severity * depths[i] * item.size[1], "x": item.x + towards * 0.25 * severity}
+        y, x = -severity * depths[i] * item.size[1], item.x + towards * 0.25 * severity
+        return {"y": y, "x": x, "tilt": item.tilt + float(severity * leans[i])}
 
     return _moved(room, sink)
 
@@ -192,7 +195,8 @@ def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
         z = np.clip(item.z + severity * shifts[i, 1], min(item.z, 0.08 * room.depth), max(item.z, 0.6 * room.depth))
         tilt = float(severity * tilts[i])
         raised = item.size[2] * item.scale[2] / 2 * abs(np.sin(np.deg2rad(tilt)))  # onto its lower edge
-        return {"x": float(x), "z": float(z), "y": item.y + raised, "angle": item.angle + severity * turns[i], "tilt": tilt}
+        return {"x": float(x), "z": float(z), "y": item.y + raised, "angle": item.angle + severity * turns[i],
+                "tilt": item.tilt + tilt}
 
     return _moved(room, move)
 
@@ -236,8 +240,8 @@ def too_empty(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Twice the furniture that the room holds."""
-    items = list(room.items)
+    """Twice the furniture that the room holds; what comes first stands farthest from the camera, so that nothing hides it."""
+    extras = []
     for _ in range(MOST_EXTRA_PIECES):
         model = rng.choice(furniture.of_kind(*FILLERS))
         extra = Placement(model.name, model.kind, model.size, 0.0, 0.0, float(rng.uniform(-180, 180)),
@@ -245,14 +249,15 @@ def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
         for _ in range(12):
             x, z = rng.uniform(0.08, 0.92) * room.width, rng.uniform(0.08, DEEPEST_SEEN) * room.depth
             extra = replace(extra, x=float(x), z=float(z))
-            if not any(standing(other) and overlapping(extra.corners(), other.corners()) for other in items):
+            if not any(standing(other) and overlapping(extra.corners(), other.corners()) for other in (*room.items, *extras)):
                 break
-        items.append(extra)
-    return replace(room, items=tuple(items[: len(room.items) + round(severity * MOST_EXTRA_PIECES)]))
+        extras.append(extra)
+    extras.sort(key=lambda extra: extra.z)
+    return replace(room, items=(*room.items, *extras[: round(severity * MOST_EXTRA_PIECES)]))
 
 
 MOST_EXTRA_PIECES = 20
-FILLERS = ("chair", "armchair", "plant", "low shelf", "bedside table", "desk chair", "speaker", "stool", "bookcase")
+FILLERS = ("chair", "armchair", "plant", "low shelf", "bedside table", "desk chair", "speaker", "stool")
 
 # ---- lighting ------------------------------------------------------------------------------------------------------------
 
