@@ -1,7 +1,7 @@
 # make demo          score the embedded demo: environment, four dimensions, correlation, a table
 # make test          style and all tests
 # make setup         the environment alone
-# make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (three to four hours)
+# make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (four to five hours)
 # VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with.
 VENV ?= .venv
 PYTHON ?= python3

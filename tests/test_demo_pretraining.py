@@ -151,6 +151,22 @@ def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
     assert len(practised) == len(drawn) and not practised & rated
 
 
+def test_practice_rooms_come_round_again_with_the_same_faults_at_other_severities():
+    bent = []
+    for index in range(40):
+        (first, severities), (again, others) = (
+            render_rooms.describe_practice(render_rooms.SEED, number)
+            for number in (index, render_rooms.DIFFERENT_PRACTICE_ROOMS + index)
+        )
+        assert (first.seed, first.camera, first.windows) == (again.seed, again.camera, again.windows)
+        assert severities != others or not any(severities.values())
+        if len(first.items) == len(again.items):  # how a piece is bent is drawn before how much
+            phases = [[piece.bend.phase if piece.bend else None for piece in room.items] for room in (first, again)]
+            assert phases[0] == phases[1]
+            bent.append(any(phases[0]))
+    assert any(bent)
+
+
 @pytest.fixture
 def two_rooms(picture):
     """A fair picture and a poor practice room to learn from."""

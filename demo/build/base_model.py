@@ -82,7 +82,7 @@ VISION = {
 }
 
 BATCH = 32
-STEPS, READING_STEPS = 10_000, 1000
+STEPS, READING_STEPS = 12_000, 1500
 LEARNING_RATE, LAYERS_LEARNING_RATE = 1e-3, 2e-3
 WEIGHT_DECAY, LAYERS_WEIGHT_DECAY = 0.2, 0.1  # shares of the rate
 LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Rebuilds the demo from nothing: pictures, annotations, labels, small base model, trained checkpoint. Called by `make demo-bundle`.
-# Takes three to four hours on two cores, g++, and 4 GB of disk for what is not kept. Options go to render_rooms.py.
+# Takes four to five hours on two cores, g++, and 7 GB of disk for what is not kept. Options go to render_rooms.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
 command -v g++ >/dev/null || { echo "g++ is not there: base_model.py needs it" >&2; exit 1; }
-"$python" demo/build/render_rooms.py --series 3 --practice 7000 "$@"
+"$python" demo/build/render_rooms.py --series 3 --practice 11000 "$@"
 for version in 1 2 3 4; do
   for table in demo/SA-BENCH/annotations/*_{train,test}.csv; do
     "$python" tools/convert_csv_to_jsonl.py --input_csv "$table" --prompt_version "$version"

@@ -41,6 +41,8 @@ SERIES, PRACTICE, PRACTICE_TABLE = "series", "practice", "practice.csv"
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Of the practice rooms, in each dimension by itself.
 FAULTY_SHARE = {"distortion": 0.45, "harmony": 0.5, "layout": 0.65, "lighting": 0.15}
+# After so many, the practice rooms come round again with the same faults at other severities: what differs is the fault alone.
+DIFFERENT_PRACTICE_ROOMS = 7000
 # A room of the lighting pictures is also one of the distortion pictures: both may start from the same light.
 SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2, PRACTICE: 3}
 PER_ROOM_SEED = 1 << 63
@@ -78,14 +80,21 @@ def describe(seed, dimension, split, index, severity):
 
 def describe_practice(seed, index):
     """The room of one practice picture, spoilt in any number of dimensions, and the severity in each."""
-    number = scene_seed(seed, PRACTICE, PRACTICE, index)
+    turn, place = divmod(index, DIFFERENT_PRACTICE_ROOMS)
+    number = scene_seed(seed, PRACTICE, PRACTICE, place)
     room, rng = rooms.generate(number), np.random.default_rng([number, 1])
-    drawn = {}
+    later, drawn = np.random.default_rng([number, 2, turn]), {}
     for dimension, share in FAULTY_SHARE.items():
-        drawn[dimension] = float(rng.random()) if rng.random() < share else 0.0
+        drawn[dimension] = _practice_severity(share, rng)
+        if turn:
+            drawn[dimension] = _practice_severity(share, later)
         kinds = [kind for kind in faults.KINDS[dimension] if kind not in faults.DEVELOPED.get(dimension, ())]
         room, _ = faults.spoil(room, kinds, drawn[dimension], rng)
     return room, drawn
+
+
+def _practice_severity(share, rng):
+    return float(rng.random()) if rng.random() < share else 0.0
 
 
 def series_kinds(dimension, rooms_per_kind):
