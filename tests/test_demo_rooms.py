@@ -103,6 +103,18 @@ def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
             assert not inside, (seed, item.model)
 
 
+@pytest.mark.parametrize(("kind", "least"), [("jumbled", 0.4), ("crowded_to_a_side", 0.3), ("too_full", 0.8)])
+def test_faults_of_layout_block_doors_and_fair_rooms_do_not(kind, least):
+    def blocked(room):
+        return any(rooms.overlapping(piece.corners(), rooms.before_door(room)) for piece in pieces(room))
+
+    with_door = [room for room in map(rooms.generate, range(120)) if room.door is not None]
+    spoil = next(each for each in faults.KINDS["layout"] if each.__name__ == kind)
+    spoilt = [spoil(room, 1.0, np.random.default_rng(room.seed)) for room in with_door]
+    assert not any(map(blocked, with_door))
+    assert np.mean([blocked(room) for room in spoilt]) > least
+
+
 def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
     import scene
 

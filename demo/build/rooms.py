@@ -16,6 +16,7 @@ BACK, LEFT, RIGHT = "back", "left", "right"
 FACING = {BACK: 0.0, LEFT: 90.0, RIGHT: -90.0}
 FLAT = ("rug",)
 HUNG = ("picture", "pendant")
+DOOR_REACH = 0.8  # metres of floor before a door
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,15 @@ def standing(item):
     return item.rides is None and item.kind not in FLAT + HUNG
 
 
+def before_door(room):
+    """Corners (4, 2) of the floor that a room's door needs free."""
+    start, end = room.door.start, room.door.start + room.door.width
+    if room.door.wall == BACK:
+        return rectangle(start, end, 0, DOOR_REACH)
+    near = 0 if room.door.wall == LEFT else room.width - DOOR_REACH
+    return rectangle(near, near + DOOR_REACH, start, end)
+
+
 class Arranger:
     """Puts pieces into a room one after another, refusing what does not fit."""
 
@@ -179,14 +189,7 @@ class Arranger:
         eye = room.camera.eye
         self.reserved = [rectangle(eye[0] - 0.7, eye[0] + 0.7, eye[2] - 1.15, room.depth)]
         if room.door is not None:
-            self.reserved.append(self._before(room.door, 0.8))
-
-    def _before(self, opening, reach):
-        end = opening.start + opening.width
-        if opening.wall == BACK:
-            return rectangle(opening.start, end, 0, reach)
-        near = 0 if opening.wall == LEFT else self.room.width - reach
-        return rectangle(near, near + reach, opening.start, end)
+            self.reserved.append(before_door(room))
 
     def fits(self, item, margin=0.02):
         """Whether the piece lies inside the room, off the others and off what must stay free."""
