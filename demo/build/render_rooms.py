@@ -82,12 +82,11 @@ def describe_practice(seed, index):
     """The room of one practice picture, spoilt in any number of dimensions, and the severity in each."""
     turn, place = divmod(index, DIFFERENT_PRACTICE_ROOMS)
     number = scene_seed(seed, PRACTICE, PRACTICE, place)
-    room, rng = rooms.generate(number), np.random.default_rng([number, 1])
-    later, drawn = np.random.default_rng([number, 2, turn]), {}
+    rng, of_turn = np.random.default_rng([number, 1]), np.random.default_rng([number, 2, turn])
+    room, drawn = rooms.generate(number), {}
     for dimension, share in FAULTY_SHARE.items():
-        drawn[dimension] = _practice_severity(share, rng)
-        if turn:
-            drawn[dimension] = _practice_severity(share, later)
+        first, again = _practice_severity(share, rng), _practice_severity(share, of_turn)
+        drawn[dimension] = again if turn else first  # rng gives the faults as well: it draws the same in every turn
         kinds = [kind for kind in faults.KINDS[dimension] if kind not in faults.DEVELOPED.get(dimension, ())]
         room, _ = faults.spoil(room, kinds, drawn[dimension], rng)
     return room, drawn
