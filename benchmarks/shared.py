@@ -23,6 +23,7 @@ from saiqa import bundle
 from saiqa.console import to_json
 from saiqa.engines import Engine, Request, load_engine
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+from saiqa.pixels import Preprocessing
 from saiqa.scoring import score_of
 
 ANSWER_TOKENS = 13  # of the release's answers, the end included
@@ -93,7 +94,7 @@ def config_of(shape: dict) -> Ovis2_5Config:
 
 
 def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str = "cpu") -> int:
-    """Write a checkpoint with random weights, and the demo's tokenizer, into ``folder``; its number of parameters."""
+    """Write a checkpoint with random weights and the demo's tokenizer and preprocessing; its number of parameters."""
     torch.manual_seed(SEED)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -102,8 +103,10 @@ def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str 
             model = Ovis2_5(config_of(shape))
     finally:
         torch.set_default_dtype(before)
+    demo = bundle.roots(demo=True).models / facts.tuned_model()
+    model.visual_tokenizer.preprocessing = Preprocessing.of_checkpoint(demo)
     model.save_pretrained(folder)
-    tokenizer = load_tokenizer(bundle.roots(demo=True).models / facts.tuned_model())
+    tokenizer = load_tokenizer(demo)
     tokenizer.save_pretrained(folder)
     return sum(weight.numel() for weight in model.parameters())
 

@@ -28,6 +28,9 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 # A small Ovis2.5 bundle in the released format, with random weights: real files, real tokenizer, meaningless scores.
 SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 
+# A data root without annotations: images are asked this project's own sentences.
+NO_ANNOTATIONS = REPOSITORY / "tests" / "data"
+
 # Every command: what ends in sys.exit(run(main)).
 COMMANDS = sorted(path.name for path in TOOLS.glob("*.py") if "sys.exit(run(main))" in path.read_text(encoding="utf-8"))
 

@@ -41,7 +41,7 @@ def picture():
 
 def test_patches_are_cut_as_the_tower_is_fed(picture):
     image = Image.fromarray(picture).resize(SIZE[::-1])
-    expected, grid = image_to_patches(image, base_model.BOUNDS)
+    expected, grid = image_to_patches(image, base_model.BOUNDS, base_model.PREPROCESSING)
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 127.5 - 1
     cut = base_model._cut(values, 16)
     assert grid.tolist() == [[1, 10, 14]] and cut.shape == (1, 140, 768)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from conftest import SMALL_BUNDLE, TOOLS, run_command
 from prompt_configs import WORDS
+from saiqa.console import InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+from saiqa.pixels import PixelBounds, Preprocessing, resized_size
 
 TOLERANCE = 1e-4
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
@@ -25,33 +29,159 @@ def request_of(case) -> Request:
     return Request(SMALL_BUNDLE / case["image"], case["query"], case["answer_prefix"])
 
 
+# What the oracle calls its cases with and without the system prompt of args.json, and what an engine is given for each.
+OWN_SYSTEM, NO_SYSTEM = "_with_system", ""
+GIVEN = {OWN_SYSTEM: None, NO_SYSTEM: ""}
+
+
 @pytest.fixture(scope="module")
 def prefill():
-    return load_engine("prefill", SMALL_BUNDLE, device="cpu")
+    return load_engine("prefill", SMALL_BUNDLE, device="cpu", system="")
+
+
+@pytest.fixture(scope="module", params=GIVEN, ids=["own system prompt", "no system prompt"])
+def prefill_and_system(request):
+    return load_engine("prefill", SMALL_BUNDLE, device="cpu", system=GIVEN[request.param]), request.param
 
 
 @pytest.fixture(scope="module")
 def swift():
-    return load_engine("swift", SMALL_BUNDLE, device="cpu")
+    return load_engine("swift", SMALL_BUNDLE, device="cpu", system="")
 
 
-def assert_rated(answer, case):
+@pytest.fixture(scope="module", params=GIVEN, ids=["own system prompt", "no system prompt"])
+def swift_and_system(request):
+    return load_engine("swift", SMALL_BUNDLE, device="cpu", system=GIVEN[request.param]), request.param
+
+
+def assert_rated(answer, case, system=NO_SYSTEM):
     assert isinstance(answer, Rating)
     for word in WORDS:
-        assert abs(answer.logprobs[word] - case["label_logprobs"][word]) < TOLERANCE
+        assert abs(answer.logprobs[word] - case[f"label_logprobs{system}"][word]) < TOLERANCE
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
-def test_prefill_rates_each_case_alone(prefill, case):
-    assert_rated(prefill.rate([request_of(case)])[0], case)
+def test_prefill_rates_each_case_alone(prefill_and_system, case):
+    prefill, system = prefill_and_system
+    (row,) = prefill.rows([request_of(case)])
+    assert row.prefix + row.questions[0].suffix == case[f"input_ids{system}"] + case["answer_prefix_ids"]
+    assert_rated(prefill.rate([request_of(case)])[0], case, system)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 12])
-def test_prefill_rates_all_cases_in_one_call(prefill, batch_size):
-    prefill.batch_size = batch_size
+def test_prefill_rates_all_cases_in_one_call(prefill_and_system, batch_size, monkeypatch):
+    prefill, system = prefill_and_system
+    monkeypatch.setattr(prefill, "batch_size", batch_size)
     answers = prefill.rate([request_of(case) for case in CASES])
     for answer, case in zip(answers, CASES, strict=True):
-        assert_rated(answer, case)
+        assert_rated(answer, case, system)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
+def test_swift_asks_and_rates_as_the_reference(swift_and_system, case):
+    """The random bundle writes no rating, so that its answer is put into its mouth; the rest is ms-swift's own way."""
+    swift, system = swift_and_system
+    encoded = encoded_by_swift(swift, case)
+    assert encoded["input_ids"] == case[f"input_ids{system}"]
+    ids = torch.tensor([encoded["input_ids"] + case["answer_prefix_ids"]])
+    with torch.inference_mode():
+        embedded = swift.engine.default_template._post_encode(swift.engine.model, {**encoded, "input_ids": ids})
+        logprobs = swift.engine.model(**embedded).logits[0, -1].log_softmax(-1)
+    tokenizer = load_tokenizer(SMALL_BUNDLE)
+    rated = {word: logprobs[tokenizer.encode(f" {word}")[0]].item() for word in WORDS}
+    assert_rated(Rating(rated), case, system)
+
+
+def encoded_by_swift(engine, case) -> dict:
+    """What ms-swift's template makes of a case."""
+    from swift.llm import InferRequest
+
+    image = Image.open(SMALL_BUNDLE / case["image"]).convert("RGB")
+    template = engine.engine.default_template
+    template.model = engine.engine.model
+    return template.encode(InferRequest(messages=[{"role": "user", "content": case["query"]}], images=[image]))
+
+
+def copy_of_bundle(folder: Path, name: str, **changed) -> Path:
+    """The bundle with some values of its file ``name`` changed."""
+    shutil.copytree(SMALL_BUNDLE, folder, ignore=shutil.ignore_patterns("expected*", "images", name))
+    values = json.loads((SMALL_BUNDLE / name).read_text())
+    (folder / name).write_text(json.dumps(values | changed))
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["prefill", "swift"])
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("preprocessor_config.json", {"resample": 3}),
+        ("preprocessor_config.json", {"image_mean": [0.4, 0.5, 0.6]}),
+        ("preprocessor_config.json", {"image_std": [0.25, 0.25, 0.25]}),
+        ("preprocessor_config.json", {"rescale_factor": 1 / 200}),
+        ("args.json", {"system": "Judge sternly."}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_numbers_follow_the_files_of_the_bundle(engine, name, changed, tmp_path):
+    """What is changed in the bundle changes what the model sees, as the pixels and tokens made by hand say."""
+    bundle = copy_of_bundle(tmp_path / "bundle", name, **changed)
+    case = CASES[4]
+    seen, before = (asked_by(load_engine(engine, path, device="cpu"), case) for path in (bundle, SMALL_BUNDLE))
+    assert seen != before
+    system = changed.get("system", "You are a helpful assistant.")
+    assert seen == asked_by_hand(case, system, json.loads((bundle / "preprocessor_config.json").read_text()))
+    described = load_engine(engine, bundle, device="cpu").describe()
+    assert described["system"] == system
+    assert described["preprocessing"]["resample"] == ("bicubic" if "resample" in changed else "bilinear")
+
+
+def asked_by(engine, case) -> tuple[list[int], list[float]]:
+    """Token ids and the first pixel values that an engine makes of a case."""
+    if engine.name == "prefill":
+        (row,) = engine.rows([request_of(case)])
+        prefix = engine.tokenizer.encode(case["answer_prefix"])
+        ids = row.prefix + row.questions[0].suffix
+        return ids[: len(ids) - len(prefix)], engine.patches(row)[0][:3].flatten().tolist()
+    encoded = encoded_by_swift(engine, case)
+    return encoded["input_ids"], encoded["pixel_values"][:3].flatten().tolist()
+
+
+def asked_by_hand(case, system: str, preprocessor: dict) -> tuple[list[int], list[float]]:
+    tokenizer = load_tokenizer(SMALL_BUNDLE)
+    plain = tokenizer.encode(f"<|im_start|>system\n{system}<|im_end|>\n")
+    image = Image.open(SMALL_BUNDLE / case["image"]).convert("RGB")
+    height, width = resized_size(image.height, image.width, PixelBounds())
+    values = np.asarray(image.resize((width, height), preprocessor["resample"]), dtype=np.float32)
+    scaled = values * np.float32(preprocessor["rescale_factor"])
+    mean, std = (np.array(preprocessor[name], dtype=np.float32) for name in ("image_mean", "image_std"))
+    normal = ((scaled - mean) / std).transpose(2, 0, 1)
+    patches = [normal[:, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16] for row, column in ((0, 0), (0, 1), (1, 0))]
+    return plain + case["input_ids"], pytest.approx(np.stack(patches).flatten().tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"resample": 9}, "resample is 9"),
+        ({"resample": None}, "resample is None"),
+        ({"image_mean": [0.5]}, "image_mean"),
+        ({"image_std": [0.5, 0.5, 0.0]}, "image_std"),
+        ({"rescale_factor": "1/255"}, "rescale_factor"),
+        ({"do_normalize": False}, "do_normalize"),
+        ({"do_center_crop": True}, "do_center_crop"),
+    ],
+)
+def test_preprocessing_that_is_not_understood_is_refused(changed, said, tmp_path):
+    bundle = copy_of_bundle(tmp_path / "bundle", "preprocessor_config.json", **changed)
+    with pytest.raises(InputError, match=f"preprocessor_config.json: {said}"):
+        load_engine("prefill", bundle, device="cpu")
+
+
+def test_a_bundle_without_preprocessing_is_refused(tmp_path):
+    bundle = copy_of_bundle(tmp_path / "bundle", "args.json")
+    (bundle / "preprocessor_config.json").unlink()
+    with pytest.raises(InputError, match=r"preprocessor_config\.json is not there"):
+        load_engine("prefill", bundle, device="cpu")
 
 
 def test_rows_of_different_length_share_a_pass(prefill):
@@ -143,7 +273,7 @@ def test_fault_16_no_code_of_a_bundle_is_imported(tmp_path):
     for name in ("configuration_ovis2_5", "modeling_ovis2_5"):
         (bundle / f"{name}.py").write_text(f"open({str(trace)!r}, 'w')\nimport flash_attn\n")
     case = CASES[0]
-    assert_rated(load_engine("prefill", bundle, device="cpu").rate([request_of(case)])[0], case)
+    assert_rated(load_engine("prefill", bundle, device="cpu", system="").rate([request_of(case)])[0], case)
     load_engine("swift", bundle, device="cpu")
     assert not trace.exists()
 
@@ -152,12 +282,12 @@ def test_fault_17_a_renamed_folder_loads(tmp_path):
     renamed = tmp_path / "my best run (final)"
     renamed.symlink_to(SMALL_BUNDLE)
     case = CASES[0]
-    assert_rated(load_engine("prefill", renamed, device="cpu").rate([request_of(case)])[0], case)
+    assert_rated(load_engine("prefill", renamed, device="cpu", system="").rate([request_of(case)])[0], case)
     assert load_engine("swift", renamed, device="cpu").describe()["engine"] == "swift"
 
 
 def test_compiled_rates_alike(prefill):
-    compiled = load_engine("prefill", SMALL_BUNDLE, device="cpu", compile=True)
+    compiled = load_engine("prefill", SMALL_BUNDLE, device="cpu", system="", compile=True)
     assert compiled.describe()["compile"] is True
     requests = [request_of(case) for case in CASES]
     for answer, case in zip(compiled.rate(requests), CASES, strict=True):
@@ -170,7 +300,9 @@ def test_more_layers_are_compiled_than_torch_compiles_a_function_for(tmp_path):
     config = json.loads((SMALL_BUNDLE / "config.json").read_text())
     parts = {name: {**config[name], "num_hidden_layers": layers} for name in ("llm_config", "vit_config")}
     torch.manual_seed(0)
-    Ovis2_5(Ovis2_5Config(**parts, visual_vocab_size=config["visual_vocab_size"])).save_pretrained(tmp_path)
+    model = Ovis2_5(Ovis2_5Config(**parts, visual_vocab_size=config["visual_vocab_size"]))
+    model.visual_tokenizer.preprocessing = Preprocessing.of_checkpoint(SMALL_BUNDLE)
+    model.save_pretrained(tmp_path)
     load_tokenizer(SMALL_BUNDLE).save_pretrained(tmp_path)
     requests = [request_of(case) for case in CASES]
     with torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):

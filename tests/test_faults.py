@@ -19,6 +19,7 @@ import prompt_configs as facts
 from conftest import (
     COMMANDS,
     IDS,
+    NO_ANNOTATIONS,
     SMALL_BUNDLE,
     TOOLS,
     rating,
@@ -233,7 +234,7 @@ def test_fault_13_stdout_has_the_results_only_and_logs_have_no_carriage_returns(
 
 def test_fault_18_any_picture_has_four_scores_and_an_overall_one(make_data_root, run_main, tmp_path):
     image = make_data_root(["lighting"]).image("lighting", "007").rename(tmp_path / "holiday.png")
-    flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+    flags = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
     [scored] = run_main("score_images.py", image, *flags, "--json").json["images"]
     assert list(scored["scores"]) == list(facts.DIMENSIONS)
     assert scored["overall"] == pytest.approx(sum(scored["scores"].values()) / 4)

@@ -287,7 +287,7 @@ def test_ctrl_c_keeps_what_is_rated_and_resume_goes_on(make_data_root, run_main,
     assert not partial.exists()
 
 
-def test_a_partial_result_is_said_and_replaced_only_after_the_model_has_loaded(make_data_root, run_main, stop_after):
+def test_a_partial_result_is_set_aside_once_the_model_has_loaded_and_never_removed(make_data_root, run_main, stop_after):
     root = make_data_root(["lighting"])
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]
     stop_after(2, KeyboardInterrupt)
@@ -299,14 +299,18 @@ def test_a_partial_result_is_said_and_replaced_only_after_the_model_has_loaded(m
     stop_after(99, KeyboardInterrupt)
     ran = run_main("infer.py", *flags)
     assert ran.code == 0
-    assert "will be replaced" in ran.err
     assert not partial.exists()
+    kept = partial.with_name(f"{partial.name}.1")
+    assert f"{kept.name} keeps 2 lines of an interrupted run" in ran.err
+    assert kept.read_bytes() == before
+    os.replace(kept, partial)
+    assert "2 of 5 images are rated already" in run_main("infer.py", *flags, "--resume").err
 
 
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
-        (["--system", "Be brief."], "system prompt was none, is Be brief."),
+        (["--system", "Be brief."], "system was You are a helpful assistant., is Be brief."),
         (["--dtype", "bfloat16"], "dtype was float32, is bfloat16"),
         (["--engine", "swift"], "engine was prefill, is swift"),
     ],

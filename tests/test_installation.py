@@ -48,5 +48,5 @@ print(Scorer({str(SMALL_BUNDLE)!r}, device="cpu", data_root="nowhere").score([b"
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         str(sources / "tools" / "saiqa" / "__init__.py"),
-        "cannot read the image: these bytes are no image file",
+        "cannot read the image: this is no JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file",
     ]

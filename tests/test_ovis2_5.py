@@ -15,18 +15,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from conftest import SMALL_BUNDLE
 from prompt_configs import WORDS
 from saiqa.engines.loading import check_architecture, open_bundle
-from saiqa.ovis2_5 import (
-    Ovis2_5,
-    PixelBounds,
-    image_to_patches,
-    image_token_ids,
-    load_model,
-    load_tokenizer,
-    resized_size,
-    shrink,
-    turn_text,
-    visual_grid,
-)
+from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, load_model, load_tokenizer, turn_text
+from saiqa.pixels import PixelBounds, resized_size, shrink, visual_grid
 
 TOLERANCE = 1e-4
 EXPECTED = json.loads((SMALL_BUNDLE / "expected.json").read_text())
@@ -56,8 +46,14 @@ def array(case, name):
     return next(ARRAYS[key] for key in ARRAYS if key.startswith(case["key"][0]) and key.endswith(name))
 
 
-def prompt_ids(case, tokenizer, groups):
-    before, after = turn_text(case["query"])
+def patches_of(case, model):
+    """The image of a case as the engines cut it: patches and grid."""
+    bounds = PixelBounds.of(model.config)
+    return image_to_patches(shrink(image_of(case), bounds), bounds, model.visual_tokenizer.preprocessing)
+
+
+def prompt_ids(case, tokenizer, groups, system=None):
+    before, after = turn_text(case["query"], system)
     return [*tokenizer.encode(before), *image_token_ids(groups), *tokenizer.encode(after)]
 
 
@@ -70,9 +66,8 @@ def test_the_twelve_cases_are_all_there():
 
 @CASES
 def test_patches_are_the_references(case, model):
-    bounds = PixelBounds.of(model.config)
-    image = image_of(case)
-    patches, grid = image_to_patches(shrink(image, bounds), bounds)
+    bounds, image = PixelBounds.of(model.config), image_of(case)
+    patches, grid = patches_of(case, model)
     assert grid.tolist() == array(case, "grid_thws").tolist()
     assert visual_grid(image.height, image.width, bounds) == tuple(grid[0, 1:].tolist())
     np.testing.assert_allclose(patches[:8], array(case, "pixel_values_head"), atol=TOLERANCE)
@@ -88,8 +83,7 @@ def test_token_ids_are_the_references(case, tokenizer):
 
 @CASES
 def test_embeddings_logits_and_log_probabilities_are_the_references(case, model, tokenizer):
-    bounds = PixelBounds.of(model.config)
-    patches, grid = image_to_patches(shrink(image_of(case), bounds), bounds)
+    patches, grid = patches_of(case, model)
     ids = torch.tensor([case["input_ids"] + case["answer_prefix_ids"]])
     with torch.inference_mode():
         embeds = model.embed_images(patches, grid)
@@ -106,8 +100,7 @@ def test_embeddings_logits_and_log_probabilities_are_the_references(case, model,
 
 
 def test_packed_images_do_not_see_each_other(model):
-    bounds = PixelBounds.of(model.config)
-    cut = [image_to_patches(shrink(Image.open(SMALL_BUNDLE / name), bounds), bounds) for name in EXPECTED["files"]]
+    cut = [patches_of({"image": name}, model) for name in EXPECTED["files"]]
     with torch.inference_mode():
         alone = torch.cat([model.embed_images(*one) for one in cut])
         packed = model.embed_images(torch.cat([p for p, _ in cut]), torch.cat([g for _, g in cut]))
@@ -173,8 +166,7 @@ def test_bfloat16_stays_close():
     half = load_model(SMALL_BUNDLE, dtype=torch.bfloat16)
     assert {weight.dtype for weight in half.parameters()} == {torch.bfloat16}
     case = EXPECTED["cases"][0]
-    bounds = PixelBounds.of(half.config)
-    patches, grid = image_to_patches(shrink(image_of(case), bounds), bounds)
+    patches, grid = patches_of(case, half)
     with torch.inference_mode():
         ids = torch.tensor([case["input_ids"] + case["answer_prefix_ids"]])
         logits = half(input_ids=ids, pixel_values=patches, grid_thws=grid).logits[0, -1].float().numpy()

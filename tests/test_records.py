@@ -144,10 +144,10 @@ def test_a_partial_file_survives_a_torn_line(tmp_path):
     assert again.header == {"identity": {"model": "m"}}
     assert (again.count, [image in again.rated for image in "abc"]) == (2, [True, True, False])
     resumed = records.Partial(path, again.header)
-    resumed.start(again, "cba")
+    resumed.start(again, lambda: "cba")
     resumed.append([line("c")])
     assert records.Partial.read(path).count == resumed.count == 3
-    assert resumed.finish(tmp_path / "r.jsonl", "abcd") == 3
+    assert resumed.finish(tmp_path / "r.jsonl", lambda: "abcd") == 3
     assert [number["images"] for _, number in records.read_jsonl(tmp_path / "r.jsonl")] == [["a"], ["b"], ["c"]]
     resumed.remove()
     assert records.Partial.read(path) is None
@@ -158,7 +158,7 @@ def test_a_failure_is_kept_apart_from_the_ratings(tmp_path):
     partial = records.Partial(path, {})
     partial.start()
     partial.append([line("a"), records.failure_line("b", "torn"), line("c")])
-    assert partial.finish(tmp_path / "r.jsonl", "abc") == 2
+    assert partial.finish(tmp_path / "r.jsonl", lambda: "abc") == 2
     assert (tmp_path / "r.jsonl").read_text() == records.json_line(line("a")) + records.json_line(line("c"))
     again = records.Partial.read(path)
     assert ("b" in again.failed, "b" in again.rated, again.count) == (True, False, 2)
@@ -194,12 +194,12 @@ def test_lines_of_all_images_ratings_before_failures(tmp_path):
     first = records.Partial(path, {})
     first.start()
     first.append([{"images": ["ä"], "failed": "no file"}, {"images": ["b"], "x": 2}])
-    assert [json.loads(line)["images"] for line in first.lines(["ä", "b"])] == [["ä"], ["b"]]
+    assert [json.loads(line)["images"] for line in first.lines(lambda: ["ä", "b"])] == [["ä"], ["b"]]
     second = records.Partial(path, {})
-    second.start(records.Partial.read(path), ["ä", "b"])
+    second.start(records.Partial.read(path), lambda: ["ä", "b"])
     second = records.Partial.read(path)
     second.append([{"images": ["c"], "failed": "cut off"}, {"images": ["ä"], "x": 1}])
-    assert [json.loads(line) for line in second.lines(["ä", "b", "c"])] == [
+    assert [json.loads(line) for line in second.lines(lambda: ["ä", "b", "c"])] == [
         {"images": ["ä"], "x": 1},
         {"images": ["b"], "x": 2},
         {"images": ["c"], "failed": "cut off"},

@@ -16,7 +16,18 @@ import pytest
 from PIL import Image
 
 import prompt_configs as facts
-from conftest import SMALL_BUNDLE, TOOLS, Ran, interruptible, read_csv, read_jsonl, run_command, write_csv, write_jsonl
+from conftest import (
+    NO_ANNOTATIONS,
+    SMALL_BUNDLE,
+    TOOLS,
+    Ran,
+    interruptible,
+    read_csv,
+    read_jsonl,
+    run_command,
+    write_csv,
+    write_jsonl,
+)
 from saiqa import bundle
 from saiqa.image_lists import Lists
 from saiqa.scorer import Scorer
@@ -45,7 +56,7 @@ def score(run_main, tmp_path):
     """Run the command on the small bundle, without annotations."""
 
     def run(*args: str | Path) -> Ran:
-        flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "no-annotations", "--device", "cpu"]
+        flags = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
         return run_main("score_images.py", *args, *flags)
 
     return run
@@ -175,7 +186,7 @@ def test_an_interrupted_run_is_continued_to_the_same_scores(folder, score, tmp_p
     whole, resumed = tmp_path / "whole.csv", tmp_path / "resumed.csv"
     asked = ["--dimension", "lighting", "--output_csv"]
     assert score(folder, *asked, whole).code == 0
-    flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "no-annotations", "--device", "cpu"]
+    flags = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
     command = [sys.executable, TOOLS / "score_images.py", folder, *asked, resumed, *flags]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(list(map(str, command)), **streams, preexec_fn=interruptible)

@@ -72,7 +72,7 @@ def test_one_bad_picture_fails_alone(scorer, picture, tmp_path):
     results = scorer.score([b"no picture", picture, tmp_path / "missing.png", torn, b""])
     assert [result.error is None for result in results] == [False, True, False, False, False]
     assert all(result.scores == {} and result.overall is None for result in results if result.error)
-    assert "no image file" in results[0].error
+    assert "this is no JPEG" in results[0].error
     assert "missing.png" in results[2].error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import IDS, SMALL_BUNDLE, read_jsonl, record, write_jsonl
+from conftest import IDS, NO_ANNOTATIONS, SMALL_BUNDLE, read_jsonl, record, write_jsonl
 from saiqa import bundle, stores
 from saiqa.console import InputError
 from saiqa.scorer import Scorer
@@ -75,7 +75,7 @@ def test_single_images_may_be_urls_and_fail_alone(make_data_root, run_main, serv
     write_jsonl(root.jsonl("lighting"), lines)
     ran, written = rated(root, run_main)
     assert ran.code == 3
-    assert "lighting abc: cannot read the image: cannot identify image file 'http://127.0.0.1" in ran.err
+    assert "lighting abc: cannot read the image: 'http://127.0.0.1" in ran.err
     assert "lighting gone: cannot read the image: [Errno 2] No such file or directory: 'http" in ran.err
     assert written.count(b"\n") == len(IDS) - 1
 
@@ -94,13 +94,13 @@ def test_pictures_behind_urls_are_scored_as_their_files(run_main, served, tmp_pa
         Image.new("RGB", (64, 48), (40 * seed, 120, 200)).save(tmp_path / name)
     (tmp_path / "list.csv").write_text(f"image\n{served}/c.png\nd.png\n{served}/gone.png\n")
     urls = [f"{served}/a%20b.png?size=full", f"{served}/c.png", str(tmp_path / "d.png"), f"{served}/gone.png"]
-    flags = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+    flags = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
     ran = run_main("score_images.py", urls[0], tmp_path / "list.csv", "--output_jsonl", tmp_path / "o.jsonl", *flags)
     assert ran.code == 3, ran.err
     *rows, gone = read_jsonl(tmp_path / "o.jsonl")
     assert [row["images"] for row in (*rows, gone)] == [[url] for url in urls]
     assert "No such file" in gone["error"] and gone["overall"] is None
-    scorer = Scorer(SMALL_BUNDLE, data_root=tmp_path / "none", device="cpu")
+    scorer = Scorer(SMALL_BUNDLE, data_root=NO_ANNOTATIONS, device="cpu")
     local = scorer.score([tmp_path / name for name in names])
     for row, remote, here in zip(rows, scorer.score(urls), local, strict=False):
         assert row["scores"] == pytest.approx(here.scores, abs=1e-6)

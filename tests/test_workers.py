@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from conftest import SMALL_BUNDLE, TOOLS, read_jsonl
+from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, read_jsonl
 from saiqa import bundle, workers
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.scorer import CHUNK_IMAGES
@@ -215,7 +215,7 @@ def test_pictures_of_any_folder_are_scored_by_workers_as_by_one_process(run_main
     (tmp_path / "001.png").write_bytes(b"no picture")
     results = []
     for flags in ([], ["--workers", "2"]):
-        model = ["--model_path", SMALL_BUNDLE, "--data_root", tmp_path / "none", "--device", "cpu"]
+        model = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
         output = tmp_path / f"scores{len(results)}.jsonl"
         ran = run_main("score_images.py", tmp_path, "--dimension", "layout", "--output_jsonl", output, *model, *flags)
         assert ran.code == 3, ran.err

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import agreement, bradley_terry, bundle, fusion, pipeline, preferences, records, tables
+from saiqa import agreement, bradley_terry, bundle, fusion, preferences, records, runs, tables
 from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, run, to_json
 
 DESCRIPTION = {
@@ -95,7 +95,7 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
         "pairs": pairs.counts,
         "held_out": {"folds": bradley_terry.FOLDS, "seed": args.seed, **asdict(held_out)},
         "made_from": {"scored": _source(scored_path), "preferences": _source(pairs_path)},
-        "packages": pipeline.package_versions(),
+        "packages": runs.package_versions(),
         "command": shlex.join(sys.argv),
     }
     records.write_text(output, to_json(found) + "\n")

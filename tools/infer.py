@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, evaluation, jobs, pipeline, records, workers
+from saiqa import bundle, evaluation, jobs, model_flags, pipeline, prompts, records, workers
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
-from saiqa.engines import ENGINES, Engine
+from saiqa.engines import Engine
+from saiqa.models import Model
 from saiqa.workers import Workers
 
 MODES = ("infer", "score", "eval", "all")
@@ -36,7 +37,6 @@ def parser() -> ArgumentParser:
     add = flags.add_argument_group("what to do").add_argument
     add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), help="default: by the input file's name, else all")
-    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
     add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
     add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")
@@ -45,7 +45,6 @@ def parser() -> ArgumentParser:
 
     add = flags.add_argument_group("files (N is the prompt version)").add_argument
     add("--data_root", metavar="DIR", help="default: ./SA-BENCH")
-    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
     add("--results_dir", metavar="DIR", help="default: ./results")
     add("--test_jsonl", metavar="FILE", help="questions; default: the test JSONL of the data root")
     add("--input_csv", metavar="FILE", help="people's ratings; default: the test CSV of the data root")
@@ -53,16 +52,10 @@ def parser() -> ArgumentParser:
     add("--output_csv", metavar="FILE", help="default: {dimension}_promptN_{model_name}.csv in the results folder")
     add("--gt_column", metavar="NAME", help="column of the mean opinion score; default: {dimension}_score_mos")
 
-    add = flags.add_argument_group("model").add_argument
-    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
-    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
+    model_flags.add_flags(flags, exif=model_flags.OFF)
+    add = flags.add_argument_group("speed").add_argument
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
-    add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
     workers.add_flags(add)
-    add("--system", metavar="TEXT", help="system prompt (default: none)")
-    add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
     evaluation.add_flags(flags)
     return flags
 
@@ -70,13 +63,10 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``console.UserError``."""
     args = parser().parse_args(argv)
-    if args.trust_remote_code and args.engine != "swift":
-        raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
+    model_flags.check(args)
     if evaluation.wanted(args) and args.mode not in ("eval", "all"):
         raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
     evaluation.check(args)
-    if args.compile and args.engine != "prefill":
-        raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
     workers.check(args)
     out = Output(args.json)
     todo = jobs.make_jobs(args)
@@ -130,18 +120,11 @@ def check_job(job: jobs.Job, checked: Checked, args: argparse.Namespace) -> None
         checked.scored = pipeline.read_scored(job.output_csv, job.gt_column)
 
 
-def model_of(args: argparse.Namespace, out: Output) -> pipeline.Model:
+def model_of(args: argparse.Namespace, out: Output) -> Model:
     """The checkpoint asked for and how to run it. Raises ``InputError`` where there is none."""
-    return pipeline.Model(
-        checkpoint=bundle.find_checkpoint(jobs.model_path(args), out.note),
-        engine=args.engine,
-        device=args.device,
-        dtype=args.dtype,
-        batch_size=min(args.batch_size, args.max_batch_size),
-        system=args.system,
-        trust_remote_code=args.trust_remote_code,
-        compile=args.compile,
-    )
+    checkpoint = bundle.find_checkpoint(jobs.model_path(args), out.note)
+    options = model_flags.options(args) | {"batch_size": min(args.batch_size, args.max_batch_size)}
+    return Model.of(checkpoint, **options)
 
 
 def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespace) -> None:
@@ -164,13 +147,14 @@ def loaded(
     if not any(inference.questions.askable for inference in inferences):
         yield None
         return
-    model = inferences[0].model
+    model = inferences[0].run.model
+    out.note(f"system prompt: {prompts.shown(model.system)}")
     with ExitStack() as closing:
         engine = workers.start(model, args, out.note) if workers.wanted(args) else model.load()
         if isinstance(engine, Workers):
             closing.callback(engine.close)
         for inference in inferences:
-            pipeline.settle(inference, engine)
+            inference.run.settle(engine.describe())
         yield engine
 
 
@@ -269,7 +253,7 @@ def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.
     """What a run of one dimension would read and write."""
     plan = {}
     if inference:
-        plan |= {"model": inference.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
+        plan |= {"model": inference.run.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
         plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}
         plan |= {"missing": len(inference.questions.missing), "writes ratings": job.output_jsonl}
     if args.mode == "score":

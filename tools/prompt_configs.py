@@ -124,7 +124,19 @@ BASE_MODEL_FOLDER = "Ovis2.5-9B"
 DEMO_BASE_MODEL_FOLDER = "small-base"
 TUNED_MODEL_FOLDER = "sa-iqa-prompt{version}"
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# What is read as a picture, by Pillow's names; everywhere the same: files, folders, URLs, the service, the page.
+IMAGE_FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "TIFF": (".tif", ".tiff"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif"),
+}
+IMAGE_FORMATS_TEXT = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
+IMAGE_SUFFIXES = tuple(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 
 
 def annotation_csv(dimension, split):

@@ -5,22 +5,25 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import shlex
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, jobs, pipeline, records, workers
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
-from saiqa.engines import ENGINES
+from saiqa import bundle, jobs, model_flags, prompts, records, runs, workers
+from saiqa.console import ArgumentParser, Incomplete, Output, UsageError, run
 from saiqa.image_lists import Lists
+from saiqa.records import Partial
+from saiqa.runs import Run
 from saiqa.score_files import Layout, line_of
-from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
+from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer, given_data_root
 from saiqa.workers import Workers
 
 EXAMPLES = """
@@ -51,14 +54,9 @@ def parser() -> ArgumentParser:
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
     add("--json", action="store_true", help="one JSON object on stdout instead of the table")
 
-    add = flags.add_argument_group("model").add_argument
-    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
-    add("--data_root", metavar="DIR", help="where the annotations with the model's sentences are; default: ./SA-BENCH")
-    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
-    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
-    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
+    model_flags.add_flags(flags, exif=model_flags.ON)
+    add = flags.add_argument_group("data and speed").add_argument
+    add("--data_root", metavar="DIR", help="folder or URL of the annotations with the model's sentences; default: ./SA-BENCH")
     workers.add_flags(add)
     return flags
 
@@ -66,29 +64,33 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``console.UserError``."""
     args = parser().parse_args(argv)
+    model_flags.check(args)
     workers.check(args)
     out = Output(args.json)
     outputs = output_paths(args)
     scorer, layout = make_scorer(args)
-    data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    data_root = given_data_root(args.data_root) if args.data_root else bundle.roots(args.demo).data
     images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths)
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
         out.note(DEMO_CAVEAT)
     with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
-        log = prepare_log(outputs, Path(temporary), scorer, layout, args.resume, out)
-        with kept(log, outputs, out), ExitStack() as closing:
-            engine = load(images, log, scorer, args, closing, out)
-            log = begun(log, images)
-            failed = score(images, log, scorer.stream(still_open(images, log), layout.dimensions, engine), layout, out)
-            record = run_record(log, scorer, layout, failed, len(images)) | {"workers": getattr(engine, "count", 1)}
-            if len(failed) == len(images) and outputs:
+        this = prepare_run(outputs, images, Path(temporary), scorer, layout, args.resume, out)
+        with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
+            todo = [image for image in images if not this.is_rated(image)]
+            engine = load(this, len(images), len(todo), scorer, args, closing, out)
+            this.begin(out.note)
+            results = scorer.stream(todo, layout.dimensions, engine)
+            failed, notes = score(this, len(todo), results, layout, out)
+            record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
+            if len(failed) == len(images) and outputs and not this.log.others:
                 out.warn("not one image could be scored, so that nothing was written")
                 outputs = []
-            write(outputs, images, log, layout, record, out)
+            write(outputs, this, layout, record, out)
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
             summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
-            out.finish_with(summary, "images", map(layout.json_value, lines(log, images)))
+            out.finish_with(summary, "images", map(layout.json_value, named_lines(this)))
+        this.log.remove()
     if failed:
         again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
         raise Incomplete(f"{len(failed)} of {len(images)} images lack a score", failed, again)
@@ -114,8 +116,8 @@ def output_paths(args: argparse.Namespace) -> list[Path]:
 
 def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
     """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
-    names = ("model_path", "demo", "data_root", "engine", "device", "dtype", "batch_size", "prompt_version", "weights")
-    scorer = Scorer(**{name: getattr(args, name) for name in names})
+    names = ("model_path", "demo", "data_root", "prompt_version", "weights")
+    scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
     try:
         asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
     except ValueError as error:
@@ -130,42 +132,29 @@ def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: arg
         raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
 
 
-def prepare_log(
-    outputs: Sequence[Path], temporary: Path, scorer: Scorer, layout: Layout, resume: bool, out: Output
-) -> records.Partial:
-    """The log to write: beside the first output, or in the temporary folder; with ``resume``, with what is known.
+def prepare_run(
+    outputs: Sequence[Path],
+    images: Sequence[str],
+    temporary: Path,
+    scorer: Scorer,
+    layout: Layout,
+    resume: bool,
+    out: Output,
+) -> Run:
+    """The run, whose log is beside the first output, or in the temporary folder; with ``resume``, with what is known.
 
     Raises:
         InputError: the run to be continued was of another model, prompt or engine.
     """
-    path = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
+    log = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
     identity = scorer.model.identity(prompt_hash(scorer, layout))
-    if resume:
-        log = records.Partial.read(path) or finished_log(path, outputs, layout, identity)
-        if log:
-            pipeline.refuse_other(log, identity)
-            return log
-        out.note(f"{bundle.shown(outputs[0])}: nothing to resume, starting from the first image")
-    elif path.exists():
-        out.note(f"{bundle.shown(path)} of an interrupted run will be replaced; --resume would continue it")
-    return records.Partial(path, {"identity": identity})
 
+    def read_finished(output: Path, record: dict) -> Partial:
+        runs.refuse_other(output, record["identity"], identity)
+        return layout.finished_log(output, record, temporary / "finished.jsonl")
 
-def finished_log(path: Path, outputs: Sequence[Path], layout: Layout, identity: dict) -> records.Partial | None:
-    """A log of what the first finished result has; None where there is none. Raises as ``prepare_log``."""
-    finished = next((output for output in outputs if output.is_file()), None)
-    if finished is None:
-        return None
-    record = pipeline.read_run_record(finished)
-    if "identity" not in record:
-        what = f"nothing tells how {bundle.shown(finished)} was made: no {bundle.run_record_path(finished).name}"
-        raise InputError(what, "Run without --resume to make it anew")
-    log = records.Partial(path, {"identity": record["identity"], "engine": record["engine"]})
-    pipeline.refuse_other(log, identity)
-    log.start()
-    for line in layout.finished_lines(finished):
-        log.append([line])
-    return records.Partial.read(path)
+    earlier = runs.find_earlier(log, outputs, read_finished, out.note) if resume else None
+    return Run(log, scorer.model, identity, lambda: iter(images), earlier)
 
 
 def prompt_hash(scorer: Scorer, layout: Layout) -> str:
@@ -177,67 +166,63 @@ def prompt_hash(scorer: Scorer, layout: Layout) -> str:
 # ---- the work --------------------------------------------------------------------------------------------------------
 
 
-def still_open(images: Sequence[str], log: records.Partial) -> list[str]:
-    """The images that no earlier run has scored."""
-    return [image for image in images if image not in log.rated]
-
-
 def load(
-    images: Sequence[str], log: records.Partial, scorer: Scorer, args: argparse.Namespace, closing: ExitStack, out: Output
+    this: Run, images: int, todo: int, scorer: Scorer, args: argparse.Namespace, closing: ExitStack, out: Output
 ) -> Workers | None:
     """Load the model if there is something to score; the workers that have it, None where it is this process.
 
     Raises:
         InputError: the run to be continued had another dtype.
     """
-    todo = len(still_open(images, log))
-    if todo < len(images):
-        out.note(f"{len(images) - todo} of {len(images)} images are scored already")
+    if todo < images:
+        out.note(f"{images - todo} of {images} images are scored already")
     if not todo:
         return None
-    out.note(f"sentences: {scorer.prompt_source}")
+    out.note(f"sentences: {scorer.prompt_source}; system prompt: {prompts.shown(scorer.model.system)}")
     engine = workers.start(scorer.model, args, out.note) if workers.wanted(args) else None
     if engine:
         closing.callback(engine.close)
-    details = (engine or scorer.engine).describe()
-    identity = {**log.header["identity"], "dtype": details["dtype"]}
-    if "engine" in log.header:
-        pipeline.refuse_other(log, identity)
-    else:
-        log.header = {"identity": identity, "engine": details}
+    this.settle((engine or scorer.engine).describe())
     return engine
 
 
-def begun(log: records.Partial, images: Sequence[str]) -> records.Partial:
-    """The log written anew: its header, and what an earlier run has scored of these images."""
-    log.start(log if log.rated else None, images)
-    return records.Partial.read(log.path)
-
-
 def score(
-    images: Sequence[str], log: records.Partial, results: Iterator[ImageScore], layout: Layout, out: Output
-) -> list[tuple[str, str]]:
-    """Score what is open, saying every image as it is done; (image, reason) of those that lack a score."""
-    known, failed = log.ratings(images), []
+    this: Run, todo: int, results: Iterator[ImageScore], layout: Layout, out: Output
+) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Score what is open, saying every image as it is done.
+
+    Returns:
+        (image, reason) of those that lack a score; how many pictures each note was true of.
+    """
+    known = this.known_lines()
+    failed, notes = [], Counter()
     out.result(layout.heading)
-    with progress(len(images) - log.count, out) as advance:
-        for image in images:
-            if image in log.rated:
+    with progress(todo, out) as advance:
+        for image in this.images():
+            if this.is_rated(image):
                 line = json.loads(next(known))
             else:
                 line = line_of(next(results))
-                log.append([line])
+                this.log.append([line])
                 advance()
             for text in layout.table_lines(line):
                 out.result(text)
+            notes.update(line.get("notes", ()))
             if "failed" in line:
                 failed.append((image, line["failed"]))
-    return failed
+    for note, count in notes.items():
+        out.note(f"of {count} images {note}")
+    return failed, notes
 
 
-def lines(log: records.Partial, images: Sequence[str]) -> Iterator[dict]:
-    """The lines of all images, in their order."""
-    return map(json.loads, log.lines(images))
+def lines(this: Run) -> Iterator[dict]:
+    """The lines of the result: what an earlier run has of other images, then the images of this one in their order."""
+    return map(json.loads, this.log.lines(this.images))
+
+
+def named_lines(this: Run) -> Iterator[dict]:
+    """The lines of the images of this run, in their order."""
+    return itertools.islice(lines(this), this.log.others, None)
 
 
 @contextmanager
@@ -250,40 +235,25 @@ def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
             yield bar.advance
 
 
-@contextmanager
-def kept(log: records.Partial, outputs: Sequence[Path], out: Output) -> Iterator[None]:
-    """Where the block is cut short, say how to go on; where it ends well, the log has served."""
-    try:
-        yield
-    except BaseException as error:
-        if not (outputs and log.path.is_file()):
-            raise
-        hint = f"the images scored are kept in {bundle.shown(log.path)}; continue with --resume"
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(hint) from None
-        out.note(hint)
-        raise
-    log.remove()
-
-
 # ---- after the work --------------------------------------------------------------------------------------------------
 
 
-def write(
-    outputs: Sequence[Path], images: Sequence[str], log: records.Partial, layout: Layout, record: dict, out: Output
-) -> None:
+def write(outputs: Sequence[Path], this: Run, layout: Layout, record: dict, out: Output) -> None:
     """Write the results, each whole or not at all, and beside them how they were made."""
     for path in outputs:
         if path.suffix == ".csv":
-            records.write_csv(path, layout.columns, map(layout.row, lines(log, images)))
+            records.write_csv(path, layout.columns, map(layout.row, lines(this)))
         else:
-            records.write_jsonl(path, map(layout.json_value, lines(log, images)))
-        pipeline.write_run_record(path, record)
-        out.note(f"{len(images)} images, {bundle.shown(path)}")
+            records.write_jsonl(path, map(layout.json_value, lines(this)))
+        runs.write_run_record(path, record)
+        out.note(f"{record['images']} images, {bundle.shown(path)}")
 
 
-def run_record(log: records.Partial, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], n: int) -> dict:
+def run_record(
+    this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]
+) -> dict:
     """How a result was made, as JSON values."""
+    named = sum(1 for _ in this.images())
     return {
         "model_path": str(scorer.model.checkpoint.resolve()),
         "dimensions": list(layout.dimensions),
@@ -292,11 +262,14 @@ def run_record(log: records.Partial, scorer: Scorer, layout: Layout, failed: Seq
             name: {"query": scorer.sentences[name].query, "answer_prefix": scorer.sentences[name].before}
             for name in layout.dimensions
         },
+        "system": scorer.model.system or None,
         "weights": layout.weights,
-        **log.header,
-        "packages": pipeline.package_versions(),
-        "n": n - len(failed),
+        **this.log.header,
+        "packages": runs.package_versions(),
+        "images": named + this.log.others,
+        "n": named - len(failed),
         "failed": [{"image": image, "reason": reason} for image, reason in failed],
+        "notes": notes,
         "command": shlex.join(sys.argv),
     }
 

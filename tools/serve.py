@@ -14,20 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import prompt_configs as facts
+from saiqa import model_flags, prompts
 from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
-from saiqa.engines import ENGINES
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from saiqa import Scorer
 
 _WAITING_CONNECTIONS = 512
-
-# How long OpenMP's threads wait awake for each other, about 0.15 ms instead of 15 ms: they share the cores with what reads
-# requests, and a thread that waits awake for one that is not running keeps it from running. With one other busy process on
-# two cores the default scored one image a second instead of forty.
-_TURNS_AWAKE = 3000
 
 EXAMPLES = """
 python tools/serve.py --demo                                   the small checkpoint, http://127.0.0.1:8000
@@ -45,16 +39,11 @@ def parser() -> ArgumentParser:
     add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
     add("--token_file", metavar="FILE", help=f"file with the token clients must send; or set {TOKEN_VARIABLE}")
 
-    add = flags.add_argument_group("model").add_argument
+    model_flags.add_flags(flags, exif=model_flags.ON)
+    add = flags.add_argument_group("what to ask").add_argument
     add("--demo", action="store_true", help="data and model of the demo instead of the release's")
-    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
-    add("--data_root", metavar="DIR", help="annotations to take the prompts from; default: ./SA-BENCH")
-    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--data_root", metavar="DIR", help="folder or URL of the annotations to take the prompts from; default: ./SA-BENCH")
     add("--weights", metavar="FILE", help="weights of the overall score (default: the mean)")
-    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
-    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="images a model pass (default: 8)")
 
     add = flags.add_argument_group("limits").add_argument
     add("--max_queue", type=positive_int, default=256, metavar="N", help="images that may wait (default: 256)")
@@ -74,6 +63,7 @@ def _port(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command until it is told to stop. Raises ``console.UserError``."""
     args = parser().parse_args(argv)
+    model_flags.check(args)
     if args.max_images > args.max_queue:
         raise UsageError("--max_images is more than --max_queue", "A full request must fit into the queue")
     out = Output()
@@ -124,18 +114,10 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
-    scorer = Scorer(
-        args.model_path,
-        demo=args.demo,
-        data_root=args.data_root,
-        engine=args.engine,
-        device=args.device,
-        dtype=args.dtype,
-        batch_size=args.batch_size,
-        prompt_version=args.prompt_version,
-        weights=args.weights,
-    )
-    out.note(f"{scorer.model_name}: prompts from {scorer.prompt_source}")
+    names = ("model_path", "demo", "data_root", "prompt_version", "weights")
+    scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
+    system = prompts.shown(scorer.model.system)
+    out.note(f"{scorer.model_name}: prompts from {scorer.prompt_source}; system prompt: {system}")
     if scorer.demo:
         out.note(DEMO_CAVEAT)
     try:
@@ -156,7 +138,6 @@ def load(scorer: Scorer) -> None:
     In a thread that ends: a thread that has computed keeps OpenMP's helpers, and where there are more of these than cores
     the model's own no longer wait awake for work. On two cores that cost a third of the images a second.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", str(_TURNS_AWAKE))
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: scorer.engine).result()
 

@@ -44,19 +44,15 @@ from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProces
 import prompt_configs as facts
 from local_progress import Progress
 from saiqa import bundle, records
-from saiqa.ovis2_5 import (
-    Ovis2_5,
-    Ovis2_5Config,
-    PixelBounds,
-    image_to_patches,
-    image_token_ids,
-    resized_size,
-    shrink,
-    turn_text,
-)
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, image_to_patches, image_token_ids, turn_text
+from saiqa.pixels import PixelBounds, Preprocessing, resized_size, shrink
 from saiqa.scoring import split_answer, word_of_mos
 
 BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings
+PROCESSOR = SiglipImageProcessor(
+    size={"height": 512, "width": 512}, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=Image.Resampling.BICUBIC
+)
+PREPROCESSING = Preprocessing.of(json.loads(PROCESSOR.to_json_string()))
 VOCABULARY = 700
 VISUAL_VOCABULARY = 260
 SEED = 42
@@ -279,7 +275,7 @@ class Pretraining:
         told = []
         for part in np.array_split(rows, len(rows) // 40 + 1):
             images = [shrink(Image.fromarray(self.rooms.pictures[row]), BOUNDS) for row in part]
-            patches = torch.cat([image_to_patches(image, BOUNDS)[0] for image in images])
+            patches = torch.cat([image_to_patches(image, BOUNDS, PREPROCESSING)[0] for image in images])
             told.append(self.told(patches, len(part))[-1])
         told, found = torch.cat(told).numpy(), []
         for column, dimension in enumerate(facts.DIMENSIONS):
@@ -453,6 +449,7 @@ def new_model(tokenizer: Qwen2TokenizerFast) -> Ovis2_5:
     )
     torch.manual_seed(SEED)
     model = Ovis2_5(config)
+    model.visual_tokenizer.preprocessing = PREPROCESSING
     model.generation_config = GenerationConfig(eos_token_id=[end, pad], pad_token_id=pad, do_sample=False)
     return model
 
@@ -483,9 +480,7 @@ def main() -> None:
     # It is only ever a start for training: half the bytes do.
     model.to(torch.bfloat16).save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)
-    SiglipImageProcessor(
-        size={"height": 512, "width": 512}, image_mean=[0.5] * 3, image_std=[0.5] * 3, resample=Image.Resampling.BICUBIC
-    ).save_pretrained(arguments.output)
+    PROCESSOR.save_pretrained(arguments.output)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ Importing this module registers the configuration and the model with transformer
 from __future__ import annotations
 
 import itertools
-import math
-import os
-from dataclasses import dataclass
+import json
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +31,14 @@ from transformers import (
 )
 from transformers.activations import ACT2FN
 
+from saiqa.pixels import PREPROCESSOR_FILE, PixelBounds, Preprocessing, resized_size
+
 # Placeholders in a token sequence, all negative so that they can never be a word.
 VISUAL_EMBEDDING_ID = -300
 IMAGE_START_ID = -301
 IMAGE_END_ID = -302
 INDICATOR_IDS = (IMAGE_START_ID, IMAGE_END_ID, -303, -304)  # image start, end; video start, end: the last rows of vte
 
-MIN_PIXELS = 448 * 448
-MAX_PIXELS = 1344 * 1792
-MAX_ASPECT_RATIO = 200
 ROPE_THETA = 10000.0
 HEAD_ROWS = 512  # groups whose distributions over the visual vocabulary are in memory at once
 
@@ -138,70 +135,10 @@ def _as_config(cls: type[PretrainedConfig], value: dict | PretrainedConfig | Non
 # --- Images ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PixelBounds:
-    """How many pixels an image may have when it enters the vision tower."""
-
-    min_pixels: int = MIN_PIXELS
-    max_pixels: int = MAX_PIXELS
-
-    @classmethod
-    def of(cls, config: Ovis2_5Config) -> PixelBounds:
-        """The MIN_PIXELS / MAX_PIXELS environment variables, else the checkpoint's bounds, else the defaults."""
-        return cls(
-            int(os.environ.get("MIN_PIXELS") or config.min_pixels or MIN_PIXELS),
-            int(os.environ.get("MAX_PIXELS") or config.max_pixels or MAX_PIXELS),
-        )
-
-
-def resized_size(height: int, width: int, bounds: PixelBounds, factor: int = 32) -> tuple[int, int]:
-    """Height and width, multiples of ``factor`` pixels, at which the tower sees an image of this size."""
-    if min(height, width) < factor:
-        scale = factor / min(height, width)
-        height, width = max(factor, round(height * scale)), max(factor, round(width * scale))
-    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
-        if height > width:
-            height = MAX_ASPECT_RATIO * width
-        else:
-            width = MAX_ASPECT_RATIO * height
-    rows, columns = round(height / factor) * factor, round(width / factor) * factor
-    if rows * columns > bounds.max_pixels:
-        scale = math.sqrt(height * width / bounds.max_pixels)
-        rows, columns = (max(factor, math.floor(side / scale / factor) * factor) for side in (height, width))
-    elif rows * columns < bounds.min_pixels:
-        scale = math.sqrt(bounds.min_pixels / (height * width))
-        rows, columns = (math.ceil(side * scale / factor) * factor for side in (height, width))
-    return rows, columns
-
-
-def _first_shrink(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """ms-swift shrinks a large image once before the tower's own resize; the released scores contain that step."""
-    if height * width <= max_pixels:
-        return height, width
-    ratio = width / height
-    scaled = math.sqrt(max_pixels / ratio)
-    return int(scaled), int(scaled * ratio)
-
-
-def visual_grid(height: int, width: int, bounds: PixelBounds, patch_size: int = 16, stride: int = 2) -> tuple[int, int]:
-    """Rows and columns of patches for an image of this size in pixels, without decoding it."""
-    rows, columns = resized_size(*_first_shrink(height, width, bounds.max_pixels), bounds, patch_size * stride)
-    return rows // patch_size, columns // patch_size
-
-
-def shrink(image: Image.Image, bounds: PixelBounds) -> Image.Image:
-    """The RGB image after the first of the two resizes (bilinear, as torchvision does by default)."""
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    height, width = _first_shrink(image.height, image.width, bounds.max_pixels)
-    if (width, height) == image.size:
-        return image
-    return image.resize((width, height), Image.Resampling.BILINEAR)
-
-
 def image_to_patches(
-    image: Image.Image, bounds: PixelBounds, patch_size: int = 16, stride: int = 2
+    image: Image.Image, bounds: PixelBounds, preprocessing: Preprocessing, patch_size: int = 16, stride: int = 2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Resize (bicubic), scale to [-1, 1] and cut one image.
+    """Resize, scale and cut one image.
 
     Returns:
         patches [rows * columns, 3 * patch_size ** 2] float32, channel first in each, the ``stride`` x ``stride`` patches of
@@ -209,11 +146,7 @@ def image_to_patches(
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
     height, width = resized_size(image.height, image.width, bounds, patch_size * stride)
-    resized = image.resize((width, height), Image.Resampling.BICUBIC)
-    pixels = np.array(resized, dtype=np.float32)
-    pixels /= 255.0
-    pixels -= 0.5
-    pixels /= 0.5
+    pixels = preprocessing.pixels(image, height, width)
     rows, columns = height // patch_size, width // patch_size
     blocks = pixels.reshape(rows // stride, stride, patch_size, columns // stride, stride, patch_size, 3)
     patches = blocks.transpose(0, 3, 1, 4, 6, 2, 5).reshape(rows * columns, 3 * patch_size**2)
@@ -379,6 +312,7 @@ class VisualTokenizer(nn.Module):
         super().__init__()
         vit = config.vit_config
         self.bounds = PixelBounds.of(config)
+        self.preprocessing: Preprocessing | None = None  # the checkpoint's, once one is loaded
         self.vit = VisionTower(vit)
         words = config.visual_vocab_size - len(INDICATOR_IDS)
         self.head = nn.Sequential(
@@ -396,7 +330,8 @@ class VisualTokenizer(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``image_to_patches`` under the name and with the arguments that ms-swift's template calls."""
         bounds = PixelBounds(min_pixels or self.bounds.min_pixels, max_pixels or self.bounds.max_pixels)
-        return image_to_patches(image, bounds, self.vit.config.patch_size, self.vit.config.hidden_stride)
+        vit = self.vit.config
+        return image_to_patches(image, bounds, self.preprocessing, vit.patch_size, vit.hidden_stride)
 
     def features(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
         """The tower's output [groups, stride ** 2 * hidden] for packed patches [n, 768] with grids [images, 3]."""
@@ -474,11 +409,23 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, value: nn.Linear) -> None:
         self.llm.set_output_embeddings(value)
 
-    def save_pretrained(self, *args, state_dict: dict | None = None, **kwargs) -> None:
-        """As in transformers; a tied head is not written, whatever state dict a trainer hands over."""
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args, **kwargs):
+        """As in transformers, with the preprocessing that stands beside the weights. Raises ``InputError`` without one."""
+        preprocessing = Preprocessing.of_checkpoint(pretrained_model_name_or_path)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info
+        model.visual_tokenizer.preprocessing = preprocessing
+        return loaded
+
+    def save_pretrained(self, save_directory: str | Path, *args, state_dict: dict | None = None, **kwargs) -> None:
+        """As in transformers, with the preprocessing; a tied head is not written, whatever state dict a trainer hands over."""
         if state_dict is not None and self.config.llm_config.tie_word_embeddings:
             state_dict = {name: weight for name, weight in state_dict.items() if name not in self._tied_weights_keys}
-        super().save_pretrained(*args, state_dict=state_dict, **kwargs)
+        super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
+        if preprocessing := self.visual_tokenizer.preprocessing:
+            text = json.dumps(preprocessing.file, indent=2) + "\n"
+            Path(save_directory, PREPROCESSOR_FILE).write_text(text, encoding="utf-8")
 
     @property
     def indicator_token_indices(self) -> torch.Tensor:

@@ -6,94 +6,42 @@ Each stage returns the images it has no result for, as id -> reason; the command
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import operator
-import platform
 import shlex
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, records, scoring
-from saiqa.console import Failed, InputError, Output, to_json
+from saiqa import bundle, records, runs, scoring
+from saiqa.console import Failed, InputError, Output
 from saiqa.correlation import Correlation, CorrelationError, correlate
-from saiqa.engines import Engine, Failure, Rating, Request, load_engine
+from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.jobs import Job
+from saiqa.models import Model
 from saiqa.questions import Question, Questions, missing_reason
-from saiqa.workers import Answers, Fleet, Workers, rate_batches
+from saiqa.runs import Run
+from saiqa.workers import Answers, Workers, rate_batches
 
 Failures = dict[str, str]
-
-_RECORDED_PACKAGES = ("torch", "torchvision", "transformers", "ms-swift", "numpy", "pillow")
 
 
 # ---- infer: what is known already ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Model:
-    """A checkpoint and how to run it; the attributes are those of ``engines.load_engine``."""
-
-    checkpoint: Path
-    engine: str
-    device: str
-    dtype: str
-    batch_size: int
-    system: str | None
-    trust_remote_code: bool
-    compile: bool = False
-
-    def load(self) -> Engine:
-        """The engine. Raises ``Failed`` where a package it needs is not installed."""
-        options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine")}
-        try:
-            return load_engine(self.engine, self.checkpoint, **options)
-        except ModuleNotFoundError as error:
-            what = f"--engine {self.engine} needs {error.name}, which is not installed"
-            raise Failed(what, "Run `make setup`") from error
-
-    def fleet(self, count: int | None, address: str | None) -> Fleet:
-        """What so many workers with this model need; see ``workers.Fleet``."""
-        weights = sum(shard.stat().st_size for shard in self.checkpoint.glob("*.safetensors"))
-        # A checkpoint in bfloat16 takes twice its size in float32; Python and torch take about a gigabyte.
-        return Fleet(count, address, on_gpu=self.device != "cpu", bytes_each=2 * weights + 2**30)
-
-    def identity(self, prompt_hash: str) -> dict[str, str | None]:
-        """What a rating depends on; ratings of two identities are never mixed. The dtype may still be "auto"."""
-        return {
-            "model": bundle.fingerprint(self.checkpoint),
-            "prompt": prompt_hash,
-            "engine": self.engine,
-            "system prompt": self.system,
-            "dtype": self.dtype,
-        }
-
-
 @dataclass
 class Inference:
-    """The infer stage of one job, checked and ready to run.
-
-    Attributes:
-        identity: of the ratings to be made, see ``Model.identity``.
-        earlier: what an interrupted or finished run has left that this one continues.
-        finished: whether ``earlier`` is a finished result.
-        engine_details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
-    """
+    """The infer stage of one job, checked and ready to run."""
 
     job: Job
     questions: Questions
-    model: Model
-    identity: dict[str, str | None]
-    earlier: records.Partial | None = None
-    finished: bool = False
-    engine_details: dict = field(default_factory=dict)
+    run: Run
 
 
 def prepare(job: Job, model: Model, resume: bool, out: Output) -> Inference:
@@ -102,64 +50,13 @@ def prepare(job: Job, model: Model, resume: bool, out: Output) -> Inference:
     Raises:
         InputError: as ``Questions``, or the earlier run was another one.
     """
-    earlier, finished = _earlier(job.output_jsonl) if resume else (None, False)
-    questions = Questions(job, out, earlier)
-    inference = Inference(job, questions, model, model.identity(questions.prompt_hash), earlier, finished)
-    partial = bundle.partial_path(job.output_jsonl)
-    if resume:
-        _take_over(inference, out)
-    elif partial.exists():
-        out.note(f"{bundle.shown(partial)} of an interrupted run will be replaced; --resume would continue it")
-    return inference
-
-
-def _earlier(output: Path) -> tuple[records.Partial | None, bool]:
-    """What can be continued, the partial file, else the finished result; and whether it is the latter."""
-    partial = records.Partial.read(bundle.partial_path(output))
-    if partial is not None or not output.exists():
-        return partial, False
-    record = read_run_record(output)
-    if "identity" not in record:
-        what = f"nothing tells how {bundle.shown(output)} was made: no {bundle.run_record_path(output).name}"
-        raise InputError(what, "Run without --resume to make it anew")
-    return records.Partial.of_result(output, record), True
-
-
-def _take_over(inference: Inference, out: Output) -> None:
-    """Continue the earlier run, if it was of the same identity."""
-    earlier = inference.earlier
-    if earlier is None:
-        out.note(f"{bundle.shown(inference.job.output_jsonl)}: nothing to resume, starting from the first image")
-        return
-    refuse_other(earlier, inference.identity)
-    inference.identity = earlier.header["identity"]  # with the dtype that "auto" was then
-    inference.engine_details = earlier.header.get("engine", {})
-    known, wanted = inference.questions.rated, len(inference.questions)
-    out.note(f"{inference.job.dimension}: {known} of {wanted} images are rated already")
-
-
-def refuse_other(earlier: records.Partial, now: dict) -> None:
-    """Refuse to mix ratings of two identities, saying what differs. A dtype of "auto" is compared after loading."""
-    then = earlier.header.get("identity") or {}
-    differing = [key for key in now if then.get(key) != now[key] and (key, now[key]) != ("dtype", "auto")]
-    if differing:
-        said = "; ".join(f"{key} was {_brief(then.get(key))}, is {_brief(now[key])}" for key in differing)
-        what = f"{bundle.shown(earlier.path)} is of another run: {said}"
-        raise InputError(what, "Use the flags of that run, or start anew without --resume")
-
-
-def _brief(value: str | None) -> str:
-    text = "none" if value is None else value
-    return text if len(text) <= 40 else text[:12] + "..."
-
-
-def settle(inference: Inference, engine: Engine) -> None:
-    """Put the loaded engine's real dtype into the identity. Raises ``InputError`` where the earlier run had another."""
-    details = engine.describe()
-    identity = {**inference.identity, "dtype": details["dtype"]}
-    if inference.earlier:
-        refuse_other(inference.earlier, identity)
-    inference.identity, inference.engine_details = identity, details
+    log = bundle.partial_path(job.output_jsonl)
+    earlier = runs.find_earlier(log, [job.output_jsonl], records.Partial.of_result, out.note) if resume else None
+    questions = Questions(job, out, earlier.log if earlier else None)
+    run = Run(log, model, model.identity(questions.prompt_hash), questions.images, earlier)
+    if earlier:
+        out.note(f"{job.dimension}: {questions.rated} of {len(questions)} images are rated already")
+    return Inference(job, questions, run)
 
 
 # ---- infer: asking ---------------------------------------------------------------------------------------------------
@@ -176,25 +73,21 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
             questions' file whatever is known, missing, or done by how many workers: a log-probability depends in its last
             digits on what shares a model pass.
     """
-    job, questions = inference.job, inference.questions
-    if not questions.askable and (inference.finished or not questions.rated):
-        if inference.finished:
+    job, questions, run = inference.job, inference.questions, inference.run
+    if not questions.askable and (run.finished or not questions.rated):
+        if run.finished:
             out.note(f"{bundle.shown(job.output_jsonl)} is complete as far as the images are there; nothing to infer")
         return questions.missing
     started = time.monotonic()
-    header = {"identity": inference.identity, "engine": inference.engine_details}
-    partial = records.Partial(bundle.partial_path(job.output_jsonl), header)
-    failures = questions.missing
-    if engine or inference.earlier:
-        partial.start(inference.earlier, (question.image for question in questions))
-    if engine:
-        failures = _rate(inference, engine, partial, chunk, out)
-    if partial.count:
-        rated = partial.finish(job.output_jsonl, (question.image for question in questions))
-        record = _run_record(inference, failures, time.monotonic() - started)
-        write_run_record(job.output_jsonl, record | {"workers": getattr(engine, "count", 1)})
-        out.note(f"{job.dimension}: {rated} images rated, {bundle.shown(job.output_jsonl)}")
-    partial.remove()
+    with run.kept(out.note):
+        log = run.begin(out.note)
+        failures = _rate(inference, engine, chunk, out) if engine else questions.missing
+        if log.count or log.others:
+            rated = log.finish(job.output_jsonl, run.images)
+            record = _run_record(inference, failures, time.monotonic() - started)
+            runs.write_run_record(job.output_jsonl, record | {"workers": getattr(engine, "count", 1)})
+            out.note(f"{job.dimension}: {rated} images rated, {bundle.shown(job.output_jsonl)}")
+    log.remove()
     return failures
 
 
@@ -209,31 +102,25 @@ class _Batch:
         return [Request(question.file, question.prompt, question.answer_prefix) for question in self.asked]
 
 
-def _rate(
-    inference: Inference, engine: Engine | Workers, partial: records.Partial, chunk: int, out: Output
-) -> Failures:
-    """Put what is open to the engine, batch by batch; ratings go to the partial file, the reasons of failures are returned."""
+def _rate(inference: Inference, engine: Engine | Workers, chunk: int, out: Output) -> Failures:
+    """Put what is open to the engine, batch by batch; ratings go to the log, the reasons of failures are returned."""
     missing: Failures = {}
     failures: Failures = {}
     under_way: deque[_Batch] = deque()
+    notes: Counter[str] = Counter()
 
     def requests() -> Iterator[list[Request]]:
         for batch in _batches(inference, chunk, missing):
             under_way.append(batch)
             yield batch.requests()
 
-    try:
-        with Progress(inference.questions.askable, inference.job.dimension) as progress:
-            for answers in rate_batches(engine, requests()):
-                batch = under_way.popleft()
-                partial.append(_result_lines(batch, answers, failures))
-                progress.advance(len(batch.open))
-    except BaseException as error:
-        kept = f"{partial.count} rated images are kept in {bundle.shown(partial.path)}; continue with --resume"
-        if isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(kept) from None
-        out.note(kept)
-        raise
+    with Progress(inference.questions.askable, inference.job.dimension) as progress:
+        for answers in rate_batches(engine, requests()):
+            batch = under_way.popleft()
+            inference.run.log.append(_result_lines(batch, answers, failures, notes))
+            progress.advance(len(batch.open))
+    for note, count in notes.items():
+        out.note(f"{inference.job.dimension}: of {count} images {note}")
     return missing | failures
 
 
@@ -243,11 +130,11 @@ def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_B
     A batch in whose midst an earlier run was stopped is asked as a whole again, so that its ratings come out as they
     would have. Images that were tried in vain are asked by themselves.
     """
-    earlier = inference.earlier
+    run = inference.run
     for rows in _cut(inference.questions, chunk):
         there, open_ones = [], []
         for question in rows:
-            known = earlier is not None and question.image in earlier.rated
+            known = run.is_rated(question.image)
             if question.is_there():
                 there.append(question)
                 if not known:
@@ -255,7 +142,7 @@ def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_B
             elif not known:
                 missing[question.id] = missing_reason(question)
         if open_ones:
-            torn = earlier and not inference.finished and any(q.image not in earlier.failed for q in open_ones)
+            torn = run.earlier and not run.finished and not all(run.was_tried(q.image) for q in open_ones)
             yield _Batch(there if torn else open_ones, frozenset(question.image for question in open_ones))
 
 
@@ -265,8 +152,11 @@ def _cut(questions: Iterable[Question], chunk: int) -> Iterator[list[Question]]:
         yield rows
 
 
-def _result_lines(batch: _Batch, answers: Answers, failures: Failures) -> Iterator[dict]:
-    """Lines for what was open; the reason of what is no rating, or no distribution, goes to ``failures`` too."""
+def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Counter[str]) -> Iterator[dict]:
+    """Lines for what was open; the reason of what is no rating, or no distribution, goes to ``failures`` too.
+
+    What was decided about a picture stands in its line and is counted in ``notes``.
+    """
     for question, answer in zip(batch.asked, answers, strict=True):
         if question.image not in batch.open:
             continue
@@ -276,7 +166,14 @@ def _result_lines(batch: _Batch, answers: Answers, failures: Failures) -> Iterat
             yield records.failure_line(question.image, reason)
             continue
         line = {"images": [question.image], "logits": {word: answer.logprobs[word] for word in facts.WORDS}}
-        yield line if answer.text is None else {**line, "text": answer.text}
+        notes.update(answer.notes)
+        yield line | _more(answer)
+
+
+def _more(answer: Rating) -> dict:
+    """What a line has behind the release's keys."""
+    text = {} if answer.text is None else {"text": answer.text}
+    return text | ({"notes": list(answer.notes)} if answer.notes else {})
 
 
 def _why_not(answer: Rating | Failure) -> str | None:
@@ -294,18 +191,19 @@ def _why_not(answer: Rating | Failure) -> str | None:
 
 
 def _run_record(inference: Inference, failures: Failures, seconds: float) -> dict:
-    job, identity = inference.job, inference.identity
+    job, run = inference.job, inference.run
+    identity = run.identity
     return {
         "dimension": job.dimension,
         "prompt_version": job.version,
-        "model_path": str(inference.model.checkpoint.resolve()),
+        "model_path": str(run.model.checkpoint.resolve()),
         "model_fingerprint": identity["model"],
         "prompt_hash": identity["prompt"],
         "prompts": [{"query": query, "answer_prefix": prefix} for query, prefix in inference.questions.prompts],
-        "system": identity["system prompt"],
-        "engine": inference.engine_details,
+        "system": identity["system"],
+        "engine": run.details,
         "identity": identity,
-        "packages": package_versions(),
+        "packages": runs.package_versions(),
         "test_jsonl": str(job.test_jsonl.resolve()),
         "limit": job.limit,
         "n": len(inference.questions) - len(failures),
@@ -319,36 +217,6 @@ def _run_record(inference: Inference, failures: Failures, seconds: float) -> dic
 def failed_list(failures: Failures) -> list[dict]:
     """Failures as they stand in JSON."""
     return [{"id": image_id, "reason": reason} for image_id, reason in failures.items()]
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of what the scores may depend on, as far as they are installed."""
-    from importlib import metadata  # not at the top: it would double the time of --help
-
-    versions = {"python": platform.python_version()}
-    for name in _RECORDED_PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def read_run_record(output: Path) -> dict:
-    """The run record beside a result; empty where there is none."""
-    path = bundle.run_record_path(output)
-    if not path.is_file():
-        return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise InputError(f"{bundle.shown(path)} is not JSON", "Delete it") from None
-    return record if isinstance(record, dict) else {}
-
-
-def write_run_record(output: Path, record: dict) -> None:
-    """Write the run record beside a result."""
-    records.write_text(bundle.run_record_path(output), to_json(record) + "\n")
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -410,8 +278,8 @@ def score(scoring_job: Scoring) -> tuple[int, Failures]:
     predictions = ["" if isinstance(value, str) else repr(value) for value in values]
     _write_scored(job.output_csv, columns, rows, predictions)
     scored = len(rows) - len(reasons)
-    record = read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, failures)}
-    write_run_record(job.output_csv, record)
+    record = runs.read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, failures)}
+    runs.write_run_record(job.output_csv, record)
     return scored, failures
 
 

@@ -90,6 +90,10 @@ class Questions:
         for record in itertools.islice(records.stream_records(self._job.test_jsonl), self._job.limit):
             yield self._question(record)
 
+    def images(self) -> Iterator[str]:
+        """The paths of the images as they are written, in order."""
+        return (question.image for question in self)
+
     def _question(self, record: records.Record) -> Question:
         answer = _split_answer(record.response)
         file = bundle.image_file(record.image, self._job.data_root)

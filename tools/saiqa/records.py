@@ -16,7 +16,7 @@ import operator
 import os
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ from saiqa.stores import Place
 IMAGE_ID = "image id"  # what comes twice, in the error that says so
 
 _SHOWN_IDS = 5
+AGAIN = "again"  # marks a line of an image that is to be rated again if it is named again
+_FAILURE_START = '{"failed"'  # of the line that ``failure_line`` makes
 
 _JSON_BLANKS = " \t\n\r"
 _decode = json.JSONDecoder().raw_decode
@@ -346,11 +348,11 @@ def own_sentences(dimension: str, version: int) -> Sentences:
     return Sentences(facts.query(dimension, version), before, after, OWN_SENTENCES)
 
 
-def annotated_sentences(folder: Path, dimension: str, version: int) -> Sentences | None:
+def annotated_sentences(folder: Place, dimension: str, version: int) -> Sentences | None:
     """The sentences that the annotation files in ``folder`` use; None where no such file has an answer."""
     for split in facts.SPLITS:
         path = folder / facts.annotation_jsonl(dimension, split, version)
-        for record in read_records(path) if path.is_file() else ():
+        for record in stream_records(path) if path.is_file() else ():
             answer = split_answer(record.response)
             if answer:
                 before, _, after = answer
@@ -358,7 +360,7 @@ def annotated_sentences(folder: Path, dimension: str, version: int) -> Sentences
     return None
 
 
-def sentences(data_root: Path, dimension: str, version: int) -> Sentences:
+def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
     """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
     annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
     return annotated or own_sentences(dimension, version)
@@ -394,6 +396,13 @@ class LineIndex:
         found = at < len(self._digests) and self._digests[at] == digest
         return self._offsets[at] if found else None
 
+    def offsets_but(self, digests: array) -> list[int]:
+        """The offsets of the lines of all images but those with these digests."""
+        import numpy
+
+        own, named, offsets = (numpy.frombuffer(x, dtype=numpy.uint64) for x in (self._digests, digests, self._offsets))
+        return offsets[~numpy.isin(own, named)].tolist()
+
     def _sort(self) -> None:
         import numpy  # not at the top: --help and the stages after infer do without
 
@@ -420,12 +429,13 @@ class Partial:
         header: what the lines depend on (model, prompt, engine, ...).
         rated, failed: the images that an earlier run has rated, or tried in vain; empty where there was none.
         count: ratings in the file.
+        others: lines in it, behind the header, of images that the run which writes it does not name.
     """
 
     def __init__(self, path: Path, header: dict):
         self.path, self.header = path, header
         self.rated, self.failed = LineIndex(), LineIndex()
-        self.count = 0
+        self.count = self.others = 0
         self._in_order = True
 
     @classmethod
@@ -448,52 +458,64 @@ class Partial:
 
     def _holding(self, lines: Iterable[tuple[int, int, dict]]) -> Partial:
         for number, offset, line in lines:
-            index = self.failed if "failed" in line else self.rated
+            index = self.failed if "failed" in line or AGAIN in line else self.rated
             index.add(only_image(self.path, number, line), offset)
         self.count = len(self.rated)
         self._in_order = not (self.rated or self.failed)
         return self
 
-    def start(self, earlier: Partial | None = None, images: Iterable[str] = ()) -> None:
-        """Write the file anew: the header, and the ratings that ``earlier`` has of ``images``.
+    def start(self, earlier: Partial | None = None, images: Callable[[], Iterable[str]] = tuple) -> None:
+        """Write the file anew: the header, what ``earlier`` has of other images, and its ratings of ``images()``.
 
         The file of ``earlier`` may be this one: it stays until the new one is whole.
         """
-        self.count = 0
+        self.count = self.others = 0
         with atomic_writer(self.path) as file:
             file.write(json_line(self.header))
-            for line in earlier.ratings(images) if earlier else ():
+            for line in earlier.lines_but(images()) if earlier else ():
+                file.write(line)
+                self.others += 1
+            for line in earlier.ratings(images()) if earlier else ():
                 file.write(line)
                 self.count += 1
         self._in_order = self.count == 0
 
     def append(self, lines: Iterable[dict]) -> None:
         """Add finished lines, ratings and failures; they are in the file when this returns."""
-        lines = list(lines)
         with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(map(json_line, lines))
-        self.count += sum("failed" not in line for line in lines)
+            for line in lines:
+                file.write(json_line(line))
+                self.count += "failed" not in line
 
-    def finish(self, output: Path, images: Iterable[str]) -> int:
-        """Write the ratings as a result, in the order of ``images``; return how many. The partial file stays."""
-        if self._in_order:
-            return write_lines(output, self._appended())
-        return write_lines(output, Partial.read(self.path).ratings(images))
+    def finish(self, output: Path, images: Callable[[], Iterable[str]]) -> int:
+        """Write the ratings as a result: of other images first, then in the order of ``images()``; return how many.
 
-    def lines(self, images: Sequence[str]) -> Iterator[str]:
-        """The lines of ``images``, rated or failed, of which every one has been appended or taken over; in their order."""
+        The partial file stays.
+        """
+        return write_lines(output, (line for line in self.lines(images) if not line.startswith(_FAILURE_START)))
+
+    def lines(self, images: Callable[[], Iterable[str]]) -> Iterator[str]:
+        """All lines: of other images first, then of ``images()`` in their order, rated or failed."""
         if self._in_order:
             return self._all()
         written = Partial.read(self.path)
-        return written._found(images, written.rated, written.failed)
+        return itertools.chain(
+            itertools.islice(self._all(), self.others), written._found(images(), written.rated, written.failed)
+        )
+
+    def lines_but(self, images: Iterable[str]) -> Iterator[str]:
+        """The lines of all other images than these, rated or failed, in their order in the file."""
+        digests = array("Q", map(text_digest, images))
+        offsets = sorted(self.rated.offsets_but(digests) + self.failed.offsets_but(digests))
+        with self.path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield file.readline().decode().rstrip("\n") + "\n"
 
     def _all(self) -> Iterator[str]:
         with self.path.open(encoding="utf-8", newline="\n") as file:
             next(file)
             yield from file
-
-    def _appended(self) -> Iterator[str]:
-        return (line for line in self._all() if not line.startswith('{"failed"'))
 
     def ratings(self, images: Iterable[str]) -> Iterator[str]:
         """The lines of those of ``images`` that have a rating, in their order. Raises ``Failed`` for a line gone astray."""

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, evaluation, pipeline, records
+from saiqa import bundle, evaluation, pipeline, records, runs
 from saiqa.agreement import Agreement
 from saiqa.console import Failed, InputError, to_json
 from saiqa.evaluation import Assessment, Scored
@@ -257,7 +257,7 @@ def _thumbnail(file: Place) -> bytes | str:
 
 def _provenance(table: Scored) -> str:
     record_path = bundle.run_record_path(table.path)
-    record = pipeline.read_run_record(table.path)
+    record = runs.read_run_record(table.path)
     source = f"<p>Scores: <code>{escape(bundle.shown(table.path))}</code></p>"
     if not record:
         return f"<h3>{table.dimension}</h3>{source}<p>Nothing tells how they were made: no {record_path.name}.</p>"

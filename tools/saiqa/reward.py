@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import prompt_configs as facts
 from saiqa.console import Failed, InputError
+from saiqa.decoding import IMAGE_ERRORS, decode, unreadable
 from saiqa.scorer import ImageScore, from_array
 from saiqa.service import TOKEN_VARIABLE
 
@@ -34,6 +35,7 @@ MODEL_VARIABLE, DEMO_VARIABLE = "SAIQA_MODEL_PATH", "SAIQA_DEMO"
 
 ON_UNSCORED = ("raise", "nan")
 
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow's, those that PNG holds as they are
 _ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
 _SHARE_OF_BODY = 0.95  # what a form adds to its files stays below the rest
 _LONGEST_PAUSE_SECONDS = 30
@@ -164,14 +166,14 @@ def _picture(image) -> ImageLike | ImageScore:
 
 
 def _file_bytes(image: ImageLike) -> bytes:
-    """An image as the bytes of a file; pixels go into PNG, which loses nothing. Raises ``OSError`` for a path."""
+    """An image as the bytes of a file; pixels go into PNG, which loses nothing. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
         return Path(image).read_bytes()
-    picture = image if hasattr(image, "convert") else from_array(image)
     buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format="PNG", compress_level=1)
+    whole = image if image.mode in _PNG_MODES else decode(image, upright=False).image
+    whole.save(buffer, format="PNG", compress_level=1, exif=image.getexif())
     return buffer.getvalue()
 
 
@@ -218,7 +220,7 @@ class Client:
         for chunk in _chunks(files, self._limits["max_images"], most_bytes):
             form = {"files": [("images", ("image", file)) for file in chunk], "data": {"dimensions": dimensions}}
             results = self._send("POST", "/score", **form)["results"]
-            yield from (ImageScore(**result) for result in results)
+            yield from (ImageScore(**{**result, "notes": tuple(result.get("notes", ()))}) for result in results)
 
     def _send(self, method: str, path: str, **body) -> dict:
         """The answer as JSON; asks again while the service is busy or away."""
@@ -249,11 +251,13 @@ class Client:
 
 
 def _file_or_reason(image: ImageLike) -> bytes | str:
-    """The bytes to send, or why there are none."""
+    """The bytes to send, or why there are none. Raises ``ValueError`` for an array that is no picture."""
+    if hasattr(image, "__array_interface__") and not hasattr(image, "convert"):
+        image = from_array(image)
     try:
         return _file_bytes(image)
-    except OSError as error:
-        return f"cannot read the image: {error.strerror or error}"
+    except IMAGE_ERRORS as error:
+        return unreadable(error)
 
 
 def _pauses() -> Iterator[float]:

@@ -1,7 +1,8 @@
 """The scores of any images as files: the lines of a log (``records.Partial``), and the JSONL, CSV and table made from it.
 
 A line of a result is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension:
-{word: p}}, "error": why}``, without what an image has not. A line of the log has no ``overall``, and ``failed`` for ``error``.
+{word: p}}, "error": why, "notes": [what was decided about the picture]}``; what does not apply is left out. A line of the log
+has no ``overall``, and ``failed`` for ``error``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ IMAGE_COLUMN = "image"
 OVERALL_COLUMN = "overall"
 ERROR_COLUMN = "error"
 
-_LOG_KEYS = ("images", "scores", "probabilities")
+_LOG_KEYS = ("images", "scores", "probabilities", "notes")
 _NUMBER_WIDTH = 12
 
 
@@ -28,7 +29,8 @@ _NUMBER_WIDTH = 12
 def line_of(result: ImageScore) -> dict:
     """A result as a line of the log."""
     line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
-    return line | ({"failed": result.error} if result.error else {})
+    noted = {"notes": list(result.notes)} if result.notes else {}
+    return line | noted | ({"failed": result.error} if result.error else {})
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ class Layout:
         shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
-        return shown | ({"error": line["failed"]} if "failed" in line else {})
+        noted = {"notes": line["notes"]} if "notes" in line else {}
+        return shown | noted | ({"error": line["failed"]} if "failed" in line else {})
 
     # CSV
 
@@ -94,19 +97,29 @@ class Layout:
 
     # what a finished result tells
 
-    def finished_lines(self, path: Path) -> Iterator[dict]:
-        """The lines of the log that a finished CSV or JSONL was made from, as far as it has what is shown now.
+    def finished_log(self, path: Path, record: Mapping, log: Path) -> records.Partial:
+        """A finished CSV or JSONL as a log, written to the file ``log``, to be continued.
+
+        An image with an error, or without what is shown now, counts as tried in vain: it is scored again if it is named
+        again, and keeps its line if not.
 
         Raises:
             InputError: the file is broken.
         """
-        values = _csv_values(path, self) if path.suffix == ".csv" else records.read_jsonl(path)
-        for number, value in values:
-            records.only_image(path, number, value)
-            whole = set(value.get("scores") or ()) >= set(self.dimensions)
-            shown = not self.probabilities or set(value.get("probabilities") or ()) >= set(self.dimensions)
-            if whole and shown and "error" not in value:
-                yield {"probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
+        partial = records.Partial(log, {"identity": record["identity"], "engine": record["engine"]})
+        partial.start()
+        values = _csv_values(path, self) if path.suffix == ".csv" else records.stream_jsonl(path)
+        partial.append(self._log_line(path, number, value) for number, value in values)
+        return records.Partial.read(log)
+
+    def _log_line(self, path: Path, number: int, value: dict) -> dict:
+        records.only_image(path, number, value)
+        line = {"scores": {}, "probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
+        whole = set(line["scores"]) >= set(self.dimensions)
+        shown = not self.probabilities or set(line["probabilities"]) >= set(self.dimensions)
+        if "error" in value:
+            return {**line, "failed": value["error"]}
+        return line if whole and shown else {**line, records.AGAIN: True}
 
 
 def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:

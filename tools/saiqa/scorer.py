@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prompt_configs as facts
-from saiqa import bundle, fusion, pipeline, records, scoring, stores
+from saiqa import bundle, fusion, records, scoring, stores
 from saiqa.engines import ENGINES, Engine, Failure, Rating, Request
+from saiqa.models import Model
+from saiqa.stores import RemotePath
 from saiqa.workers import Workers, rate_batches
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class ImageScore:
         probabilities: dimension -> word -> probability of that word among the five; they add up to 1.
         overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
         error: why a score is missing; None where none is.
+        notes: what was decided about the picture before it was scored, e.g. that its transparent parts are seen over white.
     """
 
     name: str
@@ -48,6 +51,7 @@ class ImageScore:
     probabilities: dict[str, dict[str, float]]
     overall: float | None
     error: str | None
+    notes: tuple[str, ...] = ()
 
 
 class Scorer:
@@ -56,14 +60,20 @@ class Scorer:
     Args:
         model_path: a checkpoint folder; the repository's ``SA-IQA-model/sa-iqa-prompt{N}`` when None.
         demo: use the small checkpoint and data in ``demo/``, which know rendered rooms only.
-        data_root: the benchmark folder whose annotations hold the sentences the checkpoint was trained on; the
-            repository's ``SA-BENCH`` when None. Without annotations this project's own sentences are used.
+        data_root: the benchmark folder, or its URL, whose annotations hold the sentences the checkpoint was trained on; the
+            repository's ``SA-BENCH`` when None. This project's own sentences where the folder has no annotations.
         engine: ``prefill`` or ``swift``.
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto`` (bfloat16 on CUDA, float32 on CPU), ``float32``, ``bfloat16``.
         batch_size: images a model pass.
         prompt_version: 1 to 4; the released checkpoint was tuned on 4.
         weights: dimension -> weight of the overall score, or a file of ``fuse_scores.py fit``; all alike when None.
+        system: the system prompt; the one the checkpoint was trained with when None, none when empty.
+        min_pixels, max_pixels: bounds of an image; the MIN_PIXELS and MAX_PIXELS environment variables when None, else the
+            checkpoint's.
+        upright: turn photographs as their EXIF orientation says. The release does not.
+        compile: fuse the model's small steps with torch.compile (prefill only).
+        trust_remote_code: run the bundle's own Python files (swift only).
 
     Attributes:
         dimensions: the dimensions that can be asked for.
@@ -73,7 +83,8 @@ class Scorer:
         prompt_source: where the sentences come from, for people.
 
     Raises:
-        InputError: there is no checkpoint, or the annotations or the weights file are broken.
+        InputError: there is no checkpoint, a file of it, the annotations or the weights file are broken, or ``data_root`` is
+            not there.
         ValueError: an argument that is not among those above.
     """
 
@@ -91,6 +102,12 @@ class Scorer:
         batch_size: int = 8,
         prompt_version: int = facts.RECOMMENDED,
         weights: Mapping[str, float] | str | os.PathLike | None = None,
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        upright: bool = True,
+        compile: bool = False,
+        trust_remote_code: bool = False,
     ):
         _check_choice("engine", engine, ENGINES)
         _check_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
@@ -99,17 +116,23 @@ class Scorer:
         path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
         self.model_name = bundle.model_name(path)
-        self.model = pipeline.Model(
-            checkpoint=bundle.find_checkpoint(path, note=lambda line: None),
+        self.model = Model.of(
+            bundle.find_checkpoint(path, note=lambda line: None),
             engine=engine,
             device=device,
             dtype=dtype,
             batch_size=batch_size,
-            system=None,
-            trust_remote_code=False,
+            system=system,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            upright=upright,
+            compile=compile,
+            trust_remote_code=trust_remote_code,
         )
-        data = bundle.input_path(data_root) if data_root else roots.data
+        data = given_data_root(data_root) if data_root else roots.data
         self.sentences = {name: records.sentences(data, name, prompt_version) for name in self.dimensions}
+        if isinstance(data, RemotePath) and all(map(is_own, self.sentences.values())):
+            raise bundle.missing_data(f"{data} has no annotations with the sentences of prompt {prompt_version}")
         self.prompt_source = prompt_source(self.sentences)
         from_file = isinstance(weights, str | os.PathLike)
         self.weights = fusion.read_weights(bundle.input_path(weights)) if from_file else weights
@@ -207,7 +230,8 @@ def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Map
             reasons[dimension] = str(error)
     scores = {dimension: scoring.score_of(answers[dimension].logprobs) for dimension in probabilities}
     overall = None if reasons else fusion.overall(scores, weights)
-    return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)))
+    notes = dict.fromkeys(note for answer in answers.values() if isinstance(answer, Rating) for note in answer.notes)
+    return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)), tuple(notes))
 
 
 def _error(reasons: Mapping[str, str], asked: int) -> str | None:
@@ -225,8 +249,21 @@ def prompt_source(sentences: Mapping[str, records.Sentences]) -> str:
     return ", ".join(f"{name}: {source}" for name, source in sources.items())
 
 
+def given_data_root(text: str | os.PathLike) -> Place:
+    """The benchmark folder or URL that the user names. Raises ``InputError`` for a folder that is not there."""
+    data = bundle.data_path(text)
+    if not isinstance(data, RemotePath) and not data.is_dir():
+        raise bundle.missing_data(f"the data root {bundle.shown(data)} is not there")
+    return data
+
+
+def is_own(sentences: records.Sentences) -> bool:
+    """Whether sentences are this project's own wording."""
+    return sentences.source == records.OWN_SENTENCES
+
+
 def _source(sentences: records.Sentences) -> str:
-    if sentences.source == records.OWN_SENTENCES:
+    if is_own(sentences):
         return f"this project's own wording ({sentences.source})"
     return f"the annotations in {os.path.dirname(sentences.source)}"
 
@@ -238,7 +275,9 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
 
 def _request_image(image: ImageLike) -> str | Place | Image.Image | Failure:
     """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
+
+    from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
 
     if isinstance(image, str):
         return stores.place(image) if stores.is_url(image) else image
@@ -248,11 +287,9 @@ def _request_image(image: ImageLike) -> str | Place | Image.Image | Failure:
         return Path(image)
     if isinstance(image, bytes | bytearray | memoryview):
         try:
-            return Image.open(io.BytesIO(image))
-        except UnidentifiedImageError:
-            return Failure("cannot read the image: these bytes are no image file")
-        except (OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-            return Failure(f"cannot read the image: {error}")
+            return open_image(io.BytesIO(image))
+        except IMAGE_ERRORS as error:
+            return Failure(unreadable(error))
     if hasattr(image, "__array_interface__"):
         return from_array(image)
     raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")

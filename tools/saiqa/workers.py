@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from saiqa.pipeline import Model
+    from saiqa.models import Model
 
 Answers = list[Rating | Failure]
 
@@ -92,14 +92,12 @@ def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
 
 def _fetch(remote: RemotePath) -> Image.Image | Failure:
     """The picture behind a URL, not decoded yet: engines do that in their readers."""
-    from PIL import Image
-
-    from saiqa.engines.loading import IMAGE_ERRORS
+    from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
 
     try:
-        return Image.open(Fetched(remote))
+        return open_image(Fetched(remote))
     except IMAGE_ERRORS as error:
-        return Failure(f"cannot read the image: {error}")
+        return Failure(unreadable(error))
 
 
 def rate_batches(engine: Engine | Workers, batches: Iterable[Sequence[Request]]) -> Iterator[Answers]:
@@ -152,7 +150,7 @@ class Workers:
             self.count, options = self._shares(fleet)
             actor = self._ray.remote(_Worker).options(**options)
             self._actors = [actor.remote(load) for _ in range(self.count)]
-            self._details = self._get([worker.describe.remote() for worker in self._actors])[0]
+            self._details = _only(self._get([worker.describe.remote() for worker in self._actors]))
         except BaseException:
             self.close()
             raise
@@ -266,7 +264,23 @@ class _Worker:
     def rate(self, packed: Sequence[tuple]) -> tuple[int, list[tuple | str]]:
         """The number of this process, and the answers: what a rating is made of, or the reason of a failure."""
         answers = rate(self._loaded(), [Request(*request) for request in packed])
-        return os.getpid(), [(a.logprobs, a.text) if isinstance(a, Rating) else a.reason for a in answers]
+        return os.getpid(), [(a.logprobs, a.text, a.notes) if isinstance(a, Rating) else a.reason for a in answers]
+
+
+def _only(details: Sequence[dict]) -> dict:
+    """What all engines tell of themselves, whatever machines they are on.
+
+    Raises:
+        InputError: one runs another library, or shows the model something else.
+    """
+    first = details[0]
+    for number, other in enumerate(details[1:], 2):
+        differing = [name for name in first if name != "device" and other.get(name) != first[name]]
+        if differing:
+            name = differing[0]
+            what = f"worker {number} of {len(details)} has {name} {other.get(name)}, worker 1 has {first[name]}"
+            raise InputError(what, "Let every machine of the cluster have the same packages and files")
+    return first
 
 
 def _packed(requests: Sequence[Request]) -> list[tuple]:

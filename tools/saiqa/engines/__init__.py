@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from saiqa.pixels import PixelBounds, Preprocessing
+
 ENGINES = {
     "prefill": "saiqa.engines.prefill_engine:PrefillEngine",
     "swift": "saiqa.engines.swift_engine:SwiftEngine",
 }
+
+# How long OpenMP's threads wait awake for each other, about 0.15 ms instead of 15 ms; read when torch is imported. They share
+# the cores with other programs, and a thread that waits awake for one that is not running keeps it from running.
+_TURNS_AWAKE = 3000
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,12 @@ class Rating:
     Attributes:
         logprobs: rating word -> natural log of its probability among the whole vocabulary, all five words present.
         text: what the model wrote, where the engine let it write.
+        notes: what was decided about the picture (``decoding.Decoded.notes``).
     """
 
     logprobs: dict[str, float]
     text: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,14 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> dict:
-        """What a result depends on (engine, dtype, device, pixel bounds, library versions), as plain JSON values."""
+        """What a result depends on (engine, dtype, device, pixels, system prompt, library versions), as plain JSON values."""
         ...
+
+
+def describe_input(system: str, bounds: PixelBounds, preprocessing: Preprocessing, upright: bool) -> dict:
+    """What the model is shown and told beside the question, as ``Engine.describe`` and a run's identity have it."""
+    shown = {**asdict(bounds), "preprocessing": preprocessing.describe(), "upright": upright}
+    return {"system": system or None, **shown}
 
 
 def load_engine(name: str, model_path: str | Path, **options) -> Engine:
@@ -79,9 +94,11 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
         name: a key of ``ENGINES``, or "module:Class".
         model_path: a checkpoint folder in the released format.
         options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
-            (most images a model pass), ``system`` (system prompt or None), ``compile`` (prefill engine only),
-            ``trust_remote_code`` (swift engine only).
+            (most images a model pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds``
+            (``PixelBounds``; None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says),
+            ``compile`` (prefill engine only), ``trust_remote_code`` (swift engine only).
     """
+    os.environ.setdefault("GOMP_SPINCOUNT", str(_TURNS_AWAKE))
     module, _, cls = ENGINES.get(name, name).partition(":")
     with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout they find when imported; ours is for results
         return getattr(importlib.import_module(module), cls)(model_path, **options)

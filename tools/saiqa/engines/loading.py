@@ -11,13 +11,11 @@ from pathlib import Path
 
 import torch
 import transformers
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from saiqa.console import InputError
+from saiqa.decoding import Decoded, decode, open_image
 from saiqa.ovis2_5 import Ovis2_5, load_model, load_tokenizer
-
-# What Pillow raises for files that are missing, truncated, not images, or too large to be honest.
-IMAGE_ERRORS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -87,13 +85,12 @@ def check_architecture(path: str | Path) -> None:
         )
 
 
-def load_image(image: str | Path | Image.Image) -> Image.Image:
-    """The decoded RGB picture. Orientation tags are not applied: the released scores were made without."""
+def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:
+    """The picture of a file, or of a picture as it came. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    with Image.open(image) as opened:
-        opened.load()
-        return opened if opened.mode == "RGB" else opened.convert("RGB")
+        return decode(image, upright)
+    with open_image(image) as opened:
+        return decode(opened, upright)
 
 
 def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:

@@ -17,21 +17,16 @@ import torch
 from PIL import Image
 
 from prompt_configs import WORDS
-from saiqa.engines import Failure, Rating, Request
-from saiqa.engines.loading import IMAGE_ERRORS, describe_torch, load_image, open_bundle, resolve_device, resolve_dtype
+from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
+from saiqa.engines import Failure, Rating, Request, describe_input
+from saiqa.engines.loading import describe_torch, open_bundle, read_image, resolve_device, resolve_dtype
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
-from saiqa.ovis2_5 import (
-    Ovis2_5,
-    PixelBounds,
-    image_to_patches,
-    image_token_ids,
-    shrink,
-    turn_text,
-    visual_grid,
-)
+from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
+from saiqa.pixels import PixelBounds, shrink, visual_grid
+from saiqa.prompts import system_prompt
 
-LESS_MEMORY = "lower the MAX_PIXELS environment variable, or use --dtype bfloat16"
+LESS_MEMORY = "lower max_pixels, or use bfloat16"
 
 
 @dataclass
@@ -45,11 +40,12 @@ class Question:
 
 @dataclass
 class Row:
-    """One image with all the questions about it."""
+    """One image with all the questions about it; the notes are those of its decoding."""
 
     image: str | Path | Image.Image
     prefix: list[int] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.prefix) + sum(len(question.suffix) for question in self.questions)
@@ -64,7 +60,9 @@ class PrefillEngine:
         dtype: "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16".
         batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
             there is and halved whenever that does not suffice after all.
-        system: system prompt, none by default.
+        system: system prompt; None for the one that the checkpoint was trained with, "" for none.
+        bounds: of the pixels of an image; None for the checkpoint's.
+        upright: turn images as their EXIF orientation says.
         compile: fuse the model's small steps with torch.compile; the first images take a minute longer.
 
     Raises:
@@ -82,6 +80,8 @@ class PrefillEngine:
         dtype: str = "auto",
         batch_size: int = 8,
         system: str | None = None,
+        bounds: PixelBounds | None = None,
+        upright: bool = False,
         compile: bool = False,
         trust_remote_code: bool = False,
     ):
@@ -90,14 +90,16 @@ class PrefillEngine:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.batch_size = batch_size
-        self.system = system
+        self.system = system_prompt(model_path, system)
+        self.upright = upright
         if compile:
             check_compiler(self.device)
         if self.device.type == "cpu":
             keep_freed_blocks()
         self.model: Ovis2_5
         self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype)
-        self.bounds = PixelBounds.of(self.model.config)
+        self.bounds = bounds or PixelBounds.of(self.model.config)
+        self.preprocessing = self.model.visual_tokenizer.preprocessing
         self.token_budget = token_budget(self.model.config, self.dtype, self.device.type, free_bytes(self.device))
         self.compile = compile
         self._read = PackedReader(self.model.llm, compile)
@@ -110,8 +112,7 @@ class PrefillEngine:
             "engine": self.name,
             **describe_torch(self.device, self.dtype),
             "compile": self.compile,
-            "min_pixels": self.bounds.min_pixels,
-            "max_pixels": self.bounds.max_pixels,
+            **describe_input(self.system, self.bounds, self.preprocessing, self.upright),
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
@@ -133,7 +134,7 @@ class PrefillEngine:
             image = request.image
             identity = id(image) if isinstance(image, Image.Image) else str(image)
             if identity not in sizes:
-                sizes[identity] = _image_size(image)
+                sizes[identity] = _image_size(image, self.upright)
             size = sizes[identity]
             if isinstance(size, Failure):
                 if answers is not None:
@@ -175,8 +176,10 @@ class PrefillEngine:
     def patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
         """The row's image as ``image_to_patches`` cuts it. Raises one of ``IMAGE_ERRORS`` where it cannot be read."""
         vit = self.model.config.vit_config
-        image = shrink(load_image(row.image), self.bounds)
-        return image_to_patches(image, self.bounds, vit.patch_size, vit.hidden_stride)
+        decoded = read_image(row.image, self.upright)
+        row.notes = decoded.notes
+        image = shrink(decoded.image, self.bounds)
+        return image_to_patches(image, self.bounds, self.preprocessing, vit.patch_size, vit.hidden_stride)
 
     def batches(self, rows: list[Row]) -> list[list[Row]]:
         """The rows in passes of at most ``batch_size`` images and, of more than one image, ``token_budget`` tokens.
@@ -203,7 +206,7 @@ class PrefillEngine:
                 pixel_values, grid = future.result()
             except (*IMAGE_ERRORS, MemoryError) as error:
                 for question in row.questions:
-                    answers[question.place] = Failure(f"cannot read the image: {str(error) or type(error).__name__}")
+                    answers[question.place] = Failure(unreadable(error))
                 continue
             rows.append(row)
             patches.append(pixel_values)
@@ -217,8 +220,9 @@ class PrefillEngine:
         tokens = sum(map(len, rows))
         if len(rows) == 1 or tokens <= self.token_budget:
             try:
+                notes = {question.place: row.notes for row in rows for question in row.questions}
                 for place, logprobs in self.forward(rows, patches, grids):
-                    answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)))
+                    answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)), notes=notes[place])
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -245,15 +249,15 @@ class PrefillEngine:
         return list(zip((question.place for question in questions), logprobs, strict=True))
 
 
-def _image_size(image: str | Path | Image.Image) -> tuple[int, int] | Failure:
+def _image_size(image: str | Path | Image.Image, upright: bool) -> tuple[int, int] | Failure:
     """Height and width from the file's header."""
     if isinstance(image, Image.Image):
-        return image.height, image.width
+        return size_of(image, upright)
     try:
-        with Image.open(image) as opened:
-            return opened.height, opened.width
+        with open_image(image) as opened:
+            return size_of(opened, upright)
     except IMAGE_ERRORS as error:
-        return Failure(f"cannot read the image: {error}")
+        return Failure(unreadable(error))
 
 
 def _ahead(readers: ThreadPoolExecutor, batches: list[list[Row]], read) -> Iterator[list[tuple[Row, Future]]]:

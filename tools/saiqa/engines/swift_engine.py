@@ -18,17 +18,18 @@ import swift
 from swift.llm import InferRequest, PtEngine, RequestConfig, get_model_tokenizer, get_template
 
 from prompt_configs import WORDS
-from saiqa.engines import Failure, Rating, Request
+from saiqa.decoding import IMAGE_ERRORS, unreadable
+from saiqa.engines import Failure, Rating, Request, describe_input
 from saiqa.engines.loading import (
-    IMAGE_ERRORS,
     check_architecture,
     describe_torch,
-    load_image,
+    read_image,
     resolve_device,
     resolve_dtype,
 )
 from saiqa.native_view import make_native_view
-from saiqa.ovis2_5 import Ovis2_5Config, PixelBounds
+from saiqa.pixels import PixelBounds, Preprocessing
+from saiqa.prompts import system_prompt
 from saiqa.scoring import find_rating_token
 
 MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
@@ -57,7 +58,7 @@ class SwiftEngine:
 
     Args:
         model_path: a checkpoint folder in the released format.
-        device, dtype, batch_size, system: as in ``PrefillEngine``.
+        device, dtype, batch_size, system, bounds, upright: as in ``PrefillEngine``.
         trust_remote_code: run the bundle's own Python files instead of the native model.
     """
 
@@ -71,6 +72,8 @@ class SwiftEngine:
         dtype: str = "auto",
         batch_size: int = 8,
         system: str | None = None,
+        bounds: PixelBounds | None = None,
+        upright: bool = False,
         compile: bool = False,
         trust_remote_code: bool = False,
     ):
@@ -79,10 +82,13 @@ class SwiftEngine:
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device)
         self.remote_code = trust_remote_code
-        self.bounds = PixelBounds.of(Ovis2_5Config.from_pretrained(model_path))
+        self.upright = upright
         check_architecture(model_path)
+        self.system = system_prompt(model_path, system)
+        self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
+        self.preprocessing = Preprocessing.of_checkpoint(model_path)
         model, tokenizer = self._load(Path(model_path))
-        template = get_template(tokenizer.model_meta.template, tokenizer, default_system=system)
+        template = get_template(tokenizer.model_meta.template, tokenizer, default_system=self.system)
         template.min_pixels, template.max_pixels = self.bounds.min_pixels, self.bounds.max_pixels
         self.engine = _WordPtEngine.from_model_template(model, template, max_batch_size=batch_size)
         self.engine.strict = False  # a request that fails comes back as its exception
@@ -106,30 +112,31 @@ class SwiftEngine:
             "engine": self.name,
             **describe_torch(self.device, self.dtype),
             "ms_swift": swift.__version__,
-            "min_pixels": self.bounds.min_pixels,
-            "max_pixels": self.bounds.max_pixels,
+            **describe_input(self.system, self.bounds, self.preprocessing, self.upright),
             "remote_code": self.remote_code,
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
         answers: list[Rating | Failure | None] = [None] * len(requests)
-        places, asked = [], []
+        places, asked, notes = [], [], []
         for place, request in enumerate(requests):
             try:
-                image = load_image(request.image)
+                decoded = read_image(request.image, self.upright)
             except IMAGE_ERRORS as error:
-                answers[place] = Failure(f"cannot read the image: {error}")
+                answers[place] = Failure(unreadable(error))
                 continue
             places.append(place)
-            asked.append(InferRequest(messages=[{"role": "user", "content": request.prompt}], images=[image]))
+            notes.append(decoded.notes)
+            asked.append(InferRequest(messages=[{"role": "user", "content": request.prompt}], images=[decoded.image]))
         config = RequestConfig(
             max_tokens=MAX_NEW_TOKENS, temperature=0, logprobs=True, top_logprobs=len(self.engine.watched_ids) + 1
         )
-        for place, response in zip(places, self.engine.infer(asked, config, use_tqdm=False), strict=True):
-            answers[place] = self._rating(response, requests[place].answer_prefix)
+        responses = self.engine.infer(asked, config, use_tqdm=False)
+        for place, response, noted in zip(places, responses, notes, strict=True):
+            answers[place] = self._rating(response, requests[place].answer_prefix, noted)
         return answers
 
-    def _rating(self, response, answer_prefix: str) -> Rating | Failure:
+    def _rating(self, response, answer_prefix: str, notes: tuple[str, ...]) -> Rating | Failure:
         if isinstance(response, Exception):
             return Failure(f"ms-swift failed: {response}")
         choice = response.choices[0]
@@ -141,7 +148,7 @@ class SwiftEngine:
         if form not in self.forms:
             return Failure(f"the rating {content[at]['token']!r} has a form in which not every word is one token")
         logprobs = {step["token"]: step["logprob"] for step in content[at]["top_logprobs"]}
-        return Rating({word: logprobs[_written(word, form)] for word in WORDS}, choice.message.content)
+        return Rating({word: logprobs[_written(word, form)] for word in WORDS}, choice.message.content, notes)
 
 
 def _form_of(token: str) -> tuple[bool, str]:

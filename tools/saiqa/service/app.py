@@ -78,6 +78,7 @@ class ImageResult(BaseModel):
     probabilities: dict[str, dict[str, float]]
     overall: float | None
     error: str | None
+    notes: list[str] = []
 
 
 class Answer(BaseModel):
@@ -149,15 +150,8 @@ class Service:
 
 
 def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
-    if score is None:
-        return ImageResult(name=picture.name, scores={}, probabilities={}, overall=None, error=picture.error)
-    return ImageResult(
-        name=picture.name,
-        scores=score.scores,
-        probabilities=score.probabilities,
-        overall=score.overall,
-        error=score.error,
-    )
+    score = score or ImageScore(picture.name, {}, {}, None, picture.error)
+    return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes)})
 
 
 # ---- the application -------------------------------------------------------------------------------------------------

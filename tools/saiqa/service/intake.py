@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -23,11 +23,11 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 import prompt_configs as facts
+from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 MEGA = 1_000_000
 
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
@@ -226,13 +226,11 @@ def _open(name: str, data: bytes | None, limits: Limits) -> Picture:
     if data is None:
         return Picture(name, None, "cannot read the image: its data is not base64")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise _too_many_pixels(name, limits) from None
-    except UnidentifiedImageError:
-        return Picture(name, None, "cannot read the image: this is no JPEG, PNG or WebP file")
-    except (OSError, SyntaxError, ValueError) as error:
-        return Picture(name, None, f"cannot read the image: {error}")
+    except IMAGE_ERRORS as error:
+        return Picture(name, None, unreadable(error))
     if image.width * image.height > limits.pixels:
         raise _too_many_pixels(name, limits)
     return Picture(name, image)

@@ -136,7 +136,7 @@ function newCard(file) {
 
 function show(card, result) {
   card.classList.toggle("failed", Boolean(result.error));
-  card.querySelector(".state").textContent = result.error ? `No score: ${result.error}` : "";
+  card.querySelector(".state").textContent = result.error ? `No score: ${result.error}` : (result.notes ?? []).join("; ");
   if (result.overall !== null) {
     card.querySelector(".overall .number").textContent = result.overall.toFixed(2);
     card.querySelector(".overall .scale").textContent = "of 5 overall";

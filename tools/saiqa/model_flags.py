@@ -1,0 +1,49 @@
+"""The flags that say which checkpoint is run and how: the same in every command that runs one."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import prompt_configs as facts
+from saiqa.console import ArgumentParser, UsageError, positive_int
+from saiqa.engines import ENGINES
+
+ON, OFF = "on", "off"
+
+# What ``scorer.Scorer`` and ``models.Model.of`` take under the same names.
+OPTIONS = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels", "compile", "trust_remote_code")
+
+
+def add_flags(flags: ArgumentParser, *, exif: str) -> None:
+    """The group "model" of a command.
+
+    Args:
+        exif: the default of ``--exif``: on where images come from people, off where the release's scores are reproduced.
+    """
+    add = flags.add_argument_group("model (N is the prompt version)").add_argument
+    add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--system", metavar="TEXT", help="system prompt; default: the one the checkpoint was trained with; '' for none")
+    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
+    add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
+    bounds = "default: the environment's {}, else the checkpoint's"
+    add("--min_pixels", type=positive_int, metavar="N", help="smaller images are enlarged; " + bounds.format("MIN_PIXELS"))
+    add("--max_pixels", type=positive_int, metavar="N", help="larger images are shrunk; " + bounds.format("MAX_PIXELS"))
+    add("--exif", choices=(ON, OFF), default=exif, help=f"turn photographs as their orientation tag says (default: {exif})")
+    add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
+    add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
+
+
+def check(args: Namespace) -> None:
+    """Refuse flags of the other engine. Raises ``UsageError``."""
+    if args.trust_remote_code and args.engine != "swift":
+        raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
+    if args.compile and args.engine != "prefill":
+        raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
+
+
+def options(args: Namespace) -> dict:
+    """The values of the flags by the names in ``OPTIONS``, and ``upright``."""
+    return {name: getattr(args, name) for name in OPTIONS} | {"upright": args.exif == ON}
