@@ -174,3 +174,36 @@ def write_jsonl(path: Path, lines: Sequence[dict]) -> None:
 
 def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+# ---- runs that are cut short ------------------------------------------------------------------------------------------
+
+
+def stopping_engine(after: int, error: type[BaseException]):
+    """The real engine, until ``after`` calls of it have been answered."""
+    from saiqa.engines.prefill_engine import PrefillEngine
+
+    class Stopping(PrefillEngine):
+        calls = 0
+
+        def rate(self, requests):
+            self.calls += 1
+            if self.calls > after:
+                raise error
+            return super().rate(requests)
+
+    return Stopping
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Make the engine stop in the midst of its work: ``stop_after(2, KeyboardInterrupt)``."""
+
+    from saiqa import engines
+
+    def install(calls: int, error: type[BaseException]):
+        monkeypatch.setattr(sys.modules[__name__], "Stopping", stopping_engine(calls, error), raising=False)
+        monkeypatch.setitem(engines.ENGINES, "prefill", f"{__name__}:Stopping")
+
+    yield install
+    monkeypatch.undo()

@@ -236,34 +236,6 @@ def test_without_a_single_image_nothing_is_loaded(make_data_root, run_main):
 # ---- interruption ----------------------------------------------------------------------------------------------------
 
 
-def stopping_engine(after: int, error: type[BaseException]):
-    """The real engine, until ``after`` calls of it have been answered."""
-    from saiqa.engines.prefill_engine import PrefillEngine
-
-    class Stopping(PrefillEngine):
-        calls = 0
-
-        def rate(self, requests):
-            self.calls += 1
-            if self.calls > after:
-                raise error
-            return super().rate(requests)
-
-    return Stopping
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Make the engine stop in the midst of its work: ``stop_after(2, KeyboardInterrupt)``."""
-
-    def install(calls: int, error: type[BaseException]):
-        monkeypatch.setattr(sys.modules[__name__], "Stopping", stopping_engine(calls, error), raising=False)
-        monkeypatch.setitem(engines.ENGINES, "prefill", f"{__name__}:Stopping")
-
-    yield install
-    monkeypatch.undo()
-
-
 def test_ctrl_c_keeps_what_is_rated_and_resume_goes_on(make_data_root, run_main, stop_after, monkeypatch):
     root = make_data_root(["lighting"])
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]

@@ -6,14 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from conftest import REPOSITORY, SMALL_BUNDLE
-from saiqa.engines import memory
+from conftest import REPOSITORY, SMALL_BUNDLE, run_command
+from saiqa.console import Failed
+from saiqa.engines import load_engine, memory
 from saiqa.ovis2_5 import Ovis2_5Config
+from saiqa.pixels import PixelBounds
 
 # Real widths' proportions (benchmarks/shared.py), but two layers of each kind: memory does not grow with layers, time does.
 BUILD = """
@@ -137,3 +140,57 @@ def test_the_released_shape_fits_the_stated_bound():
     for kind, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
         assert memory.pass_bytes(nine_b, dtype, largest) <= memory.WORKING_BYTES[kind] + memory.READING_BYTES
         assert memory.token_budget(nine_b, dtype, kind, free=10**12) >= min(largest, memory.MOST_TOKENS[kind])
+
+
+# ---- before a model is loaded ----------------------------------------------------------------------------------------
+
+
+def bundle_of_weights(folder: Path, numbers: int) -> Path:
+    """The small bundle with so many numbers more; its file has the size it says, and holes where they would be."""
+    folder.mkdir()
+    for file in SMALL_BUNDLE.glob("*.*"):
+        if not file.name.startswith(("model", "expected")):
+            (folder / file.name).write_bytes(file.read_bytes())
+    header = {"a": {"dtype": "BF16", "shape": [numbers // 1000, 1000], "data_offsets": [0, 2 * (numbers // 1000) * 1000]}}
+    text = json.dumps(header).encode()
+    with (folder / "model.safetensors").open("wb") as opened:
+        opened.write(len(text).to_bytes(8, "little") + text)
+        opened.truncate(8 + len(text) + header["a"]["data_offsets"][1])
+    return folder
+
+
+@pytest.mark.parametrize("command", ["infer.py", "score_images.py", "serve.py"])
+@pytest.mark.parametrize(
+    ("share_of_free", "advice"),
+    [(1.5, "Use --dtype bfloat16, which takes"), (5.0, "Free some, or use a machine with more: bfloat16 takes")],
+)
+def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_path, make_data_root):
+    free = memory.free_bytes(torch.device("cpu"))
+    bundle = bundle_of_weights(tmp_path / "large", int(share_of_free * free / 4))
+    root = make_data_root(["lighting"])
+    flags = ["--model_path", bundle, "--data_root", root.path, "--device", "cpu"]
+    more = {
+        "infer.py": ["--dimension", "lighting", "--results_dir", root.results],
+        "score_images.py": [root.image("lighting", "abc")],
+        "serve.py": ["--port", "0"],
+    }[command]
+    ran = run_command(command, *more, *flags)
+    assert ran.code == 1, ran.err
+    error = ran.err.strip().splitlines()[-1]
+    assert "its weights take" in error and advice in error and "Traceback" not in ran.err
+    assert not root.results.exists()
+
+
+def test_a_smaller_picture_is_advised_where_only_that_does_not_fit(monkeypatch):
+    config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
+    least = memory.needs(SMALL_BUNDLE, config, torch.float32, PixelBounds(max_pixels=448 * 448))
+    monkeypatch.setattr(memory, "_available_bytes", lambda: least.total + 1)
+    cpu = torch.device("cpu")
+    memory.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=448 * 448))
+    with pytest.raises(Failed, match="Use a smaller --max_pixels"):
+        memory.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=2**28))
+
+
+def test_weights_are_counted_by_the_headers():
+    model = load_engine("prefill", SMALL_BUNDLE, device="cpu").model
+    assert memory.count_weights(SMALL_BUNDLE) == sum(weight.numel() for weight in model.parameters())

@@ -118,9 +118,9 @@ def test_the_formats(http, kind):
 
 
 def test_a_broken_picture_is_an_error_of_its_own(http, expected):
-    gif = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(gif, "GIF")
-    broken = [PICTURES[0], b"no picture", PICTURES[1][: len(PICTURES[1]) // 2], gif.getvalue()]
+    icon = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(icon, "ICO")
+    broken = [PICTURES[0], b"no picture", PICTURES[1][: len(PICTURES[1]) // 2], icon.getvalue()]
     answer = http.post("/score", files=form(*broken))
     assert answer.status_code == 200
     first, *others = answer.json()["results"]

@@ -113,6 +113,9 @@ def size_of(image: Image.Image, upright: bool) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> object:
+    """The EXIF orientation, from 1 to 8; anything else is none."""
+    if image.format == "TIFF":  # Pillow turns it itself while it loads, and its size is that of the upright picture
+        return None
     try:
         return image.getexif().get(ORIENTATION_TAG)
     except Exception:  # metadata may be broken in any way, and no picture is lost for it

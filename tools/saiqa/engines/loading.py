@@ -15,7 +15,9 @@ from PIL import Image
 
 from saiqa.console import InputError
 from saiqa.decoding import Decoded, decode, open_image
-from saiqa.ovis2_5 import Ovis2_5, load_model, load_tokenizer
+from saiqa.engines.memory import require_memory
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_model, load_tokenizer
+from saiqa.pixels import PixelBounds
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -59,13 +61,17 @@ def avoid_trapping_amx() -> None:
         os.environ[variable] = safe
 
 
-def open_bundle(path: str | Path, device: torch.device, dtype: torch.dtype) -> tuple[Ovis2_5, object]:
-    """Model and tokenizer of a checkpoint folder.
+def open_bundle(
+    path: str | Path, device: torch.device, dtype: torch.dtype, bounds: PixelBounds | None = None
+) -> tuple[Ovis2_5, object]:
+    """Model and tokenizer of a checkpoint folder, for images within these bounds.
 
     Raises:
         InputError: the folder does not hold a whole Ovis2.5 checkpoint.
+        Failed: there is too little memory for it.
     """
-    check_architecture(path)
+    config = read_config(path)
+    require_memory(path, config, dtype, device, bounds or PixelBounds.of(config))
     try:
         return load_model(path, device, dtype), load_tokenizer(path)
     except (OSError, RuntimeError, ValueError) as error:
@@ -73,6 +79,12 @@ def open_bundle(path: str | Path, device: torch.device, dtype: torch.dtype) -> t
             raise
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path}: cannot load this checkpoint: {reason}", "download or train it again") from error
+
+
+def read_config(path: str | Path) -> Ovis2_5Config:
+    """The configuration of an Ovis2.5 checkpoint. Raises ``InputError`` for that of another model."""
+    check_architecture(path)
+    return Ovis2_5Config.from_pretrained(path)
 
 
 def check_architecture(path: str | Path) -> None:

@@ -8,13 +8,19 @@ that are being read.
 from __future__ import annotations
 
 import ctypes
+import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from saiqa.console import Failed
 from saiqa.ovis2_5 import HEAD_ROWS, Ovis2_5Config
+from saiqa.pixels import PixelBounds
 
 GIB = 2**30
+GB = 10**9
 WORKING_BYTES = {"cpu": 2 * GIB, "cuda": 6 * GIB}
 READERS = 4  # pictures being decoded and cut at a time
 READING_BYTES = READERS * 150 * 10**6
@@ -79,6 +85,76 @@ def _left_in_group_bytes() -> float:
         except (OSError, ValueError):  # another version of control groups, or the word "max"
             continue
     return float("inf")
+
+
+# ---- before a model is loaded ----------------------------------------------------------------------------------------
+
+_TEXT_TOKENS = 1024  # of the questions about an image, more than prompts have
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes of memory that a checkpoint takes: its weights, and the pass over one image of the most pixels."""
+
+    weights: int
+    working: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.working
+
+
+def needs(folder: Path, config: Ovis2_5Config, dtype: torch.dtype, bounds: PixelBounds) -> Needs:
+    """What rating with a checkpoint takes at least, by the headers of its files."""
+    side = config.vit_config.patch_size * config.vit_config.hidden_stride
+    tokens = math.ceil(bounds.max_pixels / side**2) + _TEXT_TOKENS
+    return Needs(count_weights(folder) * dtype.itemsize, pass_bytes(config, dtype, tokens))
+
+
+def count_weights(folder: Path) -> int:
+    """How many numbers the safetensors of a checkpoint hold, by their headers."""
+    return sum(math.prod(tensor["shape"]) for file in sorted(folder.glob("*.safetensors")) for tensor in _tensors(file))
+
+
+def _tensors(file: Path) -> list[dict]:
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(length))
+    return [tensor for name, tensor in header.items() if name != "__metadata__"]
+
+
+def require_memory(
+    folder: str | Path, config: Ovis2_5Config, dtype: torch.dtype, device: torch.device, bounds: PixelBounds
+) -> None:
+    """Refuse to load what does not fit. Raises ``Failed``, which says what would do."""
+    wanted, free = needs(Path(folder), config, dtype, bounds), free_bytes(device)
+    if wanted.total <= free:
+        return
+    kind = "GPU memory" if device.type == "cuda" else "memory"
+    name = str(dtype).removeprefix("torch.")
+    what = (
+        f"{folder}: its weights take {_gb(wanted.weights)} in {name} and an image of {bounds.max_pixels} pixels "
+        f"{_gb(wanted.working)} beside them, and {_gb(free)} of {kind} are free"
+    )
+    raise Failed(what, _what_would_do(Path(folder), config, dtype, device, bounds, free))
+
+
+def _what_would_do(
+    folder: Path, config: Ovis2_5Config, dtype: torch.dtype, device: torch.device, bounds: PixelBounds, free: float
+) -> str:
+    halved = needs(folder, config, torch.bfloat16, bounds)
+    if dtype is torch.float32 and halved.total <= free:
+        return f"Use --dtype bfloat16, which takes {_gb(halved.total)}"
+    least = PixelBounds(max_pixels=bounds.min_pixels)
+    if needs(folder, config, dtype, least).total <= free:
+        return "Use a smaller --max_pixels; the scores are then those of smaller pictures"
+    if device.type == "cuda" and needs(folder, config, torch.float32, bounds).total <= free_bytes(torch.device("cpu")):
+        return "Use --device cpu, which is slow, or a GPU with more memory"
+    return f"Free some, or use a machine with more: bfloat16 takes {_gb(halved.total)}"
+
+
+def _gb(size_bytes: float) -> str:
+    return f"{size_bytes / GB:.1f} GB"
 
 
 def keep_freed_blocks() -> None:

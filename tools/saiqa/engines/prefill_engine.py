@@ -96,9 +96,9 @@ class PrefillEngine:
             check_compiler(self.device)
         if self.device.type == "cpu":
             keep_freed_blocks()
+        self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
         self.model: Ovis2_5
-        self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype)
-        self.bounds = bounds or PixelBounds.of(self.model.config)
+        self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype, self.bounds)
         self.preprocessing = self.model.visual_tokenizer.preprocessing
         self.token_budget = token_budget(self.model.config, self.dtype, self.device.type, free_bytes(self.device))
         self.compile = compile

@@ -20,13 +20,8 @@ from swift.llm import InferRequest, PtEngine, RequestConfig, get_model_tokenizer
 from prompt_configs import WORDS
 from saiqa.decoding import IMAGE_ERRORS, unreadable
 from saiqa.engines import Failure, Rating, Request, describe_input
-from saiqa.engines.loading import (
-    check_architecture,
-    describe_torch,
-    read_image,
-    resolve_device,
-    resolve_dtype,
-)
+from saiqa.engines.loading import describe_torch, read_config, read_image, resolve_device, resolve_dtype
+from saiqa.engines.memory import require_memory
 from saiqa.native_view import make_native_view
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.prompts import system_prompt
@@ -83,10 +78,11 @@ class SwiftEngine:
         self.dtype = resolve_dtype(dtype, self.device)
         self.remote_code = trust_remote_code
         self.upright = upright
-        check_architecture(model_path)
+        config = read_config(model_path)
         self.system = system_prompt(model_path, system)
         self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
         self.preprocessing = Preprocessing.of_checkpoint(model_path)
+        require_memory(model_path, config, self.dtype, self.device, self.bounds)
         model, tokenizer = self._load(Path(model_path))
         template = get_template(tokenizer.model_meta.template, tokenizer, default_system=self.system)
         template.min_pixels, template.max_pixels = self.bounds.min_pixels, self.bounds.max_pixels
