@@ -47,6 +47,21 @@ NINE_B = {
     "visual_vocab_size": 65536,
 }
 
+# Ovis2.5-2B: the same tower, another language model.
+TWO_B = {
+    **NINE_B,
+    "llm_config": {
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 8,
+        "head_dim": 128,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    },
+}
+
 # About 40 million parameters: every width an eighth of the 9B's (in sixteens), with heads of the 9B's size; so many layers,
 # and so large vocabularies, that each part has nearly the share of the parameters that it has there.
 FORTY_M = {
@@ -79,7 +94,7 @@ TINY = {
     "min_pixels": 64 * 64,
 }
 
-SHAPES = {"9b": NINE_B, "40m": FORTY_M, "tiny": TINY}
+SHAPES = {"9b": NINE_B, "2b": TWO_B, "40m": FORTY_M, "tiny": TINY}
 
 
 def config_of(shape: dict) -> Ovis2_5Config:

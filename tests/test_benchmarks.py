@@ -30,6 +30,15 @@ def numbers(value) -> list[float]:
     return [value] if isinstance(value, float) else []
 
 
+def test_needs_of_the_released_shape():
+    ran = run("needs.py")
+    assert ran.returncode == 0, ran.stderr
+    nine, two = ([cell.strip() for cell in line.split("|")[1:-1]] for line in ran.stdout.splitlines()[2:])
+    assert nine[:2] == ["9b", "9.17 billion"] and two[0] == "2b"
+    bytes_of = [float(cell.removesuffix(" GB")) for cell in nine[2:]]
+    assert bytes_of[2] == pytest.approx(2 * bytes_of[0], abs=0.1)
+
+
 @pytest.mark.parametrize("script", TINY)
 def test_tables_and_json(script, tmp_path):
     path = tmp_path / "figures.json"
