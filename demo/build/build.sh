@@ -13,4 +13,4 @@ for version in 1 2 3 4; do
 done
 "$python" demo/build/labels.py
 "$python" demo/build/base_model.py
-PYTHON="$python" bash tools/train_sft.sh --demo --device cpu
+PYTHON="$python" bash tools/train_sft.sh --demo --device cpu --overwrite

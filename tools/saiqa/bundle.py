@@ -168,21 +168,17 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
     """The folder with the weights: ``path`` itself, or the newest checkpoint of a training run in it.
 
     Args:
-        path: a checkpoint folder, or the output folder of an ms-swift run (``v0-.../checkpoint-N``, ``checkpoint-N``).
+        path: a checkpoint folder, or one with training runs (``v0-...``, ``v0-.../checkpoint-N``, ``checkpoint-N``).
         note: told which checkpoint was taken, where it is not ``path``.
 
     Raises:
         InputError: nothing there, a download that stopped half-way, or weights in a format that can run code.
     """
-    if _is_checkpoint(path):
-        _check_shards(path)
-        return path
-    trained = [folder for folder in _training_checkpoints(path) if _is_checkpoint(folder)]
-    if trained:
-        newest = trained[-1]
-        note(f"{shown(path)}: taking the newest checkpoint of the training run in it, {newest.relative_to(path)}")
-        _check_shards(newest)
-        return newest
+    if found := newest_checkpoint(path):
+        if found != path:
+            note(f"{shown(path)}: taking the newest checkpoint of the training run in it, {found.relative_to(path)}")
+        _check_shards(found)
+        return found
     if any(next(path.glob(pattern), None) for pattern in _OTHER_WEIGHTS):
         raise InputError(
             f"{shown(path)}: weights are loaded from safetensors only, and there are none",
@@ -191,6 +187,18 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
     there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
     downloads = _downloads(facts.MODELS_FOLDER, facts.DATA_FOLDER)
     raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {downloads}, or try --demo")
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """``path`` itself where it is a checkpoint, else the newest one of the training runs in it; None where there is none."""
+    candidates = [*_training_checkpoints(path), path]
+    return next((folder for folder in reversed(candidates) if _is_checkpoint(folder)), None)
+
+
+def next_run(path: Path) -> int:
+    """The number of the next training run in a folder; the first is 0."""
+    runs = (_TRAINING_RUN.fullmatch(folder.name) for folder in path.glob("v*-*"))
+    return max((int(run[1]) for run in runs if run), default=-1) + 1
 
 
 def model_name(path: Path) -> str:
@@ -203,14 +211,19 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _training_checkpoints(path: Path) -> list[Path]:
-    """Checkpoint folders of ms-swift runs below ``path``, the newest last: by run number, then by step."""
+    """Folders that training leaves below ``path``, the newest last: by run number, then by step; a run's own last."""
     found = []
-    for folder in [*path.glob("checkpoint-*"), *path.glob("v*-*/checkpoint-*")]:
-        step = _TRAINING_STEP.fullmatch(folder.name)
-        run = _TRAINING_RUN.fullmatch(folder.parent.name) if folder.parent != path else None
-        if step and (run or folder.parent == path):
-            found.append((int(run[1]) if run else -1, int(step[1]), folder))
+    runs = [(-1, path), *((int(run[1]), path / run[0]) for run in map(_TRAINING_RUN.fullmatch, _names(path, "v*-*")) if run)]
+    for number, folder in runs:
+        steps = map(_TRAINING_STEP.fullmatch, _names(folder, "checkpoint-*"))
+        found += [(number, int(step[1]), folder / step[0]) for step in steps if step]
+        if folder != path:
+            found.append((number, float("inf"), folder))
     return [folder for _, _, folder in sorted(found)]
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return [path.name for path in folder.glob(pattern)]
 
 
 def _check_shards(path: Path) -> None:

@@ -1,64 +1,107 @@
-"""From what ms-swift saved to a checkpoint in the output folder itself."""
+"""From what ms-swift saved to a checkpoint: in the folder of its run, and where that was asked for in the output folder.
+
+A folder is a checkpoint once it has a config.json, which is therefore the first file to go and the last to come.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# Of a training step, not of a model: optimizer and schedule, the trainer's diary, and paths of the machine that trained.
-_NOT_OF_THE_MODEL = ("trainer_state.json", "args.json", "latest")
+from saiqa.pixels import CONFIG_FILE
+from saiqa.prompts import ARGUMENTS_FILE
+
+# What a checkpoint consists of besides its weights. Code is not among it: the native model reads the result.
+_COMPANIONS = (
+    CONFIG_FILE,
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_INDEX = "model.safetensors.index.json"
+
+# What ms-swift's args.json says of how to ask the checkpoint; the rest is of the machine that trained it.
+_ASKING = (
+    *("model_type", "task_type", "torch_dtype", "template", "system", "max_length", "truncation_strategy", "max_pixels"),
+    *("agent_template", "norm_bbox", "use_chat_template", "padding_side", "padding_free", "loss_scale"),
+    *("sequence_parallel_size", "template_backend", "response_prefix", "enable_thinking", "add_non_thinking_prefix"),
+    "train_type",
+)
 
 
-def newest_checkpoint(output: Path) -> Path | None:
-    """The ``checkpoint-N`` of the highest step in ``output``."""
-    steps = [folder for folder in output.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdigit()]
+def newest_step(run: Path) -> Path | None:
+    """The ``checkpoint-N`` of the highest step in the folder of a run."""
+    steps = [folder for folder in run.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdigit()]
     return max(steps, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
-def promote(checkpoint: Path, output: Path, base: Path) -> None:
-    """Make ``output`` the checkpoint that ``checkpoint``, a folder in it, holds.
+def promote(step: Path, run: Path, base: Path) -> None:
+    """Make the folder of a run the checkpoint that ``step``, a folder in it, holds.
 
-    The files are linked where the file system can, copied where not; ``checkpoint`` stays, so that training can go on from
-    it. A base with Python files and an ``auto_map`` passes them on: what reads the base reads the result.
+    What the step lacks (tokenizer, preprocessing) is the base model's. Files are linked where the file system can, copied
+    where not; ``step`` stays, so that training can go on from it.
     """
-    files = {file.name: file for file in base.iterdir() if _is_companion(file)}
-    files |= {file.name: file for file in checkpoint.iterdir() if _is_companion(file) or _is_weights(file)}
-    for name in sorted(files, key="config.json".__eq__):  # last: a folder is a checkpoint once it has it
-        _replace(files[name], output / name)
-    for stale in output.iterdir():
-        if _is_weights(stale) and stale.name not in files:
-            stale.unlink()
-    _pass_on_auto_map(base / "config.json", output / "config.json")
+    files = {name: base / name for name in _COMPANIONS if (base / name).is_file()}
+    files |= {file.name: file for file in _files_of(step)}
+    arguments = run / f".{ARGUMENTS_FILE}.asking"
+    if (step / ARGUMENTS_FILE).is_file():
+        said = json.loads((step / ARGUMENTS_FILE).read_text(encoding="utf-8"))
+        arguments.write_text(json.dumps({name: said[name] for name in _ASKING if name in said}, indent=2) + "\n")
+        files[ARGUMENTS_FILE] = arguments
+    for _ in replacing(files, run):
+        pass
+    arguments.unlink(missing_ok=True)
 
 
-def _is_weights(file: Path) -> bool:
-    return file.suffix == ".safetensors" or file.name == "model.safetensors.index.json"
+def install(run: Path, output: Path) -> None:
+    """Make ``output`` the checkpoint that ``run``, the folder of a run in it, holds, in place of one it may hold."""
+    files = {file.name: file for file in _files_of(run)}
+    if (run / ARGUMENTS_FILE).is_file():
+        files[ARGUMENTS_FILE] = run / ARGUMENTS_FILE
+    for _ in replacing(files, output):
+        pass
 
 
-def _is_companion(file: Path) -> bool:
-    """Configuration, tokenizer, or code of a bundle."""
-    known = file.suffix in {".json", ".jinja", ".txt", ".py"} and not _is_weights(file)
-    return file.is_file() and known and file.name not in _NOT_OF_THE_MODEL
+def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
+    """Make ``folder`` the checkpoint of these files, name -> source, in steps that may be cut short after any.
+
+    Everything is made ready under other names before anything goes. From then until the last step the folder is no
+    checkpoint, and ``bundle.find_checkpoint`` finds that of the newest run in it.
+    """
+    ready = {}
+    for name, source in files.items():
+        ready[name] = folder / f".{name}.new"
+        _link(source, ready[name])
+        yield
+    (folder / CONFIG_FILE).unlink(missing_ok=True)
+    yield
+    for former in [*_files_of(folder), folder / ARGUMENTS_FILE]:
+        former.unlink(missing_ok=True)
+        yield
+    for name in sorted(ready, key=CONFIG_FILE.__eq__):
+        os.replace(ready[name], folder / name)
+        yield
 
 
-def _replace(source: Path, target: Path) -> None:
-    """Put ``source`` in place of ``target`` in one step."""
-    new = target.with_name(f".{target.name}.new")
-    new.unlink(missing_ok=True)
+def _files_of(folder: Path) -> list[Path]:
+    """The files that make a folder a checkpoint, those of its training left out."""
+    weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
+    return [*weights, *(folder / name for name in (_INDEX, *_COMPANIONS) if (folder / name).is_file())]
+
+
+def _link(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
     try:
-        os.link(source, new)
+        os.link(source, target)
     except OSError:
-        shutil.copy2(source, new)
-    os.replace(new, target)
-
-
-def _pass_on_auto_map(base_config: Path, config: Path) -> None:
-    auto_map = json.loads(base_config.read_text(encoding="utf-8")).get("auto_map")
-    if auto_map is None:
-        return
-    content = json.loads(config.read_text(encoding="utf-8")) | {"auto_map": auto_map}
-    new = config.with_name(".config.json.new")
-    new.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    os.replace(new, config)
+        shutil.copy2(source, target)

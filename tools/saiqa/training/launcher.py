@@ -15,13 +15,14 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import prompt_configs as facts
 from saiqa import bundle, console, records, scoring
-from saiqa.training.checkpoints import newest_checkpoint, promote
+from saiqa.training.checkpoints import install, newest_step, promote
 
 PROGRAM = "train_sft.sh"
 
@@ -51,7 +52,7 @@ RELEASE_OPTIONS = {
 RELEASE_PROCESSES = 4
 
 # The demo's base model has answered these questions before, about other rooms: one epoch will do, and more would learn the
-# pictures by heart. Scoring uses no system prompt, and a model this small cannot be expected to ignore one.
+# pictures by heart. It has never seen a system prompt, so that the demo's checkpoint is trained and asked without.
 DEMO_OPTIONS = {
     "num_train_epochs": "1",
     "per_device_train_batch_size": "16",
@@ -87,7 +88,9 @@ class Plan:
     Attributes:
         base: the checkpoint training starts from.
         data: the files of questions and answers, by split.
-        output: where the checkpoint goes.
+        output: the folder of the checkpoint, with the folder of every run in it.
+        run: the folder of this run, which becomes a checkpoint in any case.
+        takes_output: whether ``output`` itself becomes the checkpoint, too.
         options: ``swift sft`` option -> values.
         environment: what is set for the run on top of the user's environment.
     """
@@ -96,13 +99,15 @@ class Plan:
     data_root: Path
     data: dict[str, list[Path]]
     output: Path
+    run: Path
+    takes_output: bool
     options: dict[str, list[str]]
     environment: dict[str, str]
 
     @property
     def inputs(self) -> Path:
         """The folder that ``swift sft`` reads, made for the run and removed after it."""
-        return self.output / ".inputs"
+        return self.run / ".inputs"
 
     def command(self) -> list[str]:
         """The command line, with the interpreter that runs this."""
@@ -129,9 +134,10 @@ def build_parser() -> console.ArgumentParser:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
     add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
     add("--master_port", type=int, metavar="P", help="port of the process group (default: 29500 + prompt version)")
-    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one a GPU; 2 on a CPU)")
+    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one a GPU, 4 at most)")
     add("--model", metavar="PATH", help="checkpoint to start from (default: ./SA-IQA-model/Ovis2.5-9B)")
     add("--output_dir", metavar="PATH", help="where the checkpoint goes (default: ./SA-IQA-model/sa-iqa-prompt{N})")
+    add("--overwrite", action="store_true", help="replace the checkpoint in it, when training has ended well")
     add("--data_root", metavar="PATH", help="benchmark folder (default: ./SA-BENCH)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto (a GPU, or for --demo a CPU)")
     add("--demo", action="store_true", help="train the demo's small base model on the demo's rendered rooms")
@@ -168,22 +174,29 @@ def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], no
     base = bundle.find_checkpoint(bundle.input_path(arguments.model or roots.models / base_name), note).resolve()
     data_root = bundle.input_path(arguments.data_root) if arguments.data_root else roots.data
     output = bundle.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
-    if output == base:
-        raise console.UsageError("--output_dir is the base model's folder", "Give another folder")
+    if base in (output, *output.parents):
+        raise console.UsageError("--output_dir is in the base model's folder", "Give another folder")
 
     cpu = _on_cpu(arguments)
-    processes = arguments.nproc_per_node or (CPU_PROCESSES if cpu else _gpu_count(arguments.cuda_visible_devices))
+    gpus = 0 if cpu else _gpu_count(arguments.cuda_visible_devices)
+    processes = process_count(arguments.nproc_per_node, gpus, note)
+    holds = bundle.newest_checkpoint(output) is not None
+    run = output / f"v{bundle.next_run(output)}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan = Plan(
         base=base,
         data_root=data_root,
         data={split: _annotation_files(data_root, split, version) for split in ("train", "test")},
         output=output,
+        run=run,
+        takes_output=arguments.overwrite or not holds,
         options={},
         environment=_environment(arguments, base, cpu, processes, version, note),
     )
     plan.options.update(_options(plan, arguments.demo, cpu, forwarded))
     if not cpu and not arguments.demo:
         _note_batch(plan.options, processes, note)
+    if not plan.takes_output:
+        note(f"{bundle.shown(output)} holds a checkpoint and keeps it; the new one goes to {bundle.shown(run)}")
     return plan
 
 
@@ -195,8 +208,8 @@ def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]])
         "model": [str(plan.inputs / "model")],
         "dataset": [str(plan.inputs / file.name) for file in plan.data["train"]],
         "val_dataset": [str(plan.inputs / file.name) for file in plan.data["test"]],
-        "output_dir": [str(plan.output)],
-        "add_version": ["false"],  # save into the output folder itself
+        "output_dir": [str(plan.run)],
+        "add_version": ["false"],  # the folder of the run is ours
         "check_model": ["false"],  # ask no hub whether the local model is its newest
         "custom_register_path": [str(Path(__file__).with_name("register_native_model.py"))],
     }
@@ -258,6 +271,27 @@ def _environment(
     return environment
 
 
+def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> int:
+    """How many processes train: as given, else one a GPU and no more than the release's.
+
+    Args:
+        gpus: visible GPUs; 0 where training is on a CPU.
+
+    Raises:
+        UsageError: more than there are GPUs.
+    """
+    if not gpus:
+        return given or CPU_PROCESSES
+    if given and given > gpus:
+        raise console.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process a GPU")
+    processes = given or min(gpus, RELEASE_PROCESSES)
+    if gpus > processes and not given:
+        accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
+        same = f" --gradient_accumulation_steps {accumulation}" if accumulation else ""
+        note(f"{processes} of {gpus} GPUs train, as in the release; --nproc_per_node {gpus}{same} uses all")
+    return processes
+
+
 def _free_port(preferred: int, note) -> int:
     """``preferred``, or a free port where another program has it."""
     for port in (preferred, 0):
@@ -317,26 +351,34 @@ def _with_full_paths(file: Path, data_root: Path) -> list[dict]:
 
 
 def run_training(plan: Plan) -> None:
-    """Start ``swift sft`` and make ``plan.output`` a checkpoint of what it saved last.
+    """Start ``swift sft`` and make a checkpoint of what it saved last.
+
+    What earlier runs have left stays as it is until this one has ended well.
 
     Raises:
         Failed: ``swift sft`` failed, or ended without a checkpoint.
     """
-    # Checkpoints of an earlier run here would be taken for this one's, unless this run continues them.
-    if "resume_from_checkpoint" not in plan.options:
-        for old in plan.output.glob("checkpoint-*"):
-            shutil.rmtree(old)
     try:
         # stdout is for results: ms-swift's log joins the other messages.
         code = subprocess.run(plan.command(), env={**os.environ, **plan.environment}, stdout=sys.stderr).returncode
     finally:
         shutil.rmtree(plan.inputs, ignore_errors=True)
     if code != 0:
-        raise console.Failed(f"swift sft ended with exit code {code}", "Its own message is above")
-    last = newest_checkpoint(plan.output)
+        raise console.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
+    last = newest_step(plan.run)
     if last is None:
-        raise console.Failed(f"swift sft saved no checkpoint in {plan.output}", "See its log above")
-    promote(last, plan.output, plan.base)
+        raise console.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
+    promote(last, plan.run, plan.base)
+    if plan.takes_output:
+        install(plan.run, plan.output)
+
+
+def _left(run: Path) -> str:
+    """Where a run that failed has left checkpoints; a folder without any is removed."""
+    if newest_step(run) is None:
+        shutil.rmtree(run, ignore_errors=True)
+        return ""
+    return f"; what it saved is in {bundle.shown(run)}"
 
 
 def shell_line(plan: Plan) -> str:
@@ -355,9 +397,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     if importlib.util.find_spec("swift") is None:
         raise console.Failed(f"ms-swift is not installed for {sys.executable}", "Run `make setup`")
     prepare_inputs(plan)
-    output.note(f"training {bundle.shown(plan.base)} -> {bundle.shown(plan.output)}")
+    checkpoint = plan.output if plan.takes_output else plan.run
+    output.note(f"training {bundle.shown(plan.base)} -> {bundle.shown(checkpoint)}")
     run_training(plan)
-    output.result(bundle.shown(plan.output))
+    output.result(bundle.shown(checkpoint))
+    output.note(f"score with it: {scoring_command(checkpoint, arguments)}")
+
+
+def scoring_command(checkpoint: Path, arguments: argparse.Namespace) -> str:
+    """The line that scores the benchmark with a checkpoint."""
+    demo = ["--demo"] if arguments.demo else []
+    version = ["--prompt_version", str(arguments.prompt_version)] if arguments.prompt_version else []
+    return shlex.join(["python", "tools/infer.py", *demo, *version, "--model_path", bundle.shown(checkpoint)])
 
 
 if __name__ == "__main__":
