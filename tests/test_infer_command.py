@@ -27,7 +27,7 @@ from conftest import (
     write_jsonl,
 )
 from saiqa import bundle, engines
-from saiqa.scoring import score_of
+from saiqa.scoring import score_of, score_of_known
 
 GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
@@ -514,16 +514,29 @@ def test_score_needs_no_model(make_data_root, run_main):
     assert score_lighting(root, run_main, lines, "--model_path", f"/nowhere/{SMALL_BUNDLE.name}").code == 0
 
 
-def test_incomplete_distributions_are_listed_and_never_scored(make_data_root, run_main):
+def test_lines_that_lack_words_are_scored_over_the_others_and_counted(make_data_root, run_main):
     root = make_data_root(["lighting"])
     lines = [rating("lighting", i, GOOD) for i in IDS]
-    lines[1]["logits"] = {"excellent": -0.1, "good": -2.0}
-    lines[3]["logits"] = {}
+    lines[1]["logits"] = {"excellent": -1.0, "good": -1.0}
+    lines[2]["logits"] = {**GOOD, "bad": -50.0, "poor": -50}
+    lines[3]["logits"] = dict.fromkeys(GOOD, -50.0)
+    lines[4]["logits"] = {}
     ran = score_lighting(root, run_main, lines)
     assert ran.code == 3
-    assert "lighting abc: no log-probability for fair, poor, bad" in ran.err
-    assert "lighting 0010: no log-probability for excellent" in ran.err
-    assert [bool(row["score_pred"]) for row in read_csv(root.scores("lighting"))] == [True, False, True, False, True]
+    for image_id in ("0010", "nan"):
+        assert f"lighting {image_id}: no log-probability for excellent, good, fair, poor, bad" in ran.err
+    assert f"{root.ratings('lighting').name}: 2 lines lack some of the five words" in ran.err
+    scores = [row["score_pred"] for row in read_csv(root.scores("lighting"))]
+    known = {word: GOOD[word] for word in ("excellent", "good", "fair")}
+    assert [float(score) for score in scores[:3]] == pytest.approx([score_of(GOOD), 4.5, score_of_known(known)[0]])
+    assert scores[3:] == ["", ""]
+    record = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())["score"]
+    assert (record["n"], record["lines_lacking_words"]) == (3, 2)
+
+
+def test_complete_lines_are_nothing_to_speak_of(make_data_root, run_main):
+    ran = score_lighting(make_data_root(["lighting"]), run_main, [rating("lighting", i, GOOD) for i in IDS])
+    assert ran.code == 0 and "lack" not in ran.err
 
 
 def test_ratings_and_rows_without_each_other_are_listed(make_data_root, run_main):

@@ -195,7 +195,7 @@ def run_stages(
             out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
             return {**outcome, "failed": pipeline.failed_list(failures)}
     if args.mode in ("score", "all"):
-        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job))
+        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job), out)
         failures = unscored | failures  # where both know a reason, inference's is the cause
         outcome["output_csv"] = job.output_csv
         out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")

@@ -377,12 +377,12 @@ class Scoring:
     """The score stage of one job, checked and ready to run.
 
     Attributes:
-        scores: of the rated images by id, each from 1 to 5, or why there is none.
+        ratings: what the result holds.
         columns, rows: the table of people's ratings, cell by cell.
     """
 
     job: Job
-    scores: dict[str, float | str]
+    ratings: Ratings
     columns: list[str]
     rows: list[list[str]]
 
@@ -393,24 +393,25 @@ def prepare_scoring(job: Job) -> Scoring:
     Raises:
         InputError: a file is missing or broken, an id comes twice, or the two files have no id in common.
     """
-    scores = read_scores(job.output_jsonl)
-    return Scoring(job, scores, *read_people(job, scores))
+    ratings = read_ratings(job.output_jsonl)
+    return Scoring(job, ratings, *read_people(job, ratings.scores))
 
 
-def score(scoring_job: Scoring) -> tuple[int, Failures]:
+def score(scoring_job: Scoring, out: Output) -> tuple[int, Failures]:
     """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
-    job, scores, columns = scoring_job.job, scoring_job.scores, scoring_job.columns
+    job, scores, columns = scoring_job.job, scoring_job.ratings.scores, scoring_job.columns
+    _say_irregular(scoring_job, out)
     known = set(_ids(columns, scoring_job.rows))
     failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in scores if image_id not in known}
     rows = _limited_rows(scoring_job)
-    not_rated = _score_or_reason(None, job.output_jsonl)
+    not_rated = f"no rating in {bundle.shown(job.output_jsonl)}"
     values = [scores.get(image_id, not_rated) for image_id in _ids(columns, rows)]
     reasons = {i: value for i, value in zip(_ids(columns, rows), values, strict=True) if isinstance(value, str)}
     failures |= reasons
     predictions = ["" if isinstance(value, str) else repr(value) for value in values]
     _write_scored(job.output_csv, columns, rows, predictions)
     scored = len(rows) - len(reasons)
-    record = read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, failures)}
+    record = read_run_record(job.output_jsonl) | {"score": _score_record(scoring_job, scored, failures)}
     write_run_record(job.output_csv, record)
     return scored, failures
 
@@ -424,19 +425,39 @@ def _write_scored(path: Path, columns: Sequence[str], rows: Sequence[Sequence[st
     records.write_cells(path, [*columns, facts.PREDICTION_COLUMN], cells)
 
 
-def read_scores(path: Path) -> dict[str, float | str]:
-    """Image id -> score from 1 to 5, or why there is none, of the ratings in a result.
+@dataclass
+class Ratings:
+    """The ratings in a result, as scores.
+
+    Attributes:
+        scores: image id -> score from 1 to 5, or why there is none.
+        lacking_words: how many lines have a score of fewer than the five words, as the release writes them.
+    """
+
+    scores: dict[str, float | str] = field(default_factory=dict)
+    lacking_words: int = 0
+
+
+def read_ratings(path: Path) -> Ratings:
+    """What a result holds.
 
     Raises:
         InputError: the file is broken, or an id comes twice.
     """
-    ids, scores = [], {}
+    ids, ratings = [], Ratings()
     for number, line in records.stream_jsonl(path):
         ids.append(bundle.image_id(records.only_image(path, number, line)))
-        scores[ids[-1]] = _score_or_reason(line.get("logits"), path)
-    if len(scores) < len(ids):
+        ratings.scores[ids[-1]] = _score_or_reason(line.get("logits"), path, ratings)
+    if len(ratings.scores) < len(ids):
         records.check_unique(path, records.IMAGE_ID, ids)
-    return scores
+    return ratings
+
+
+def _say_irregular(scoring_job: Scoring, out: Output) -> None:
+    """What is out of the ordinary about the files and still gives scores, on stderr."""
+    lacking, path = scoring_job.ratings.lacking_words, scoring_job.job.output_jsonl
+    if lacking:
+        out.note(f"{bundle.shown(path)}: {lacking} lines lack some of the five words; their scores are over the words there")
 
 
 def _ids(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -454,21 +475,25 @@ def _limited_rows(scoring_job: Scoring) -> list[list[str]]:
     return [row for row, image_id in zip(rows, _ids(columns, rows), strict=True) if image_id in wanted]
 
 
-def _score_or_reason(logits: object, ratings: Path) -> float | str:
-    """A score from 1 to 5, or why there is none."""
+def _score_or_reason(logits: object, path: Path, ratings: Ratings) -> float | str:
+    """A score from 1 to 5, or why there is none; where it is of fewer than the five words that is counted."""
     if not isinstance(logits, dict):
-        return f"no rating in {bundle.shown(ratings)}"
+        return f"no rating in {bundle.shown(path)}"
     try:
-        return scoring.score_of(scoring.by_word(logits))
+        value, complete = scoring.score_of_known(logits)
     except scoring.ScoringError as error:
-        return f"{error} in {bundle.shown(ratings)}"
+        return f"{error} in {bundle.shown(path)}"
+    ratings.lacking_words += not complete
+    return value
 
 
-def _score_record(job: Job, scored: int, failures: Failures) -> dict:
+def _score_record(scoring_job: Scoring, scored: int, failures: Failures) -> dict:
+    job = scoring_job.job
     return {
         "input_csv": str(job.input_csv.resolve()),
         "ratings": str(job.output_jsonl.resolve()),
         "n": scored,
+        "lines_lacking_words": scoring_job.ratings.lacking_words,
         "failed": failed_list(failures),
         "command": shlex.join(sys.argv),
     }
