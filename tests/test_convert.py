@@ -121,8 +121,11 @@ def test_bad_input_is_one_line_and_exit_code_2(make_data_root, run_main, flags, 
     assert ran.err.count("\n") == 1
 
 
-def test_an_id_that_comes_twice_is_refused(make_data_root, run_main):
+def test_rows_of_an_id_that_comes_twice_are_all_converted(make_data_root, run_main):
     root = make_data_root(["layout"])
-    write_csv(root.csv("layout"), [{"id": "abc", "layout_score_mos": "3"}] * 2)
+    write_csv(root.csv("layout"), [{"id": i, "layout_score_mos": m} for i, m in (("abc", "3"), ("007", "5"), ("abc", "1"))])
     ran = run_main(COMMAND, "--input_csv", root.csv("layout"))
-    assert (ran.code, "abc comes more than once" in ran.err) == (2, True)
+    assert (ran.code, f"{root.csv('layout')}: abc come more than once; each row is a line" in ran.err) == (0, True)
+    lines = read_jsonl(root.jsonl("layout"))
+    assert [line["images"] for line in lines] == [record("layout", i)["images"] for i in ("abc", "007", "abc")]
+    assert [line["response"] for line in lines] == [facts.response("layout", word) for word in ("fair", "excellent", "bad")]

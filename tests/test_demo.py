@@ -36,7 +36,9 @@ LEAST_FALLING = {"distortion": 0.8, "harmony": 0.8, "layout": 0.8, "lighting": 0
 
 
 def table(dimension, split):
-    return records.read_csv(bundle.annotation_csv(DEMO.data, dimension, split), unique="id")
+    found = records.read_csv(bundle.annotation_csv(DEMO.data, dimension, split), required=["id"])
+    assert len(set(found.column("id"))) == len(found.rows)
+    return found
 
 
 @pytest.mark.parametrize("dimension", facts.DIMENSIONS)

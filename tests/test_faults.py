@@ -63,14 +63,16 @@ def test_fault_03_of_two_spellings_the_likelier_wins_in_any_order(spellings):
     assert likelier == by_word({spellings[1]: -8.0, spellings[0]: -0.2}) == {"good": -0.2}
 
 
-def test_fault_04_a_word_outside_the_top_5_keeps_its_exact_probability_or_there_is_no_score(make_data_root, run_main):
+def test_fault_04_a_word_outside_the_top_5_is_never_taken_for_minus_50(make_data_root, run_main):
     exact = score_of({**FULL, "bad": -9.5})
     assert exact != pytest.approx(score_of({**FULL, "bad": -50.0}), abs=1e-6)
     root = make_data_root(["lighting"])
     top = {word: FULL[word] for word in facts.WORDS[:4]}
-    ran, scores = score_lighting(root, run_main, {**dict.fromkeys(IDS, FULL), "abc": top})
-    assert (ran.code, scores["abc"]) == (3, "")
-    assert "lighting abc: no log-probability for bad" in ran.err
+    fillers = dict.fromkeys(facts.WORDS, -50.0)
+    logits = {**dict.fromkeys(IDS, FULL), "abc": top, "1e5": {**top, "bad": -50.0}, "0010": fillers}
+    ran, scores = score_lighting(root, run_main, logits)
+    assert (ran.code, scores["0010"]) == (3, "")  # and not 3.0
+    assert scores["abc"] == scores["1e5"] and "2 lines of " in ran.err
 
 
 def test_fault_04_ratings_hold_all_five_words_of_the_whole_vocabulary(make_data_root, run_main):

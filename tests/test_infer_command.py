@@ -27,7 +27,7 @@ from conftest import (
     write_jsonl,
 )
 from saiqa import bundle, engines
-from saiqa.scoring import score_of
+from saiqa.scoring import score_of, score_of_known
 
 GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
@@ -375,15 +375,6 @@ def drop_column(root):
     write_csv(root.csv("layout"), [{"id": i, "other": "3"} for i in IDS])
 
 
-def repeat_id(root):
-    rows = read_csv(root.csv("layout"))
-    write_csv(root.csv("layout"), [*rows, rows[1]])
-
-
-def repeat_image(root):
-    write_jsonl(root.jsonl("layout"), [record("layout", i) for i in ("abc", "007", "abc")])
-
-
 def break_line(root):
     with root.jsonl("layout").open("a") as file:
         file.write('{"query": "<image>", \n')
@@ -414,8 +405,6 @@ def other_ids(root):
     [
         (drop_csv, "layout_6k_test.csv is not there"),
         (drop_column, "no column layout_score_mos"),
-        (repeat_id, "abc comes more than once"),
-        (repeat_image, "abc comes more than once"),
         (break_line, "layout_6k_test_prompt4.jsonl, line 6: not JSON"),
         (empty_jsonl, "is empty"),
         (empty_csv, "no rows"),
@@ -490,16 +479,29 @@ def test_score_needs_no_model(make_data_root, run_main):
     assert score_lighting(root, run_main, lines, "--model_path", f"/nowhere/{SMALL_BUNDLE.name}").code == 0
 
 
-def test_incomplete_distributions_are_listed_and_never_scored(make_data_root, run_main):
+def test_lines_that_lack_words_are_scored_over_the_others_and_counted(make_data_root, run_main):
     root = make_data_root(["lighting"])
     lines = [rating("lighting", i, GOOD) for i in IDS]
-    lines[1]["logits"] = {"excellent": -0.1, "good": -2.0}
-    lines[3]["logits"] = {}
+    lines[1]["logits"] = {"excellent": -1.0, "good": -1.0}
+    lines[2]["logits"] = {**GOOD, "bad": -50.0, "poor": -50}
+    lines[3]["logits"] = dict.fromkeys(GOOD, -50.0)
+    lines[4]["logits"] = {}
     ran = score_lighting(root, run_main, lines)
     assert ran.code == 3
-    assert "lighting abc: no log-probability for fair, poor, bad" in ran.err
-    assert "lighting 0010: no log-probability for excellent" in ran.err
-    assert [bool(row["score_pred"]) for row in read_csv(root.scores("lighting"))] == [True, False, True, False, True]
+    for image_id in ("0010", "nan"):
+        assert f"lighting {image_id}: no log-probability for excellent, good, fair, poor, bad" in ran.err
+    assert f"lighting: 2 lines of {root.ratings('lighting')} scored over fewer than the five words" in ran.err
+    scores = [row["score_pred"] for row in read_csv(root.scores("lighting"))]
+    known = {word: GOOD[word] for word in ("excellent", "good", "fair")}
+    assert [float(score) for score in scores[:3]] == pytest.approx([score_of(GOOD), 4.5, score_of_known(known)[0]])
+    assert scores[3:] == ["", ""]
+    record = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())["score"]
+    assert (record["n"], record["lines_lacking_words"]) == (3, 2)
+
+
+def test_complete_lines_are_nothing_to_speak_of(make_data_root, run_main):
+    ran = score_lighting(make_data_root(["lighting"]), run_main, [rating("lighting", i, GOOD) for i in IDS])
+    assert ran.code == 0 and "fewer" not in ran.err
 
 
 def test_ratings_and_rows_without_each_other_are_listed(make_data_root, run_main):
@@ -509,12 +511,6 @@ def test_ratings_and_rows_without_each_other_are_listed(make_data_root, run_main
     assert ran.code == 3
     assert "lighting stranger: not in" in ran.err
     assert "lighting 007: no rating in" in ran.err
-
-
-def test_a_rating_that_comes_twice_is_refused(make_data_root, run_main):
-    root = make_data_root(["lighting"])
-    ran = score_lighting(root, run_main, [rating("lighting", i, GOOD) for i in ("abc", "abc")])
-    assert (ran.code, "abc comes more than once" in ran.err) == (2, True)
 
 
 def test_scoring_again_replaces_the_prediction(make_data_root, run_main):

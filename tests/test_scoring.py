@@ -6,11 +6,13 @@ import pytest
 
 import prompt_configs as facts
 from saiqa.scoring import (
+    FILLER,
     ScoringError,
     by_word,
     find_rating_token,
     probabilities,
     score_of,
+    score_of_known,
     split_answer,
     word_of,
     word_of_mos,
@@ -40,6 +42,28 @@ def test_what_is_no_finite_number_has_no_score(broken):
 def test_a_missing_word_is_named():
     with pytest.raises(ScoringError, match="poor, bad"):
         score_of(dict.fromkeys(facts.WORDS[:3], -1.0))
+
+
+def test_a_line_of_the_release_is_scored_over_the_words_it_has():
+    logprobs = {word: math.log(p) for word, p in zip(facts.WORDS[:4], (0.4, 0.3, 0.2, 0.1), strict=True)}
+    expected = pytest.approx(0.4 * 5 + 0.3 * 4 + 0.2 * 3 + 0.1 * 2)
+    assert score_of_known(logprobs) == (expected, False)
+    assert score_of_known({**logprobs, "bad": FILLER}) == (expected, False)
+    assert score_of_known({" Good.": -0.1, "cat": -0.01}) == (4, False)
+    assert score_of_known(EVEN) == (score_of(EVEN), True)
+    assert score_of_known({**EVEN, "bad": -50.001})[1]
+    assert score_of_known({**{f" {word}": -2 for word in facts.WORDS}, "good": -50}) == (pytest.approx(3), True)
+
+
+@pytest.mark.parametrize("logprobs", [{}, {"cat": -0.1}, dict.fromkeys(facts.WORDS, FILLER), {"good": -50}])
+def test_without_a_single_word_there_is_no_score(logprobs):
+    with pytest.raises(ScoringError, match="no log-probability for excellent, good, fair, poor, bad"):
+        score_of_known(logprobs)
+
+
+def test_a_word_that_is_not_finite_is_no_word_that_lacks():
+    with pytest.raises(ScoringError, match="fair is not a finite number"):
+        score_of_known({**EVEN, "fair": math.nan})
 
 
 def test_spellings_of_a_word_are_one_word_with_the_likeliest_logprob():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, records, scoring
+from saiqa import bundle, ids, records, scoring
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, run
 
 EXAMPLES = """
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     out = Output(args.json)
     job = make_job(args)
-    lines, left_out = convert(job)
+    lines, left_out = convert(job, out)
     if not lines:
         what = f"none of the {len(left_out)} rows of {bundle.shown(job.table)} can be converted: {left_out[0][1]}"
         raise InputError(what, "Check --image_dir and --score_column")
@@ -123,14 +123,17 @@ def sentences_for(dimension: str, args: argparse.Namespace) -> records.Sentences
     return found
 
 
-def convert(job: Job) -> tuple[list[dict], list[tuple[str, str]]]:
+def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
     """The lines to write, and (id, reason) of the rows that give none.
 
     Raises:
-        InputError: the table is broken or lacks a column, or an id comes twice.
+        InputError: the table is broken or lacks a column.
     """
     required = (facts.ID_COLUMN, job.score_column)
-    table = records.read_csv(job.table, required=required, unique=facts.ID_COLUMN)
+    table = records.read_csv(job.table, required=required)
+    twins = ids.twins(table.column(facts.ID_COLUMN))
+    if twins:
+        out.note(f"{bundle.shown(job.table)}: {ids.few(twins, len(twins))} come more than once; each row is a line")
     files = image_files(job.images)
     lines, left_out = [], []
     for image_id, mos in zip(*map(table.column, required), strict=True):

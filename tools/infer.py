@@ -174,12 +174,13 @@ def run_stages(
     failures: pipeline.Failures = {}
     if checked.inference:
         failures = pipeline.infer(checked.inference, engine, args.max_batch_size, out)
-        outcome = {"n": len(checked.inference.questions) - len(failures), "output_jsonl": job.output_jsonl}
+        questions = checked.inference.questions
+        outcome = {"n": len(questions) - questions.among(failures), "output_jsonl": job.output_jsonl}
         if not outcome["n"]:
             out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
             return {**outcome, "failed": pipeline.failed_list(failures)}
     if args.mode in ("score", "all"):
-        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job))
+        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job), out)
         failures = unscored | failures  # where both know a reason, inference's is the cause
         outcome["output_csv"] = job.output_csv
         out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")
@@ -255,7 +256,7 @@ def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.
     if inference:
         plan |= {"model": inference.run.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
         plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}
-        plan |= {"missing": len(inference.questions.missing), "writes ratings": job.output_jsonl}
+        plan |= {"missing": inference.questions.among(inference.questions.missing), "writes ratings": job.output_jsonl}
     if args.mode == "score":
         plan["ratings"] = job.output_jsonl
     if args.mode in ("score", "all"):

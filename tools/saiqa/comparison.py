@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import agreement, bundle, pipeline, records, tables
+from saiqa import agreement, bundle, ids, pipeline, records, tables
 from saiqa.agreement import Comparison, Difference
 from saiqa.console import Incomplete, InputError, Output
 from saiqa.correlation import CorrelationError
@@ -17,7 +17,7 @@ HOW = (
     f"bootstrap over images, {agreement.RESAMPLES} resamples, seed {agreement.SEED}."
 )
 
-Key = tuple[str, str]  # dimension, image id
+Key = tuple[str, str, int]  # dimension, image id, how many rows of that id come before
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def read_run(text: str, results: Path, version: int) -> Run:
     """A run by the path of a scored or merged table, or by a model's name in the results folder.
 
     Raises:
-        InputError: there is neither, a table is broken, or an image comes twice.
+        InputError: there is neither, or a table is broken.
     """
     path = bundle.input_path(text)
     if path.is_file():
@@ -54,7 +54,7 @@ def _read_table(path: Path) -> dict[Key, pipeline.ScoredRow]:
     if set(facts.POOLED_COLUMNS) <= set(columns):
         dimensions = records.read_csv(path).column(facts.POOLED_COLUMNS[0])
         rows = pipeline.read_scored(path, facts.POOLED_COLUMNS[2])
-        return _keyed(path, [(d, row.id) for d, row in zip(dimensions, rows, strict=True)], rows)
+        return _keyed(dimensions, rows)
     found = [d for d in facts.DIMENSIONS if facts.MOS_COLUMN.format(dimension=d) in columns]
     if len(found) != 1:
         raise InputError(
@@ -66,12 +66,13 @@ def _read_table(path: Path) -> dict[Key, pipeline.ScoredRow]:
 
 def _of_dimension(dimension: str, path: Path) -> dict[Key, pipeline.ScoredRow]:
     rows = pipeline.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
-    return _keyed(path, [(dimension, row.id) for row in rows], rows)
+    return _keyed([dimension] * len(rows), rows)
 
 
-def _keyed(path: Path, keys: list[Key], rows: list[pipeline.ScoredRow]) -> dict[Key, pipeline.ScoredRow]:
-    records.check_unique(path, "image", (" ".join(key) for key in keys))
-    return dict(zip(keys, rows, strict=True))
+def _keyed(dimensions: list[str], rows: list[pipeline.ScoredRow]) -> dict[Key, pipeline.ScoredRow]:
+    """Rows by what tells them apart; the rows of an id that comes more than once meet those of another run in their order."""
+    images = ids.numbered((dimension, row.id) for dimension, row in zip(dimensions, rows, strict=True))
+    return {(*image, before): row for (image, before), row in zip(images, rows, strict=True)}
 
 
 # ---- comparing -------------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ def shared(a: Run, b: Run) -> list[Key]:
     if differing:
         first = differing[0]
         values = f"{a.rows[first].mos_text} and {b.rows[first].mos_text}"
-        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, {' '.join(first)} first: {values}"
+        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, {' '.join(first[:2])} first: {values}"
         raise InputError(what, "Score both runs against the same annotations")
     return keys
 
@@ -156,7 +157,7 @@ def _json(dimension: str, found: Comparison | str) -> dict:
 
 def _refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
     items = [
-        (" ".join(key), f"no {facts.PREDICTION_COLUMN} in {run.name}")
+        (" ".join(key[:2]), f"no {facts.PREDICTION_COLUMN} in {run.name}")
         for run in runs
         for key in keys
         if run.rows[key].prediction is None

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, records, runs, scoring
+from saiqa import bundle, ids, records, runs, scoring
 from saiqa.console import Failed, InputError, Output
 from saiqa.correlation import Correlation, CorrelationError, correlate
 from saiqa.engines import Engine, Failure, Rating, Request
@@ -206,7 +206,8 @@ def _run_record(inference: Inference, failures: Failures, seconds: float) -> dic
         "packages": runs.package_versions(),
         "test_jsonl": str(job.test_jsonl.resolve()),
         "limit": job.limit,
-        "n": len(inference.questions) - len(failures),
+        "n": len(inference.questions) - inference.questions.among(failures),
+        "twin_ids": inference.questions.twins,
         "resumed_from": inference.questions.rated,
         "failed": failed_list(failures),
         "seconds": round(seconds, 3),
@@ -230,10 +231,10 @@ def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> 
         columns: columns that must be there besides the id.
 
     Raises:
-        InputError: the table is missing or broken, an id comes twice, or it has none of the rated ids.
+        InputError: the table is missing or broken, or it has none of the rated ids.
     """
     bundle.require_data(job.input_csv)
-    names, rows = records.read_cells(job.input_csv, required=(facts.ID_COLUMN, *columns), unique=facts.ID_COLUMN)
+    names, rows = records.read_cells(job.input_csv, required=(facts.ID_COLUMN, *columns))
     if set(_ids(names, rows)).isdisjoint(rated):
         what = f"{bundle.shown(job.input_csv)} has none of the ids of the {job.dimension} images to score"
         raise InputError(what, "Give the --input_csv that belongs to the images")
@@ -245,12 +246,12 @@ class Scoring:
     """The score stage of one job, checked and ready to run.
 
     Attributes:
-        scores: of the rated images by id, each from 1 to 5, or why there is none.
+        ratings: what the result holds.
         columns, rows: the table of people's ratings, cell by cell.
     """
 
     job: Job
-    scores: dict[str, float | str]
+    ratings: Ratings
     columns: list[str]
     rows: list[list[str]]
 
@@ -259,26 +260,31 @@ def prepare_scoring(job: Job) -> Scoring:
     """Read what the score stage needs.
 
     Raises:
-        InputError: a file is missing or broken, an id comes twice, or the two files have no id in common.
+        InputError: a file is missing or broken, or the two files have no id in common.
     """
-    scores = read_scores(job.output_jsonl)
-    return Scoring(job, scores, *read_people(job, scores))
+    ratings = read_ratings(job.output_jsonl)
+    return Scoring(job, ratings, *read_people(job, ratings.scores))
 
 
-def score(scoring_job: Scoring) -> tuple[int, Failures]:
+def score(scoring_job: Scoring, out: Output) -> tuple[int, Failures]:
     """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
-    job, scores, columns = scoring_job.job, scoring_job.scores, scoring_job.columns
+    job, scores, columns = scoring_job.job, scoring_job.ratings.scores, scoring_job.columns
     known = set(_ids(columns, scoring_job.rows))
     failures = {image_id: f"not in {bundle.shown(job.input_csv)}" for image_id in scores if image_id not in known}
     rows = _limited_rows(scoring_job)
-    not_rated = _score_or_reason(None, job.output_jsonl)
-    values = [scores.get(image_id, not_rated) for image_id in _ids(columns, rows)]
+    not_rated = f"no rating in {bundle.shown(job.output_jsonl)}"
+    values = scoring_job.ratings.in_turn(_ids(columns, rows), not_rated)
     reasons = {i: value for i, value in zip(_ids(columns, rows), values, strict=True) if isinstance(value, str)}
     failures |= reasons
     predictions = ["" if isinstance(value, str) else repr(value) for value in values]
     _write_scored(job.output_csv, columns, rows, predictions)
-    scored = len(rows) - len(reasons)
-    record = runs.read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, failures)}
+    scored = sum(not isinstance(value, str) for value in values)
+    irregular = _irregular(scoring_job, rows)
+    for count, what in irregular.values():
+        if count:
+            out.note(f"{job.dimension}: {count} {what}")
+    counts = {name: count for name, (count, _) in irregular.items()}
+    record = runs.read_run_record(job.output_jsonl) | {"score": _score_record(job, scored, counts, failures)}
     runs.write_run_record(job.output_csv, record)
     return scored, failures
 
@@ -292,19 +298,67 @@ def _write_scored(path: Path, columns: Sequence[str], rows: Sequence[Sequence[st
     records.write_cells(path, [*columns, facts.PREDICTION_COLUMN], cells)
 
 
-def read_scores(path: Path) -> dict[str, float | str]:
-    """Image id -> score from 1 to 5, or why there is none, of the ratings in a result.
+@dataclass
+class Ratings:
+    """The ratings in a result, as scores.
+
+    Attributes:
+        scores: image id -> score from 1 to 5, or why there is none; of an id that comes more than once the first.
+        later: id -> the others, in the order of the file, of the ids that come more than once.
+        lacking_words: how many lines have a score of fewer than the five words, as the release writes them.
+    """
+
+    scores: dict[str, float | str] = field(default_factory=dict)
+    later: dict[str, list[float | str]] = field(default_factory=dict)
+    lacking_words: int = 0
+
+    def count(self, image_id: str) -> int:
+        """How many ratings an id has."""
+        return (image_id in self.scores) + len(self.later.get(image_id, ()))
+
+    def in_turn(self, image_ids: Iterable[str], otherwise: str) -> list[float | str]:
+        """The ratings of rows with these ids: a row's is the one at its place among those of its id, else the last of them.
+
+        Args:
+            otherwise: what a row without any has.
+        """
+        turns = {i: itertools.chain([self.scores[i]], more, itertools.repeat(more[-1])) for i, more in self.later.items()}
+        return [next(turns[i]) if i in turns else self.scores.get(i, otherwise) for i in image_ids]
+
+
+def read_ratings(path: Path) -> Ratings:
+    """What a result holds.
 
     Raises:
-        InputError: the file is broken, or an id comes twice.
+        InputError: the file is broken.
     """
-    ids, scores = [], {}
+    ratings = Ratings()
     for number, line in records.stream_jsonl(path):
-        ids.append(bundle.image_id(records.only_image(path, number, line)))
-        scores[ids[-1]] = _score_or_reason(line.get("logits"), path)
-    if len(scores) < len(ids):
-        records.check_unique(path, records.IMAGE_ID, ids)
-    return scores
+        image_id = bundle.image_id(records.only_image(path, number, line))
+        value = _score_or_reason(line.get("logits"), path, ratings)
+        if image_id in ratings.scores:
+            ratings.later.setdefault(image_id, []).append(value)
+        else:
+            ratings.scores[image_id] = value
+    return ratings
+
+
+def _irregular(scoring_job: Scoring, rows: Sequence[Sequence[str]]) -> dict[str, tuple[int, str]]:
+    """What is out of the ordinary and still gives scores: name in the run record -> how often, and what it is."""
+    job, ratings = scoring_job.job, scoring_job.ratings
+    table, result = bundle.shown(job.input_csv), bundle.shown(job.output_jsonl)
+    counts = Counter(_ids(scoring_job.columns, rows))
+    twins = [image_id for image_id, count in counts.items() if count > 1]
+    sharing = sum(max(0, counts[i] - ratings.count(i)) for i in twins if i in ratings.scores)
+    left_over = sum(max(0, ratings.count(i) - counts[i]) for i in ratings.later if i in counts)
+    of_table, of_result = ids.few(twins, len(twins)), ids.few(ratings.later, len(ratings.later))
+    return {
+        "lines_lacking_words": (ratings.lacking_words, f"lines of {result} scored over fewer than the five words"),
+        "twin_ids_of_people": (len(twins), f"ids that come more than once in {table}, each row scored ({of_table})"),
+        "twin_ids_of_model": (len(ratings.later), f"ids that come more than once in {result} ({of_result})"),
+        "rows_sharing_a_rating": (sharing, "rows scored by the rating of an earlier row of their id, which has no more"),
+        "ratings_left_over": (left_over, "ratings that no row takes: their ids have fewer rows"),
+    }
 
 
 def _ids(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
@@ -317,26 +371,32 @@ def _limited_rows(scoring_job: Scoring) -> list[list[str]]:
     if job.limit is None:
         return rows
     bundle.require_data(job.test_jsonl)
-    first = records.read_records(job.test_jsonl)[: job.limit]
-    wanted = {bundle.image_id(record.image) for record in first}
-    return [row for row, image_id in zip(rows, _ids(columns, rows), strict=True) if image_id in wanted]
+    asked = [bundle.image_id(record.image) for record in records.stream_records(job.test_jsonl)]
+    first, whole = Counter(asked[: job.limit]), Counter(asked)
+    # Of an id whose questions come again behind the limit, so many rows as come before it.
+    wanted = {i: count if count < whole[i] else len(rows) for i, count in first.items()}
+    placed = zip(rows, ids.numbered(_ids(columns, rows)), strict=True)
+    return [row for row, (image_id, before) in placed if before < wanted.get(image_id, 0)]
 
 
-def _score_or_reason(logits: object, ratings: Path) -> float | str:
-    """A score from 1 to 5, or why there is none."""
+def _score_or_reason(logits: object, path: Path, ratings: Ratings) -> float | str:
+    """A score from 1 to 5, or why there is none; where it is of fewer than the five words that is counted."""
     if not isinstance(logits, dict):
-        return f"no rating in {bundle.shown(ratings)}"
+        return f"no rating in {bundle.shown(path)}"
     try:
-        return scoring.score_of(scoring.by_word(logits))
+        value, complete = scoring.score_of_known(logits)
     except scoring.ScoringError as error:
-        return f"{error} in {bundle.shown(ratings)}"
+        return f"{error} in {bundle.shown(path)}"
+    ratings.lacking_words += not complete
+    return value
 
 
-def _score_record(job: Job, scored: int, failures: Failures) -> dict:
+def _score_record(job: Job, scored: int, irregular: dict[str, int], failures: Failures) -> dict:
     return {
         "input_csv": str(job.input_csv.resolve()),
         "ratings": str(job.output_jsonl.resolve()),
         "n": scored,
+        **irregular,
         "failed": failed_list(failures),
         "command": shlex.join(sys.argv),
     }

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import hashlib
 import itertools
 import json
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from saiqa import bundle, records, scoring, stores
+from saiqa import bundle, ids, records, scoring, stores
 from saiqa.console import Output
 from saiqa.jobs import Job
 from saiqa.stores import RemotePath
@@ -60,13 +61,14 @@ class Questions:
         rated: how many of the questions ``earlier`` has rated.
         askable: how many are left whose image is there.
         missing: image id -> reason, for the others.
+        twins: how many image ids come more than once in the file.
         prompts: the first few different pairs of prompt and answer prefix, in alphabetical order.
         prompt_hash: a digest of what the ratings depend on besides the images, 64 hexadecimal digits. Where all images are
             asked the same, only that counts, so that a file may grow between two runs; where they are not, so does which
             image is asked what.
 
     Raises:
-        InputError: the file is missing or broken, an image id comes twice, or not one of the images is there.
+        InputError: the file is missing or broken, or not one of the images is there.
     """
 
     def __init__(self, job: Job, out: Output, earlier: records.Partial | None = None):
@@ -74,17 +76,21 @@ class Questions:
         _warn_of_other_name(job, out)
         self._job = job
         self._prefix, self._prefix_source = _fallback_prefix(job)
-        self._count = self.rated = self.askable = 0
+        self._count = self.rated = self.askable = self.twins = 0
         self.missing: dict[str, str] = {}
         asked = self._check(out, earlier)
         self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
-        if self._count == len(self.missing):
+        if not self.rated and not self.askable:
             first = bundle.shown(stores.place(next(iter(self)).file))
             what = f"none of the {self._count} images of {bundle.shown(job.test_jsonl)} is there, {first} first"
             raise bundle.missing_data(what)
 
     def __len__(self) -> int:
         return self._count
+
+    def among(self, image_ids: Collection[str]) -> int:
+        """How many of the questions have one of these ids, of which each is that of a question."""
+        return sum(question.id in image_ids for question in self) if self.twins else len(image_ids)
 
     def __iter__(self) -> Iterator[Question]:
         for record in itertools.islice(records.stream_records(self._job.test_jsonl), self._job.limit):
@@ -101,17 +107,17 @@ class Questions:
 
     def _check(self, out: Output, earlier: records.Partial | None) -> _Asked:
         """Look at the whole file, and count."""
-        asked, ids, lacking = _Asked(), array("Q"), 0
+        asked, digests, lacking = _Asked(), array("Q"), 0
         for number, record in enumerate(records.stream_records(self._job.test_jsonl)):
-            ids.append(records.text_digest(bundle.image_id(record.image)))
+            digests.append(records.text_digest(bundle.image_id(record.image)))
             lacking += _split_answer(record.response) is None
             if self._job.limit is None or number < self._job.limit:
                 question = self._question(record)
                 asked.add(question)
                 self._take(question, earlier)
-        self._refuse_twins(ids)
+        self._count_twins(digests, out)
         if lacking:
-            where = f"{lacking} of {len(ids)} records of {bundle.shown(self._job.test_jsonl)}"
+            where = f"{lacking} of {len(digests)} records of {bundle.shown(self._job.test_jsonl)}"
             out.note(f"{where} have no answer: taking the answer sentence of {self._prefix_source}, {self._prefix!r}")
         return asked
 
@@ -124,17 +130,28 @@ class Questions:
         else:
             self.missing[question.id] = missing_reason(question)
 
-    def _refuse_twins(self, ids: array) -> None:
-        """Refuse ids that come twice, found by their digests and then named."""
+    def _count_twins(self, digests: array, out: Output) -> None:
+        """Count the ids that come more than once, by their digests, and say which the first are."""
         import numpy  # not at the top: --help does without
 
-        digests = numpy.frombuffer(ids, dtype=numpy.uint64)
-        digests.sort()
-        twins = set(digests[1:][digests[1:] == digests[:-1]].tolist())
-        if twins:
-            path = self._job.test_jsonl
-            named = (bundle.image_id(record.image) for record in records.stream_records(path))
-            records.check_unique(path, records.IMAGE_ID, (i for i in named if records.text_digest(i) in twins))
+        found = numpy.frombuffer(digests, dtype=numpy.uint64)
+        found.sort()
+        twins = array("Q", numpy.unique(found[1:][found[1:] == found[:-1]]).tobytes())
+        self.twins = len(twins)
+        if self.twins:
+            named = ids.few(self._named(twins), self.twins)
+            out.note(f"{bundle.shown(self._job.test_jsonl)}: {named} come more than once; every line of them is rated")
+
+    def _named(self, digests: array) -> Iterator[str]:
+        """The ids that have one of the digests, which are sorted; each once, in the order of the file."""
+        named = set()
+        for record in records.stream_records(self._job.test_jsonl):
+            image_id = bundle.image_id(record.image)
+            digest = records.text_digest(image_id)
+            at = bisect.bisect_left(digests, digest)
+            if at < len(digests) and digests[at] == digest and image_id not in named:
+                named.add(image_id)
+                yield image_id
 
 
 def missing_reason(question: Question) -> str:

@@ -15,7 +15,6 @@ import json
 import operator
 import os
 from array import array
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,14 +22,11 @@ from pathlib import Path
 from typing import IO
 
 import prompt_configs as facts
-from saiqa import bundle
+from saiqa import bundle, ids
 from saiqa.console import Failed, InputError
 from saiqa.scoring import split_answer
 from saiqa.stores import Place
 
-IMAGE_ID = "image id"  # what comes twice, in the error that says so
-
-_SHOWN_IDS = 5
 AGAIN = "again"  # marks a line of an image that is to be rated again if it is named again
 _FAILURE_START = '{"failed"'  # of the line that ``failure_line`` makes
 
@@ -119,29 +115,25 @@ class Table:
         return [row[name] for row in self.rows]
 
 
-def read_csv(path: Path, required: Sequence[str] = (), unique: str | None = None) -> Table:
+def read_csv(path: Path, required: Sequence[str] = ()) -> Table:
     """Read a CSV file as text.
 
     Args:
         path: a UTF-8 file with a header line.
         required: columns that must be there.
-        unique: a column in which no value may come twice.
 
     Raises:
-        InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, a
-            column name or a unique value that comes twice.
+        InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, or
+            a column name that comes twice.
     """
-    columns, rows = read_cells(path, required, unique)
+    columns, rows = read_cells(path, required)
     return Table(path, columns, [dict(zip(columns, cells, strict=True)) for cells in rows])
 
 
-def read_cells(path: Path, required: Sequence[str] = (), unique: str | None = None) -> tuple[list[str], list[list[str]]]:
+def read_cells(path: Path, required: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
     """As ``read_csv``, in a third of the time: the columns, and the cells of each row in their order."""
     columns, lines = _open_csv(path, required)
-    rows = [cells for _, cells in lines]
-    if unique:
-        check_unique(path, unique, map(operator.itemgetter(columns.index(unique)), rows))
-    return columns, rows
+    return columns, [cells for _, cells in lines]
 
 
 def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
@@ -190,11 +182,9 @@ def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> No
 
 def check_unique(path: Path, kind: str, values: Iterable[str]) -> None:
     """Refuse values that come twice. Raises ``InputError`` that names the first few."""
-    twice = [value for value, count in Counter(values).items() if count > 1]
+    twice = ids.twins(values)
     if twice:
-        more = f" and {len(twice) - _SHOWN_IDS} more" if len(twice) > _SHOWN_IDS else ""
-        what = f"{bundle.shown(path)}: {kind} {', '.join(twice[:_SHOWN_IDS])}{more} comes more than once"
-        raise InputError(what, "Keep one of each")
+        raise InputError(f"{bundle.shown(path)}: {kind} {ids.few(twice, len(twice))} comes more than once", "Keep one of each")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
@@ -300,15 +290,13 @@ def read_records(path: Place) -> list[Record]:
     """The records of a benchmark JSONL, in order.
 
     Raises:
-        InputError: as ``read_jsonl``; a line without a query or with other than one image; an id that comes twice.
+        InputError: as ``read_jsonl``; a line without a query or with other than one image.
     """
-    records = list(stream_records(path))
-    check_unique(path, IMAGE_ID, (bundle.image_id(record.image) for record in records))
-    return records
+    return list(stream_records(path))
 
 
 def stream_records(path: Place) -> Iterator[Record]:
-    """As ``read_records``, one record in memory at a time; whether an id comes twice is not looked at."""
+    """As ``read_records``, one record in memory at a time."""
     for number, value in stream_jsonl(path):
         image = only_image(path, number, value)
         query, response = value.get("query"), value.get("response")

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, evaluation, pipeline, records, runs
+from saiqa import bundle, evaluation, ids, pipeline, records, runs
 from saiqa.agreement import Agreement
 from saiqa.console import Failed, InputError, to_json
 from saiqa.evaluation import Assessment, Scored
@@ -179,6 +179,7 @@ def _data_address(kind: str, content: bytes) -> str:
 class _Disagreement:
     table: Scored
     row: pipeline.ScoredRow
+    before: int  # rows of the same id that come before it
 
     @property
     def size(self) -> float:
@@ -187,9 +188,9 @@ class _Disagreement:
 
 def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
     found = [
-        _Disagreement(table, row)
+        _Disagreement(table, row, before)
         for table in scored
-        for row in table.rows
+        for row, (_, before) in zip(table.rows, ids.numbered(row.id for row in table.rows), strict=True)
         if row.mos is not None and row.prediction is not None
     ]
     largest = sorted(found, key=lambda disagreement: -disagreement.size)[:DISAGREEMENTS]
@@ -199,19 +200,23 @@ def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
     return f'{said}<div class="cards">{"".join(cards)}</div>'
 
 
-def _image_paths(table: Scored) -> dict[str, str]:
-    """Image id -> path as written in the ratings; empty where there are none."""
+def _image_paths(table: Scored) -> dict[str, list[str]]:
+    """Image id -> its paths as written in the ratings, in their order; empty where there are none."""
     if not table.ratings.is_file():
         return {}
-    paths = [records.only_image(table.ratings, number, line) for number, line in records.read_jsonl(table.ratings)]
-    return {bundle.image_id(path): path for path in paths}
+    paths: dict[str, list[str]] = {}
+    for number, line in records.stream_jsonl(table.ratings):
+        path = records.only_image(table.ratings, number, line)
+        paths.setdefault(bundle.image_id(path), []).append(path)
+    return paths
 
 
-def _file_of(disagreement: _Disagreement, paths: dict[str, str], data_root: Place) -> Place:
+def _file_of(disagreement: _Disagreement, paths: dict[str, list[str]], data_root: Place) -> Place:
     """The image's file: where its rating says, else where the benchmark keeps it. It need not be there."""
     image_id = disagreement.row.id
     if image_id in paths:
-        return bundle.resolve_image(paths[image_id], data_root)
+        found = paths[image_id]
+        return bundle.resolve_image(found[min(disagreement.before, len(found) - 1)], data_root)
     folder = Path(facts.DATA_FOLDER, facts.IMAGES_FOLDER.format(dimension=disagreement.table.dimension))
     names = [str(folder / f"{image_id}{suffix}") for suffix in facts.IMAGE_SUFFIXES]
     files = [bundle.resolve_image(name, data_root) for name in names]

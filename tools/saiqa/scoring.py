@@ -1,6 +1,7 @@
 """From log-probabilities to a score, and from text to a rating word. Pure: standard library only.
 
-Nothing here guesses: where a word's log-probability is missing or not finite there is an error and no number.
+Nothing here guesses: where a word's log-probability is missing or not finite there is an error and no number. Only
+``score_of_known``, for result files that the release wrote, does with the words that there are, and says so.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ _VALUES = _in_order(WORD_VALUES)
 _FIVE_FLOATS = [float] * len(WORDS)
 _WORD_OF_VALUE = {value: word for word, value in WORD_VALUES.items()}
 
+# What the release writes in place of the log-probability of a word that was not among the likeliest five tokens.
+FILLER = -50.0
+
 
 class ScoringError(ValueError):
     """A distribution or a mean opinion score from which no score or word can be had."""
@@ -41,14 +45,13 @@ def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
         ScoringError: a word is missing, or a value is not a finite number.
     """
     check_complete(logprobs)
-    return dict(zip(WORDS, _softmax(logprobs), strict=True))
+    return dict(zip(WORDS, _softmax(_in_order(logprobs)), strict=True))
 
 
-def _softmax(logprobs: Mapping[str, float]) -> list[float]:
-    """The probabilities in the order of ``WORDS``."""
-    values = _in_order(logprobs)
-    highest = max(values)
-    weights = [math.exp(value - highest) for value in values]
+def _softmax(logprobs: Sequence[float]) -> list[float]:
+    """The probabilities, in the order of the log-probabilities."""
+    highest = max(logprobs)
+    weights = [math.exp(logprob - highest) for logprob in logprobs]
     total = sum(weights)
     return [weight / total for weight in weights]
 
@@ -68,7 +71,29 @@ def check_complete(logprobs: Mapping[str, float]) -> None:
 def score_of(logprobs: Mapping[str, float]) -> float:
     """The expected value under the five words, from 1 (bad) to 5 (excellent). Raises as ``probabilities`` does."""
     check_complete(logprobs)
-    return sum(map(operator.mul, _softmax(logprobs), _VALUES))
+    return sum(map(operator.mul, _softmax(_in_order(logprobs)), _VALUES))
+
+
+def score_of_known(logprobs: Mapping[str, float]) -> tuple[float, bool]:
+    """The score of a line of a result file, which may be the release's and lack words.
+
+    Args:
+        logprobs: tokens -> log-probabilities; a word whose value is ``FILLER`` is taken to be lacking.
+
+    Returns:
+        The expected value under the words that there are, from 1 (bad) to 5 (excellent), and whether these are all five.
+
+    Raises:
+        ScoringError: there is none of the words, or the value of one is not a finite number.
+    """
+    if _is_plain(logprobs) and FILLER not in logprobs.values():
+        return sum(map(operator.mul, _softmax(_in_order(logprobs)), _VALUES)), True
+    found = by_word(logprobs)
+    known = [word for word in WORDS if found.get(word, FILLER) != FILLER]
+    if not known:
+        raise ScoringError(f"no log-probability for {', '.join(WORDS)}")
+    weights = _softmax([found[word] for word in known])
+    return sum(map(operator.mul, weights, map(WORD_VALUES.get, known))), len(known) == len(WORDS)
 
 
 def by_word(logprobs: Mapping[str, float]) -> Mapping[str, float]:
