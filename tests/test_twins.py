@@ -1,4 +1,4 @@
-"""Ids that come more than once, in questions, ratings and tables: every row is scored, counted and said."""
+"""Ids that come more than once, or are one number in two ways: every row is scored, counted and said."""
 
 from __future__ import annotations
 
@@ -234,3 +234,56 @@ def test_ids_are_numbered_and_named():
     assert ids.twins(["x", "07", "7", "x", "07"]) == ["x", "07"]
     assert ids.few(iter("abcdefgh"), 8) == "a, b, c, d, e and 3 more"
     assert ids.few("ab", 2) == "a, b"
+
+
+# ---- ids that are the same number ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("people", "model", "met"),
+    [
+        (["12", "abc"], ["0012", "abc"], {"12": "0012"}),
+        (["0012", "0"], ["12", "000"], {"0012": "12", "0": "000"}),
+        (["007", "12"], ["007", "12"], {}),
+        (["007", "7"], ["007"], {}),  # 007 is there, and 7 might be another image
+        (["7"], ["007", "07"], {}),
+        (["7", "07"], ["007"], {}),
+        (["7", "07"], ["007", "07"], {}),
+        (["12"], ["12.0"], {}),
+        (["12"], ["\u0661\u0662", "+12", " 12", "1_2", "12a"], {}),
+        (["1" * 5000], ["0" + "1" * 5000], {"1" * 5000: "0" + "1" * 5000}),
+        ([], ["1"], {}),
+    ],
+)
+def test_ids_meet_as_numbers_where_no_text_does_and_nothing_else_can_be_meant(people, model, met):
+    assert ids.same_number(people, model) == met
+
+
+def test_numbers_written_in_two_ways_are_scored_counted_and_said(make_data_root, run_main, tmp_path):
+    root = make_data_root(["lighting"], ids=["0012", "007", "13"], mos=["1", "3", "5"])
+    put(root, ["12", "007", "0013"], [("0012", "good"), ("007", "bad"), ("13", "fair"), ("0012", "poor")])
+    ran, predictions, record = scored(root, run_main)
+    assert (ran.code, predictions) == (0, [repr(SCORE[word]) for word in ("good", "bad", "fair")]), ran.err
+    assert f"lighting: 2 ids of {root.csv('lighting')} that are in {root.ratings('lighting')} as the same number" in ran.err
+    assert "12 and 0012" in ran.err and (record["ids_met_as_numbers"], record["ratings_left_over"]) == (2, 1)
+    report = tmp_path / "report.html"
+    assert run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "eval", "--report", report).code == 0
+    assert report.read_text().count("data:image/jpeg") == 3
+
+
+def test_numbers_that_could_be_two_images_do_not_meet(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    put(root, ["7", "007", "abc"], [("007", "good"), ("abc", "bad")])
+    ran, predictions, record = scored(root, run_main)
+    assert (ran.code, predictions) == (3, ["", repr(SCORE["good"]), repr(SCORE["bad"])])
+    assert "lighting 7: no rating in" in ran.err and record["ids_met_as_numbers"] == 0
+
+
+def test_a_table_of_which_every_id_is_written_otherwise_goes_through_all_stages(make_data_root, run_main):
+    root = make_data_root(["lighting"], ids=["001", "002", "003", "004"], mos=["1", "2", "3", "4"])
+    write_csv(root.csv("lighting"), [{"id": str(i), "lighting_score_mos": str(i)} for i in (1, 2, 3, 4)])
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting")
+    assert ran.code == 0 and "4 ids of" in ran.err, ran.err
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--limit", "3")
+    assert ran.code == 0, ran.err
+    assert [row["id"] for row in read_csv(bundle.limited(root.scores("lighting"), 3))] == ["1", "2", "3"]

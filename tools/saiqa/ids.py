@@ -1,9 +1,9 @@
-"""Ids of images that come more than once. Pure: standard library only."""
+"""Ids of images that come more than once, and those that are one number written in two ways. Pure: standard library only."""
 
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
@@ -23,6 +23,32 @@ def numbered(ids: Iterable[Id]) -> Iterator[tuple[Id, int]]:
 def twins(ids: Iterable[str]) -> list[str]:
     """The ids that come more than once, each once."""
     return [image_id for image_id, count in Counter(ids).items() if count > 1]
+
+
+def same_number(ids: Iterable[str], others: Iterable[str]) -> dict[str, str]:
+    """The ids that are not among the others, but are the number that one of these is: ``12`` -> ``0012``.
+
+    Only ids of ASCII digits are numbers, and only where nothing else could be meant: of all ids on either side one, and
+    no more, has the number.
+    """
+    ids, others = set(ids), set(others)
+    if not any(map(_is_number, ids - others)) or not any(map(_is_number, others - ids)):
+        return {}
+    of_ids, of_others = _by_number(ids), _by_number(others)
+    pairs = ((of_ids[number], of_others[number]) for number in of_ids.keys() & of_others.keys())
+    return {one[0]: other[0] for one, other in pairs if len(one) == len(other) == 1 and one != other}
+
+
+def _by_number(ids: Iterable[str]) -> dict[str, list[str]]:
+    """Number, as its digits without zeros in front -> the ids that are it."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for image_id in filter(_is_number, ids):
+        found[image_id.lstrip("0")].append(image_id)
+    return found
+
+
+def _is_number(image_id: str) -> bool:
+    return image_id.isascii() and image_id.isdigit()
 
 
 def few(ids: Iterable[str], count: int) -> str:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -235,10 +235,20 @@ def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> 
     """
     bundle.require_data(job.input_csv)
     names, rows = records.read_cells(job.input_csv, required=(facts.ID_COLUMN, *columns))
-    if set(_ids(names, rows)).isdisjoint(rated):
+    if not _meet(set(_ids(names, rows)), rated):
         what = f"{bundle.shown(job.input_csv)} has none of the ids of the {job.dimension} images to score"
         raise InputError(what, "Give the --input_csv that belongs to the images")
     return names, rows
+
+
+def _meet(people: set[str], rated: Iterable[str]) -> bool:
+    """Whether an id is on both sides, as text or as the same number."""
+    strangers = set()
+    for image_id in rated:
+        if image_id in people:
+            return True
+        strangers.add(image_id)
+    return bool(ids.same_number(people, strangers))
 
 
 @dataclass(frozen=True)
@@ -246,14 +256,16 @@ class Scoring:
     """The score stage of one job, checked and ready to run.
 
     Attributes:
-        ratings: what the result holds.
+        ratings: what the result holds, under the ids of the table.
         columns, rows: the table of people's ratings, cell by cell.
+        met: ids of the table -> those of the result that are the same number, and are not there as text.
     """
 
     job: Job
     ratings: Ratings
     columns: list[str]
     rows: list[list[str]]
+    met: dict[str, str]
 
 
 def prepare_scoring(job: Job) -> Scoring:
@@ -263,7 +275,11 @@ def prepare_scoring(job: Job) -> Scoring:
         InputError: a file is missing or broken, or the two files have no id in common.
     """
     ratings = read_ratings(job.output_jsonl)
-    return Scoring(job, ratings, *read_people(job, ratings.scores))
+    columns, rows = read_people(job, ratings.scores)
+    met = ids.same_number(_ids(columns, rows), ratings.scores)
+    for image_id, rated in met.items():
+        ratings.rename(rated, image_id)
+    return Scoring(job, ratings, columns, rows, met)
 
 
 def score(scoring_job: Scoring, out: Output) -> tuple[int, Failures]:
@@ -316,6 +332,12 @@ class Ratings:
         """How many ratings an id has."""
         return (image_id in self.scores) + len(self.later.get(image_id, ()))
 
+    def rename(self, old: str, new: str) -> None:
+        """Put the ratings of an id under another one, which has none."""
+        for ratings in (self.scores, self.later):
+            if old in ratings:
+                ratings[new] = ratings.pop(old)
+
     def in_turn(self, image_ids: Iterable[str], otherwise: str) -> list[float | str]:
         """The ratings of rows with these ids: a row's is the one at its place among those of its id, else the last of them.
 
@@ -351,12 +373,17 @@ def _irregular(scoring_job: Scoring, rows: Sequence[Sequence[str]]) -> dict[str,
     twins = [image_id for image_id, count in counts.items() if count > 1]
     sharing = sum(max(0, counts[i] - ratings.count(i)) for i in twins if i in ratings.scores)
     left_over = sum(max(0, ratings.count(i) - counts[i]) for i in ratings.later if i in counts)
+    met = (f"{image_id} and {other}" for image_id, other in scoring_job.met.items())
     of_table, of_result = ids.few(twins, len(twins)), ids.few(ratings.later, len(ratings.later))
     return {
         "lines_lacking_words": (ratings.lacking_words, f"lines of {result} scored over fewer than the five words"),
         "twin_ids_of_people": (len(twins), f"ids that come more than once in {table}, each row scored ({of_table})"),
         "twin_ids_of_model": (len(ratings.later), f"ids that come more than once in {result} ({of_result})"),
         "rows_sharing_a_rating": (sharing, "rows scored by the rating of an earlier row of their id, which has no more"),
+        "ids_met_as_numbers": (
+            len(scoring_job.met),
+            f"ids of {table} that are in {result} as the same number only ({ids.few(met, len(scoring_job.met))})",
+        ),
         "ratings_left_over": (left_over, "ratings that no row takes: their ids have fewer rows"),
     }
 
@@ -373,10 +400,11 @@ def _limited_rows(scoring_job: Scoring) -> list[list[str]]:
     bundle.require_data(job.test_jsonl)
     asked = [bundle.image_id(record.image) for record in records.stream_records(job.test_jsonl)]
     first, whole = Counter(asked[: job.limit]), Counter(asked)
+    met = ids.same_number(_ids(columns, rows), whole)
     # Of an id whose questions come again behind the limit, so many rows as come before it.
     wanted = {i: count if count < whole[i] else len(rows) for i, count in first.items()}
     placed = zip(rows, ids.numbered(_ids(columns, rows)), strict=True)
-    return [row for row, (image_id, before) in placed if before < wanted.get(image_id, 0)]
+    return [row for row, (image_id, before) in placed if before < wanted.get(met.get(image_id, image_id), 0)]
 
 
 def _score_or_reason(logits: object, path: Path, ratings: Ratings) -> float | str:

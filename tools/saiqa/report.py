@@ -208,7 +208,8 @@ def _image_paths(table: Scored) -> dict[str, list[str]]:
     for number, line in records.stream_jsonl(table.ratings):
         path = records.only_image(table.ratings, number, line)
         paths.setdefault(bundle.image_id(path), []).append(path)
-    return paths
+    met = ids.same_number((row.id for row in table.rows), paths)
+    return paths | {image_id: paths[rated] for image_id, rated in met.items()}
 
 
 def _file_of(disagreement: _Disagreement, paths: dict[str, list[str]], data_root: Place) -> Place:
