@@ -215,3 +215,19 @@ def test_group_of(pattern, group):
 def test_of_equal_scores_the_first_is_better():
     candidates = [Candidate(name, "g", {}, 3.0, True) for name in "abc"]
     assert [(one.candidate.image, one.kept) for one in ranking.rank(candidates, 2)] == [("a", True), ("b", True), ("c", False)]
+
+
+def test_images_behind_urls_are_fetched_and_never_linked(tmp_path, run_main, served):
+    (tmp_path / "a.png").write_bytes(b"pixels")
+    rows = [{"image": f"{served}/{name}.png", "overall": value, "error": ""} for name, value in (("a", "4.0"), ("gone", "3.0"))]
+    write_csv(tmp_path / "s.csv", rows)
+    flags = [tmp_path / "s.csv", "--group_pattern", "(http)", "--k", "2"]
+    ran = run_main("best_of_n.py", *flags, "--link_to", tmp_path / "links")
+    assert ran.code == 2 and "behind a URL" in ran.err and not (tmp_path / "links").exists()
+    ran = run_main("best_of_n.py", *flags, "--copy_to", tmp_path / "best")
+    assert ran.code == 3 and f"{served}/gone.png: cannot be fetched" in ran.err and "Traceback" not in ran.err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "best").rglob("*.png")} == {"1_a.png": b"pixels"}
+    unreachable = [{"image": "http://127.0.0.1:9/b.png", "overall": "3.0", "error": ""}]
+    write_csv(tmp_path / "u.csv", unreachable)
+    ran = run_main("best_of_n.py", tmp_path / "u.csv", "--group_pattern", "(http)", "--copy_to", tmp_path / "none")
+    assert ran.code == 3 and "Traceback" not in ran.err

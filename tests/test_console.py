@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import TOOLS, run_command
-from local_progress import Progress
+from local_progress import Progress, progress_iter
 from saiqa.console import (
     ArgumentParser,
     Failed,
@@ -150,3 +150,14 @@ def test_an_unknown_flag_is_one_line_and_exit_code_2():
     ran = run_command("infer.py", "--no_such_flag")
     assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
     assert ran.err.startswith("infer.py: error: unrecognized arguments: --no_such_flag. See infer.py --help")
+
+
+def test_the_names_that_scripts_around_the_release_import(capsys):
+    import prompt_configs
+
+    assert prompt_configs.SUBSET_MAP == {"distortion": "2k", "harmony": "7k", "layout": "6k", "lighting": "3k"}
+    assert list(progress_iter(range(40), desc="lighting")) == list(range(40))
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1].startswith("lighting: 40/40 (100%)") and "\r" not in err
+    assert list(progress_iter(iter("ab"))) == ["a", "b"] and capsys.readouterr().err == ""
+    assert list(progress_iter(iter("ab"), total=2, desc="x")) == ["a", "b"] and "x: 2/2" in capsys.readouterr().err

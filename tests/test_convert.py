@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from PIL import Image
 
@@ -47,10 +49,35 @@ def test_the_image_suffix_is_the_one_on_disk(make_data_root, run_main, suffix):
     assert bundle.resolve_image(lines[1]["images"][0], root.path).is_file()
 
 
+def test_annotations_are_converted_without_images(make_data_root, run_main):
+    root = make_data_root(["layout"], ids=["007", "abc", "x"], mos=["3.5", "1", "5"])
+    root.image("layout", "007").unlink()
+    ran = run_main(COMMAND, "--input_csv", root.csv("layout"))
+    assert ran.code == 0 and "1 images are not in" in ran.err
+    names = [line["images"][0].rpartition("/")[2] for line in read_jsonl(root.jsonl("layout"))]
+    assert names == ["007.jpg", "abc.png", "x.png"]
+    shutil.rmtree(root.path / "images")
+    ran = run_main(COMMAND, "--input_csv", root.csv("layout"))
+    assert ran.code == 0 and "3 images are not in" in ran.err
+    images = [f"SA-BENCH/images/layout/images/{i}.jpg" for i in root.ids]
+    assert [line["images"] for line in read_jsonl(root.jsonl("layout"))] == [[image] for image in images]
+
+
+def test_raters_cells_may_be_empty(make_data_root, run_main):
+    root = make_data_root(["distortion"], ids=["a", "b"], mos=["3.5", "1"])
+    rows = [("a", "3", "4", "3.5"), ("b", "1", "", "1")]
+    columns = ("id", "distortion_score_a", "distortion_score_b", "distortion_score_mos")
+    write_csv(root.csv("distortion"), [dict(zip(columns, row, strict=True)) for row in rows])
+    assert run_main(COMMAND, "--input_csv", root.csv("distortion")).code == 0
+    assert [line["response"] for line in read_jsonl(root.jsonl("distortion"))] == [
+        facts.response("distortion", word) for word in ("good", "bad")
+    ]
+
+
 def test_rows_that_cannot_be_converted_are_listed_and_left_out(make_data_root, run_main):
     root = make_data_root(["layout"], mos=["3.5", "", "6.0", "nan", "2.0"])
     root.image("layout", "007").unlink()
-    ran = run_main(COMMAND, "--input_csv", root.csv("layout"))
+    ran = run_main(COMMAND, "--input_csv", root.csv("layout"), "--check_images")
     assert ran.code == 3
     assert len(read_jsonl(root.jsonl("layout"))) == 1
     for says in ("007: no image", "abc: MOS ''", "1e5: MOS '6.0'", "0010: MOS 'nan'", "4 rows are left out"):
@@ -110,7 +137,7 @@ def test_dry_run_writes_nothing_and_json_is_one_object(make_data_root, run_main)
         (["--input_csv", "layout_none.csv"], "layout_none.csv is not there"),
         (["--input_csv", "mine.csv"], "Add --dimension"),
         (["--input_csv", "{csv}", "--score_column", "x"], "no column x"),
-        (["--input_csv", "{csv}", "--image_dir", "nowhere"], "image folder nowhere is not there"),
+        (["--input_csv", "{csv}", "--image_dir", "nowhere", "--check_images"], "image folder nowhere is not there"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(make_data_root, run_main, flags, says):

@@ -30,7 +30,7 @@ DATA = {
 
 @pytest.fixture
 def hub():
-    repositories = {"models/AliKunYu/SA-IQA-model": dict(MODEL), "datasets/AliKunYu/SA-BENCH": dict(DATA)}
+    repositories = {"models/gaoyuan-ai/SA-IQA-model": dict(MODEL), "datasets/gaoyuan-ai/SA-BENCH": dict(DATA)}
     with Hub(repositories) as running:
         yield running
 
@@ -88,17 +88,18 @@ def test_base_model_leads_to_training(hub, tmp_path):
     assert ran.out.startswith("next: bash tools/train_sft.sh --prompt_version 4 --model ")
 
 
-def test_the_second_owner_is_asked_where_the_first_has_nothing(hub, tmp_path):
-    hub.repositories["models/gaoyuan-ai/SA-IQA-model"] = hub.repositories.pop("models/AliKunYu/SA-IQA-model")
+@pytest.mark.parametrize("owner", ["AliHome3D", "AliKunYu"])
+def test_former_owners_are_asked_where_the_present_one_has_nothing(hub, tmp_path, owner):
+    hub.repositories[f"models/{owner}/SA-IQA-model"] = hub.repositories.pop("models/gaoyuan-ai/SA-IQA-model")
     ran = download(hub, tmp_path, "model", "--json")
-    assert (ran.code, ran.json["parts"]["model"]["repository"]) == (0, "gaoyuan-ai/SA-IQA-model")
+    assert (ran.code, ran.json["parts"]["model"]["repository"]) == (0, f"{owner}/SA-IQA-model")
 
 
 def test_nobody_has_it(hub, tmp_path):
-    del hub.repositories["models/AliKunYu/SA-IQA-model"]
+    del hub.repositories["models/gaoyuan-ai/SA-IQA-model"]
     ran = download(hub, tmp_path, "model")
     assert ran.code == 2
-    assert "AliKunYu/SA-IQA-model is not there, gaoyuan-ai/SA-IQA-model is not there" in ran.err
+    assert "gaoyuan-ai/SA-IQA-model is not there, AliHome3D/SA-IQA-model is not there, AliKunYu/SA-IQA-model is" in ran.err
     assert "Traceback" not in ran.err
     ran = download(hub, tmp_path, "model", "--owner", "someone")
     assert ran.code == 2 and "someone/SA-IQA-model is not there. Check --owner" in ran.err
@@ -106,7 +107,7 @@ def test_nobody_has_it(hub, tmp_path):
 
 @pytest.mark.parametrize(("status", "code"), [(401, "GatedRepo"), (403, "GatedRepo"), (401, "")])
 def test_gated_and_private_repositories(hub, tmp_path, status, code):
-    hub.refusals["models/AliKunYu/SA-IQA-model"] = (status, code)
+    hub.refusals["models/gaoyuan-ai/SA-IQA-model"] = (status, code)
     ran = download(hub, tmp_path, "model")
     assert ran.code == 2
     assert ("is gated" if code else "not there or private") in ran.err and "hf auth login" in ran.err
@@ -114,10 +115,10 @@ def test_gated_and_private_repositories(hub, tmp_path, status, code):
 
 
 def test_files_of_a_gated_repository_whose_list_is_open(hub, tmp_path):
-    hub.gated_files.add("models/AliKunYu/SA-IQA-model")
+    hub.gated_files.add("models/gaoyuan-ai/SA-IQA-model")
     ran = download(hub, tmp_path, "model")
     assert ran.code == 2
-    assert "AliKunYu/SA-IQA-model is gated (403). Accept the conditions" in ran.err and "Traceback" not in ran.err
+    assert "gaoyuan-ai/SA-IQA-model is gated (403). Accept the conditions" in ran.err and "Traceback" not in ran.err
 
 
 def test_a_repository_without_the_part(hub, tmp_path):
@@ -132,7 +133,7 @@ SAVED = 10 * 2**20  # huggingface_hub saves what it gets by 10 MiB
 
 @pytest.fixture
 def large_shard(hub) -> bytes:
-    content = hub.repositories["models/AliKunYu/SA-IQA-model"][SHARD] = bytes(range(256)) * 50_000
+    content = hub.repositories["models/gaoyuan-ai/SA-IQA-model"][SHARD] = bytes(range(256)) * 50_000
     return content
 
 
@@ -213,14 +214,14 @@ def test_no_network(hub, tmp_path):
 
 
 def test_a_server_in_trouble(hub, tmp_path):
-    hub.refusals["models/AliKunYu/SA-IQA-model"] = (503, "")
+    hub.refusals["models/gaoyuan-ai/SA-IQA-model"] = (503, "")
     ran = download(hub, tmp_path, "model")
     assert ran.code == 1
     assert "the Hub answered 503" in ran.err and "Traceback" not in ran.err
 
 
 def test_names_that_lead_out_of_the_folder_are_not_followed(hub, tmp_path):
-    hub.repositories["models/AliKunYu/SA-IQA-model"]["sa-iqa-prompt4/../../../escaped.json"] = b"{}"
+    hub.repositories["models/gaoyuan-ai/SA-IQA-model"]["sa-iqa-prompt4/../../../escaped.json"] = b"{}"
     assert download(hub, tmp_path, "model").code == 0
     assert not (tmp_path / "escaped.json").exists()
     assert not any("escaped" in name for name in hub.fetched())

@@ -230,7 +230,7 @@ def test_without_a_single_image_nothing_is_loaded(make_data_root, run_main):
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting")
     assert ran.code == 2
     assert "none of the 5 images" in ran.err
-    assert "hf download AliKunYu/SA-BENCH" in ran.err
+    assert "python tools/download.py data" in ran.err
 
 
 # ---- interruption ----------------------------------------------------------------------------------------------------
@@ -428,8 +428,7 @@ def test_a_missing_bundle_names_the_downloads_and_the_demo(make_data_root, run_m
     root = make_data_root(["lighting"])
     ran = run_main("infer.py", *root.flags, "--model_path", tmp_path / "nowhere")
     assert ran.code == 2
-    assert "hf download AliKunYu/SA-IQA-model --repo-type model --local-dir SA-IQA-model" in ran.err
-    assert "hf download AliKunYu/SA-BENCH --repo-type dataset --local-dir SA-BENCH" in ran.err
+    assert "python tools/download.py model annotations" in ran.err
     assert "--demo" in ran.err
 
 

@@ -74,7 +74,7 @@ def test_python_commands(command, tmp_path):
     elif name == "download.py":
         assert ran.code == 1 and "HF_HUB_OFFLINE is set" in ran.err, ran.err
     elif ran.code != 0:
-        assert ran.code == 2 and ("hf download" in ran.err or "infer.py" in ran.err), ran.err
+        assert ran.code == 2 and ("tools/download.py" in ran.err or "infer.py" in ran.err), ran.err
 
 
 def test_commands_that_build_on_each_other(tmp_path):
@@ -154,11 +154,13 @@ def test_make_targets_exist():
         assert re.search(rf"^{target}:", makefile, re.M), target
 
 
-def test_download_lines_are_those_of_the_errors():
+def test_download_lines_are_those_of_the_facts():
     import prompt_configs as facts
 
     for folder in facts.HUB_REPOSITORIES:
-        assert facts.download_command(folder) in LINES
+        assert facts.hub_command(folder) in LINES
+        assert facts.hub_command(folder) in (REPOSITORY / folder / "README.md").read_text(encoding="utf-8")
+    assert all(owner in README for owner in facts.HUB_OWNERS)
 
 
 def test_every_file_of_the_tree_is_there():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,21 +12,6 @@ from conftest import IDS, NO_ANNOTATIONS, SMALL_BUNDLE, read_jsonl, record, writ
 from saiqa import bundle, stores
 from saiqa.console import InputError
 from saiqa.scorer import Scorer
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def served(tmp_path):
-    """The address of a server on loopback whose root is ``tmp_path``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 def rated(root, run_main, *flags):

@@ -105,7 +105,7 @@ def test_fault_15_no_gpu_is_named_by_default_and_a_flag_without_value_is_a_usage
         (["--prompt_version", "9"], "--prompt_version"),
         (["stray"], "stray"),
         ([], "--prompt_version"),
-        (["--prompt_version", "4", "--model", "nowhere", "--device", "cpu"], "hf download"),
+        (["--prompt_version", "4", "--model", "nowhere", "--device", "cpu"], "python tools/download.py model annotations"),
         (["--demo", "--data_root", "nowhere", "--device", "cpu"], "nowhere"),
     ],
 )

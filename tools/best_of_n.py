@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from saiqa import bundle, ranking, records, score_files
+from saiqa import bundle, ranking, records, score_files, stores
 from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.image_lists import resolve
 from saiqa.ranking import Candidate, NoCandidate, Ranked
+from saiqa.stores import Place, RemotePath
 
 RANKING_COLUMNS = ("group", "rank", "kept")
 
@@ -149,18 +150,28 @@ def place_images(kept: Sequence[Ranked], table: Path, args: argparse.Namespace) 
     if not folder:
         return []
     data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots().data
-    todo, failed = {}, []
+    todo: dict[Path, Place] = {}
+    failed = []
     for one in kept:
-        source = resolve(one.candidate.image, table, data_root)
-        if not source.is_file():
+        source = stores.place(resolve(one.candidate.image, table, data_root))
+        if isinstance(source, RemotePath) and args.link_to:
+            raise UsageError(f"{source} is behind a URL, which no link can name", "Use --copy_to")
+        if isinstance(source, Path) and not source.is_file():
             failed.append((one.candidate.image, f"{source} is not there"))
             continue
         name = f"{one.rank}_{source.name}"
         todo[bundle.output_path(folder) / folder_name(one.candidate.group) / name] = source
     refuse_existing(list(todo), args)
     for target, source in todo.items():
-        put(source, target, link=bool(args.link_to))
+        try:
+            put(source, target, link=bool(args.link_to))
+        except NotFetched as error:
+            failed.append((str(source), str(error)))
     return failed
+
+
+class NotFetched(Exception):
+    """An image behind a URL that cannot be had, and why."""
 
 
 def folder_name(group: str) -> str:
@@ -176,12 +187,20 @@ def refuse_existing(targets: Sequence[Path], args: argparse.Namespace) -> None:
         raise InputError(what, "Choose an empty folder, or add --overwrite")
 
 
-def put(source: Path, target: Path, link: bool) -> None:
-    """Copy or link one file, whole or not at all. Raises ``Failed``."""
+def put(source: Place, target: Path, link: bool) -> None:
+    """Copy or link one file, whole or not at all. Raises ``Failed``, and ``NotFetched`` for a URL that does not answer."""
+    content = None
+    if isinstance(source, RemotePath):
+        try:
+            content = source.read_bytes()
+        except OSError as error:
+            raise NotFetched(f"cannot be fetched: {error}") from None
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if link:
+        if content is not None:
+            temporary.write_bytes(content)
+        elif link:
             temporary.symlink_to(source.resolve())
         else:
             shutil.copy2(source, temporary)

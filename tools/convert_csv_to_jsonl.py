@@ -21,6 +21,8 @@ python tools/convert_csv_to_jsonl.py --input_csv my.csv --dimension layout --ima
     --prompts_from SA-BENCH/annotations
 """
 
+SUPPOSED_SUFFIX = ".jpg"  # of an image that is not here, as in the release
+
 
 def parser() -> ArgumentParser:
     """The flags of the command."""
@@ -29,6 +31,7 @@ def parser() -> ArgumentParser:
     add("--input_csv", metavar="FILE", required=True, help="table with the columns id and --score_column")
     add("--output_jsonl", metavar="FILE", help="default: {name of the table}_promptN.jsonl beside the table")
     add("--image_dir", metavar="DIR", help="default: images/{dimension}/images of the data root the table lies in")
+    add("--check_images", action="store_true", help="leave rows out whose image is not in --image_dir")
     add("--score_column", metavar="NAME", help="default: {dimension}_score_mos")
     add("--dimension", choices=tuple(facts.DIMENSIONS), help="default: by the table's name")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
@@ -46,6 +49,7 @@ class Job:
     output: Path
     images: Path
     images_as_written: str
+    check_images: bool
     score_column: str
     sentences: records.Sentences
 
@@ -58,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lines, left_out = convert(job, out)
     if not lines:
         what = f"none of the {len(left_out)} rows of {bundle.shown(job.table)} can be converted: {left_out[0][1]}"
-        raise InputError(what, "Check --image_dir and --score_column")
+        raise InputError(what, "Check --score_column, and --image_dir with --check_images")
     if not args.dry_run:
         records.write_jsonl(job.output, lines)
     out.note(f"sentences of {job.sentences.source}")
@@ -84,7 +88,7 @@ def make_job(args: argparse.Namespace) -> Job:
         raise UsageError(what, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
     bundle.require_data(table)
     images = bundle.input_path(args.image_dir) if args.image_dir else default_images(table, dimension)
-    if not images.is_dir():
+    if args.check_images and not images.is_dir():
         raise bundle.missing_data(f"the image folder {bundle.shown(images)} is not there")
     name = facts.QUESTIONS_JSONL.format(stem=table.stem, version=args.prompt_version)
     return Job(
@@ -92,6 +96,7 @@ def make_job(args: argparse.Namespace) -> Job:
         output=bundle.output_path(args.output_jsonl) if args.output_jsonl else table.with_name(name),
         images=images,
         images_as_written=written_folder(images),
+        check_images=args.check_images,
         score_column=args.score_column or facts.MOS_COLUMN.format(dimension=dimension),
         sentences=sentences_for(dimension, args),
     )
@@ -135,24 +140,32 @@ def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
     if twins:
         out.note(f"{bundle.shown(job.table)}: {ids.few(twins, len(twins))} come more than once; each row is a line")
     files = image_files(job.images)
-    lines, left_out = [], []
+    lines, left_out, supposed = [], [], 0
     for image_id, mos in zip(*map(table.column, required), strict=True):
         try:
             word = scoring.word_of_mos(mos)
         except scoring.ScoringError as error:
             left_out.append((image_id, str(error)))
             continue
-        if image_id not in files:
+        if image_id not in files and job.check_images:
             left_out.append((image_id, f"no image of this name in {bundle.shown(job.images)}"))
             continue
-        image = f"{job.images_as_written}/{files[image_id]}"
+        supposed += image_id not in files
+        image = f"{job.images_as_written}/{files.get(image_id, image_id + SUPPOSED_SUFFIX)}"
         sentences = job.sentences
         lines.append({"query": sentences.query, "response": sentences.response(word), "images": [image]})
+    if supposed:
+        out.note(f"{supposed} images are not in {bundle.shown(job.images)}: their files are called ID{SUPPOSED_SUFFIX} here")
     return lines, left_out
 
 
 def image_files(folder: Path) -> Mapping[str, str]:
-    """Image id -> file name; of several files of one id, the suffix that comes first in ``IMAGE_SUFFIXES``."""
+    """Image id -> file name; of several files of one id, the suffix that comes first in ``IMAGE_SUFFIXES``.
+
+    Nothing where there is no such folder: annotations can be converted without images.
+    """
+    if not folder.is_dir():
+        return {}
     found = [path.name for path in folder.iterdir() if path.suffix.lower() in facts.IMAGE_SUFFIXES]
     by_preference = sorted(found, key=lambda name: facts.IMAGE_SUFFIXES.index(Path(name).suffix.lower()), reverse=True)
     return {bundle.image_id(name): name for name in by_preference}

@@ -10,6 +10,24 @@ LINE_EVERY_PERCENT = 10
 LINE_EVERY_SECONDS = 30
 
 
+def progress_iter(iterable, total=None, desc="", **_):
+    """The items of ``iterable``, with progress while they are taken: the name that scripts around the release import.
+
+    Args:
+        iterable: any.
+        total: how many items there are; its length when omitted, and if it has none nothing is shown.
+        desc: what is being worked on.
+    """
+    count = total if total is not None else getattr(iterable, "__len__", lambda: None)()
+    if count is None:
+        yield from iterable
+        return
+    with Progress(count, desc, unit="items") as progress:
+        for item in iterable:
+            yield item
+            progress.advance()
+
+
 class Progress:
     """Counts finished items of a known total; a context manager.
 

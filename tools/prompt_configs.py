@@ -9,6 +9,7 @@ they are used and these are not. ``convert_csv_to_jsonl.py`` writes these unless
 
 # Dimension -> the tag of its subset in file names. The order is the order of every table.
 DIMENSIONS = {"distortion": "2k", "harmony": "7k", "layout": "6k", "lighting": "3k"}
+SUBSET_MAP = DIMENSIONS  # the release's name for it, which scripts around the release import
 
 # Rating word -> its value on the scale of mean opinion scores, best first.
 WORD_VALUES = {"excellent": 5, "good": 4, "fair": 3, "poor": 2, "bad": 1}
@@ -165,11 +166,16 @@ def tuned_model(version=RECOMMENDED):
 
 # ---- addresses on the Hugging Face Hub -------------------------------------------------------------------------------
 
-# The authors publish the same two repositories under both owners; commands in messages name the first.
-HUB_OWNERS = ("AliKunYu", "gaoyuan-ai")
+# The authors have moved the two repositories: the present owner first, the one of their first README last. All are tried.
+HUB_OWNERS = ("gaoyuan-ai", "AliHome3D", "AliKunYu")
 HUB_REPOSITORIES = {MODELS_FOLDER: "model", DATA_FOLDER: "dataset"}
 
 
-def download_command(folder, owner=HUB_OWNERS[0]):
-    """The line that downloads ``SA-BENCH`` or ``SA-IQA-model`` when run from the repository root."""
+def download_command(*parts):
+    """The line that downloads parts of the release (``model``, ``base_model``, ``annotations``, ``data``), whoever owns it."""
+    return " ".join(("python tools/download.py", *parts))
+
+
+def hub_command(folder, owner=HUB_OWNERS[0]):
+    """The Hub's own line for all of ``SA-BENCH`` or ``SA-IQA-model``, from the repository root."""
     return f"hf download {owner}/{folder} --repo-type {HUB_REPOSITORIES[folder]} --local-dir {folder}"

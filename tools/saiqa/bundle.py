@@ -154,11 +154,16 @@ def require_data(path: Place) -> None:
 
 def missing_data(what: str) -> InputError:
     """The error for a part of the benchmark that is not there."""
-    return InputError(what, f"Check the path, or get the benchmark with {_downloads(facts.DATA_FOLDER)}, or try --demo")
+    return InputError(what, f"Check the path, or get the benchmark with {_downloads('data')}, or try --demo")
 
 
-def _downloads(*folders: str) -> str:
-    return " and ".join(f"`{facts.download_command(folder)}`" for folder in folders) + f" in {REPOSITORY}"
+def _downloads(*parts: str) -> str:
+    return f"`{facts.download_command(*parts)}` in {REPOSITORY}"
+
+
+def _model_part(path: Path) -> str:
+    """The part of the release that a checkpoint folder is, by its name."""
+    return "base_model" if path.name == facts.BASE_MODEL_FOLDER else "model"
 
 
 # ---- checkpoints -----------------------------------------------------------------------------------------------------
@@ -185,7 +190,7 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
             "Save the checkpoint again with safe_serialization=True",
         )
     there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
-    downloads = _downloads(facts.MODELS_FOLDER, facts.DATA_FOLDER)
+    downloads = _downloads(_model_part(path), "annotations")
     raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {downloads}, or try --demo")
 
 
@@ -239,7 +244,7 @@ def _check_shards(path: Path) -> None:
     if missing:
         raise InputError(
             f"{shown(path)} lacks {len(missing)} of its {len(shards)} shards, {missing[0]} first",
-            f"Finish the download: {_downloads(facts.MODELS_FOLDER)}",
+            f"Finish the download: {_downloads(_model_part(path))}",
         )
 
 
