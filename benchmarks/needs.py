@@ -2,12 +2,20 @@
 """What the models take: parameters, and bytes of disk and memory, computed from their shapes.
 
     python benchmarks/needs.py [--shapes 9b 2b]
+    python benchmarks/needs.py --measure 2b [--dtype bfloat16] [--folder DIR]
+
+The second writes a checkpoint of random weights, rates one image of the most pixels with it on a CPU in a process of its own,
+and sets the peaks of that process's memory, while it loads and while it rates, beside what is computed. Pages of files count in
+them, which the kernel takes back when memory is short; how many there are at the end is said.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -16,10 +24,13 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import torch
 
 import shared
+from null_engine import memory_of_process, peak_bytes
 from saiqa import tables
-from saiqa.engines.memory import GB, pass_bytes
+from saiqa.engines import Rating, load_engine
+from saiqa.engines.loading import DTYPES
+from saiqa.engines.memory import GB, needs, pass_bytes
 from saiqa.ovis2_5 import Ovis2_5
-from saiqa.pixels import MAX_PIXELS
+from saiqa.pixels import MAX_PIXELS, PixelBounds
 
 GROUP_PIXELS = 32 * 32  # an embedding of the language model stands for so many
 TEXT_TOKENS = 400  # four questions, prompt 4
@@ -38,11 +49,47 @@ def row(name: str) -> list[str]:
     return cells
 
 
+def measure(name: str, dtype: str, folder: Path) -> dict:
+    """Computed and measured bytes of rating one image of the most pixels."""
+    image = shared.make_images(folder, (1792, 1344), 1)[0]
+    shared.build_checkpoint(folder, shared.SHAPES[name], DTYPES[dtype])
+    command = [sys.executable, __file__, "--rate", str(image), "--folder", str(folder), "--dtype", dtype]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    measured = json.loads(ran.stdout.splitlines()[-1])  # libraries have written above it
+    computed = needs(folder, shared.config_of(shared.SHAPES[name]), DTYPES[dtype], PixelBounds())
+    return {"shape": name, "dtype": dtype, "computed_bytes": computed.total, **measured}
+
+
+def rate(image: Path, folder: Path, dtype: str) -> dict:
+    """Bytes that this process has had resident at most: before the model, while it is loaded, and while it rates."""
+    libraries = peak_bytes()
+    engine = load_engine("prefill", folder, device="cpu", dtype=dtype)
+    loading = peak_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    answers = engine.rate(shared.questions([image], list(shared.facts.DIMENSIONS)))
+    if not all(isinstance(answer, Rating) for answer in answers):
+        raise SystemExit(str(answers))
+    peaks = {"libraries_bytes": libraries, "loading_bytes": loading, "rating_bytes": peak_bytes()}
+    return {**peaks, "pages_of_files_bytes": memory_of_process("RssFile")}
+
+
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     flags.add_argument("--shapes", nargs="+", choices=tuple(shared.SHAPES), default=["9b", "2b"])
+    flags.add_argument("--measure", choices=tuple(shared.SHAPES))
+    flags.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16")
+    flags.add_argument("--folder", type=Path, help="for the checkpoint that is measured; default: a temporary one")
+    flags.add_argument("--rate", type=Path, help=argparse.SUPPRESS)
+    asked = flags.parse_args()
+    if asked.rate:
+        print(json.dumps(rate(asked.rate, asked.folder, asked.dtype)))
+        return
+    if asked.measure:
+        with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
+            print(json.dumps(measure(asked.measure, asked.dtype, Path(folder)), indent=2))
+        return
     header = ["shape", "parameters", "bfloat16 (disk, memory)", "a pass", "float32 (memory)", "a pass"]
-    for line in tables.lines(tables.MARKDOWN, header, [row(name) for name in flags.parse_args().shapes], [], labels=2):
+    for line in tables.lines(tables.MARKDOWN, header, [row(name) for name in asked.shapes], [], labels=2):
         print(line)
 
 

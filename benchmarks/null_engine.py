@@ -50,8 +50,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def peak_bytes() -> int:
     """The most memory this program has had resident; getrusage's figure would begin with that of the parent process."""
+    return memory_of_process("VmHWM")
+
+
+def memory_of_process(field: str) -> int:
+    """A size in bytes from /proc/self/status."""
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmHWM"].split()[0]) * 1024
+    return int(fields[field].split()[0]) * 1024
 
 
 if __name__ == "__main__":

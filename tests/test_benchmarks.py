@@ -36,7 +36,15 @@ def test_needs_of_the_released_shape():
     nine, two = ([cell.strip() for cell in line.split("|")[1:-1]] for line in ran.stdout.splitlines()[2:])
     assert nine[:2] == ["9b", "9.17 billion"] and two[0] == "2b"
     bytes_of = [float(cell.removesuffix(" GB")) for cell in nine[2:]]
-    assert bytes_of[2] == pytest.approx(2 * bytes_of[0], abs=0.1)
+    assert bytes_of[2] == pytest.approx(2 * bytes_of[0], abs=0.15)
+    assert ran.stdout in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def test_what_is_needed_is_measured():
+    ran = run("needs.py", "--measure", "tiny", "--dtype", "float32")
+    assert ran.returncode == 0, ran.stderr
+    figures = json.loads(ran.stdout[ran.stdout.index("{") :])
+    assert figures["libraries_bytes"] < figures["rating_bytes"] < figures["libraries_bytes"] + figures["computed_bytes"]
 
 
 @pytest.mark.parametrize("script", TINY)
