@@ -100,6 +100,8 @@ def measure_rows(folder: Path, args) -> list[dict]:
     checkpoint.mkdir()
     (checkpoint / "config.json").write_text("{}")
     (checkpoint / "model.safetensors").write_bytes(bytes(8))
+    demo = HERE.parent / "demo" / "SA-IQA-model" / "sa-iqa-prompt4"
+    (checkpoint / "preprocessor_config.json").write_bytes((demo / "preprocessor_config.json").read_bytes())
     for count in (1, args.workers):
         few, many = (
             run_command("benchmarks/null_engine.py", checkpoint, root, folder / f"with{count}-{rows}", count)

@@ -42,7 +42,7 @@ def test_an_editable_installation_is_importable_from_anywhere(environment, sourc
 import saiqa
 from saiqa import Scorer
 print(saiqa.__file__)
-print(Scorer({str(SMALL_BUNDLE)!r}, device="cpu", data_root="nowhere").score([b""])[0].error)
+print(Scorer({str(SMALL_BUNDLE)!r}, device="cpu", data_root=".").score([b""])[0].error)
 """
     ran = subprocess.run([environment, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr

@@ -168,7 +168,7 @@ def test_pictures_without_a_score_say_why_and_keep_nobody_else_from_theirs(page,
     Image.new("L", (1001, 1000)).save(huge)
     upload(page, broken, huge, files[0])
     states = texts(page, "#results .state")
-    assert "no JPEG, PNG or WebP" in states[0] and "1 megapixels" in states[1] and states[2] == ""
+    assert facts.IMAGE_FORMATS_TEXT in states[0] and "1 megapixels" in states[1] and states[2] == ""
     assert texts(page, "#results .overall .number") == ["", "", texts(page, ".overall .number")[2]]
     assert texts(page, ".overall .number")[2] and len(rows(page)) == 3
     assert "no JPEG" in downloaded(page, tmp_path / "out")
