@@ -22,7 +22,8 @@ import prompt_configs as facts
 from saiqa import bundle
 from saiqa.console import to_json
 from saiqa.engines import Engine, Request, load_engine
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+from saiqa.engines.loading import load_tokenizer
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.pixels import Preprocessing
 from saiqa.scoring import score_of
 

@@ -18,7 +18,8 @@ from conftest import SMALL_BUNDLE, TOOLS, run_command
 from prompt_configs import WORDS
 from saiqa.console import InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_tokenizer
+from saiqa.engines.loading import load_tokenizer
+from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing, resized_size
 
 TOLERANCE = 1e-4

@@ -612,4 +612,4 @@ def test_a_half_finished_download_is_refused(make_data_root, run_main, tmp_path)
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     ran = run_main("infer.py", *make_data_root(["lighting"]).flags, "--model_path", model)
-    assert (ran.code, "lacks 1 of its 2 shards" in ran.err) == (2, True)
+    assert (ran.code, "lacks 1 of its 2 files of weights" in ran.err) == (2, True)

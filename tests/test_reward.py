@@ -305,7 +305,7 @@ def test_ms_swift_trains_with_the_reward(swift_environment, tmp_path):
     """One real step of its GRPO trainer on a random language model of two layers."""
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from saiqa.ovis2_5 import load_tokenizer
+    from saiqa.engines.loading import load_tokenizer
 
     tokenizer = load_tokenizer(SMALL_BUNDLE)
     tokenizer.save_pretrained(tmp_path / "tiny")

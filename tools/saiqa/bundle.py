@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import prompt_configs as facts
-from saiqa import stores
+from saiqa import checkpoint_files, digests, stores
 from saiqa.console import InputError
 from saiqa.stores import Place, RemotePath
 
@@ -21,9 +20,6 @@ _DATA_PREFIX = f"{facts.DATA_FOLDER}/"
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _TRAINING_RUN = re.compile(r"v(\d+)-.+")
 _TRAINING_STEP = re.compile(r"checkpoint-(\d+)")
-
-_FINGERPRINT_BLOCKS = 64
-_FINGERPRINT_BLOCK_BYTES = 64 * 1024
 
 
 # ---- roots -----------------------------------------------------------------------------------------------------------
@@ -233,45 +229,24 @@ def _names(folder: Path, pattern: str) -> list[str]:
 
 def _check_shards(path: Path) -> None:
     """Refuse a checkpoint whose index names shards that are not there."""
-    index = path / "model.safetensors.index.json"
-    if not index.is_file():
-        return
-    try:
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError, TypeError):
-        raise InputError(f"{shown(index)} is not a safetensors index", "Download the checkpoint again") from None
-    missing = sorted(shard for shard in shards if not (path / shard).is_file())
+    shards = checkpoint_files.weight_names(path)
+    missing = [shard for shard in shards if not (path / shard).is_file()]
     if missing:
         raise InputError(
-            f"{shown(path)} lacks {len(missing)} of its {len(shards)} shards, {missing[0]} first",
+            f"{shown(path)} lacks {len(missing)} of its {len(shards)} files of weights, {missing[0]} first",
             f"Finish the download: {_downloads(_model_part(path))}",
         )
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """A cheap digest of a checkpoint's content: 64 hexadecimal digits.
+    """A digest of everything in a checkpoint that a rating can depend on, whole files: 64 hexadecimal digits.
 
-    Covers config.json and, of each safetensors file, its size, its header and 64 blocks of 64 KiB spread evenly over
-    it: enough to tell a retrained checkpoint of the same shapes, without reading 18 GB.
+    Raises:
+        InputError: a file of weights is not there.
     """
-    digest = hashlib.sha256((checkpoint / "config.json").read_bytes())
-    for shard in sorted(checkpoint.glob("*.safetensors")):
-        digest.update(f"\n{shard.name} {shard.stat().st_size}\n".encode())
-        for block in _sampled_blocks(shard):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sampled_blocks(shard: Path):
-    size = shard.stat().st_size
-    with shard.open("rb") as file:
-        prefix = file.read(8)  # the header's length, little-endian; the header follows
-        header = int.from_bytes(prefix, "little")
-        yield prefix + file.read(min(header, size))
-        last = max(size - _FINGERPRINT_BLOCK_BYTES, 0)
-        for start in sorted({last * i // (_FINGERPRINT_BLOCKS - 1) for i in range(_FINGERPRINT_BLOCKS)}):
-            file.seek(start)
-            yield file.read(_FINGERPRINT_BLOCK_BYTES)
+    files = checkpoint_files.all_files(checkpoint)
+    lines = (f"{file.name} {digest}\n" for file, digest in zip(files, digests.of_files(files), strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # ---- files beside a result -------------------------------------------------------------------------------------------

@@ -25,13 +25,13 @@ from transformers import (
     GenerationMixin,
     PretrainedConfig,
     PreTrainedModel,
-    Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 from transformers.activations import ACT2FN
 
-from saiqa.pixels import PREPROCESSOR_FILE, PixelBounds, Preprocessing, resized_size
+from saiqa.checkpoint_files import PREPROCESSOR_FILE
+from saiqa.pixels import PixelBounds, Preprocessing, resized_size
 
 # Placeholders in a token sequence, all negative so that they can never be a word.
 VISUAL_EMBEDDING_ID = -300
@@ -39,6 +39,7 @@ IMAGE_START_ID = -301
 IMAGE_END_ID = -302
 INDICATOR_IDS = (IMAGE_START_ID, IMAGE_END_ID, -303, -304)  # image start, end; video start, end: the last rows of vte
 
+TURN_MARKS = ("<|im_start|>", "<|im_end|>")
 ROPE_THETA = 10000.0
 HEAD_ROWS = 512  # groups whose distributions over the visual vocabulary are in memory at once
 
@@ -216,9 +217,7 @@ class VisionAttention(nn.Module):
             nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4)
         )
 
-    def forward(
-        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]
-    ) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         query, key, value = self.project(hidden, cos, sin)
         parts, start = [], 0
         for length, images in ((length, len(list(run))) for length, run in itertools.groupby(lengths)):
@@ -262,9 +261,7 @@ class VisionBlock(nn.Module):
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = VisionMLP(config)
 
-    def forward(
-        self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]
-    ) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, lengths: list[int]) -> torch.Tensor:
         hidden = hidden + self.self_attn(self.layer_norm1(hidden), cos, sin, lengths)
         return hidden + self.mlp(self.layer_norm2(hidden))
 
@@ -315,9 +312,7 @@ class VisualTokenizer(nn.Module):
         self.preprocessing: Preprocessing | None = None  # the checkpoint's, once one is loaded
         self.vit = VisionTower(vit)
         words = config.visual_vocab_size - len(INDICATOR_IDS)
-        self.head = nn.Sequential(
-            nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words)
-        )
+        self.head = nn.Sequential(nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words))
 
     def compile_blocks(self) -> None:
         """Let torch.compile fuse what stands between the tower's matrix products."""
@@ -476,28 +471,7 @@ AutoConfig.register("ovis2_5", Ovis2_5Config, exist_ok=True)
 AutoModelForCausalLM.register(Ovis2_5Config, Ovis2_5, exist_ok=True)
 
 
-# --- Loading and prompting -------------------------------------------------------------------------------------------
-
-
-def load_model(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
-    """The checkpoint in ``path`` (config.json, single or sharded safetensors), ready for inference.
-
-    Raises:
-        RuntimeError: a weight of the architecture is missing from the files. A checkpoint with holes is never filled with
-            random numbers.
-    """
-    model, report = Ovis2_5.from_pretrained(
-        path, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-    )
-    missing = sorted(report["missing_keys"])
-    if missing or report["mismatched_keys"]:
-        raise RuntimeError(f"{path}: {len(missing)} weights are missing or misshapen, the first: {missing[:3]}")
-    return model.to(device).eval()
-
-
-def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
-    """The bundle's tokenizer, by class, so that no code of the bundle is asked which one it is."""
-    return Qwen2TokenizerFast.from_pretrained(path)
+# --- Prompting -------------------------------------------------------------------------------------------
 
 
 def turn_text(query: str, system: str | None = None) -> tuple[str, str]:

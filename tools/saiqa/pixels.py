@@ -6,7 +6,6 @@ scale, mean or deviation stands in this code.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from saiqa.checkpoint_files import CONFIG_FILE, PREPROCESSOR_FILE, read_config, read_object
 from saiqa.console import InputError
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 MIN_PIXELS = 448 * 448
 MAX_PIXELS = 1344 * 1792
 MAX_ASPECT_RATIO = 200
-
-PREPROCESSOR_FILE = "preprocessor_config.json"
-CONFIG_FILE = "config.json"
 
 _BOUND_VARIABLES = {"min_pixels": "MIN_PIXELS", "max_pixels": "MAX_PIXELS"}  # ms-swift's
 _MOST_PIXELS = 2**28
@@ -61,7 +58,7 @@ class PixelBounds:
     @classmethod
     def of_checkpoint(cls, folder: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> PixelBounds:
         """As ``of``, for the checkpoint in a folder, of which only config.json is read."""
-        config = _read_object(Path(folder) / CONFIG_FILE)
+        config = read_config(Path(folder))
         return cls.of(_Trained(config.get("min_pixels"), config.get("max_pixels")), min_pixels, max_pixels)
 
 
@@ -116,7 +113,7 @@ class Preprocessing:
     def of_checkpoint(cls, folder: str | Path) -> Preprocessing:
         """The preprocessing of the checkpoint in a folder. Raises ``InputError`` as ``of``, and where the file is missing."""
         path = Path(folder) / PREPROCESSOR_FILE
-        return cls.of(_read_object(path), str(path))
+        return cls.of(read_object(path), str(path))
 
     @classmethod
     def of(cls, file: Mapping, source: str = PREPROCESSOR_FILE) -> Preprocessing:
@@ -175,18 +172,6 @@ def _is_number(value: object) -> bool:
 
 def _not_understood(source: str, name: str, value: object, wanted: str) -> InputError:
     return InputError(f"{source}: {name} is {str(value)[:60]}, not {wanted}", "Take the file of the base model")
-
-
-def _read_object(path: Path) -> dict:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is not there", "Download the checkpoint again, or take the base model's") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {str(error)[:200]}", "Download the checkpoint again") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{path} is not a JSON object", "Download the checkpoint again")
-    return value
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------

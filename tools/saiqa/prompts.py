@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from saiqa.console import InputError
+from saiqa.checkpoint_files import broken, read_object
 
 # ms-swift leaves it in the folder of a checkpoint that it has trained, and asks the checkpoint as it says.
 ARGUMENTS_FILE = "args.json"
@@ -24,20 +23,13 @@ def system_prompt(checkpoint: str | Path, given: str | None = None) -> str:
     if given is not None:
         return given
     path = Path(checkpoint) / ARGUMENTS_FILE
-    if not path.is_file():
+    if not path.exists():
         return ""
-    try:
-        arguments = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _broken(path, str(error)[:200]) from None
-    system = arguments.get("system") if isinstance(arguments, dict) else arguments
+    remedy = "Download the checkpoint again, or give a system prompt"
+    system = read_object(path, remedy).get("system")
     if system is not None and not isinstance(system, str):
-        raise _broken(path, f"its system prompt is {str(system)[:60]}, not a text")
+        raise broken(path, f"cannot be used: its system prompt is {str(system)[:60]}, not a text", remedy)
     return system or ""
-
-
-def _broken(path: Path, why: str) -> InputError:
-    return InputError(f"{path} cannot be read: {why}", "Download the checkpoint again, or give a system prompt")
 
 
 def shown(system: str) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from prompt_configs import WORDS
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -65,6 +68,23 @@ class Failure:
     """A request without a rating, and why in one line. Never turned into a number."""
 
     reason: str
+
+
+# How far the sum of five probabilities may be above one: float32 and bfloat16 round.
+_SUM_TOLERANCE = 1e-3
+
+
+def checked_rating(logprobs: Sequence[float], text: str | None = None, notes: tuple[str, ...] = ()) -> Rating | Failure:
+    """The rating of five log-probabilities in the order of ``WORDS``; a ``Failure`` where they can be none.
+
+    Every engine's numbers come through here.
+    """
+    if len(logprobs) != len(WORDS) or not all(map(math.isfinite, logprobs)):
+        return Failure("the model's answer is no number: its weights or the picture's features overflow")
+    total = sum(map(math.exp, (min(value, 1.0) for value in logprobs)))
+    if total > 1 + _SUM_TOLERANCE:
+        return Failure(f"the five words' probabilities sum to {total:.3g}")
+    return Rating(dict(zip(WORDS, logprobs, strict=True)), text, notes)
 
 
 class Engine(Protocol):

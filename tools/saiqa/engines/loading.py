@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import transformers
 from PIL import Image
+from torch import nn
+from transformers import Qwen2TokenizerFast
 
-from saiqa.console import InputError
+from prompt_configs import WORDS
+from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
+from saiqa.console import InputError, UserError
 from saiqa.decoding import Decoded, decode, open_image
 from saiqa.engines.memory import require_memory
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, load_model, load_tokenizer
-from saiqa.pixels import PixelBounds
+from saiqa.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
+from saiqa.pixels import PixelBounds, Preprocessing
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -63,38 +68,118 @@ def avoid_trapping_amx() -> None:
 
 def open_bundle(
     path: str | Path, device: torch.device, dtype: torch.dtype, bounds: PixelBounds | None = None
-) -> tuple[Ovis2_5, object]:
+) -> tuple[Ovis2_5, Qwen2TokenizerFast]:
     """Model and tokenizer of a checkpoint folder, for images within these bounds.
 
     Raises:
-        InputError: the folder does not hold a whole Ovis2.5 checkpoint.
+        InputError: a file is missing or cannot be used; it says which, and why.
         Failed: there is too little memory for it.
     """
-    config = read_config(path)
+    config = model_config(path)
     require_memory(path, config, dtype, device, bounds or PixelBounds.of(config))
-    try:
-        return load_model(path, device, dtype), load_tokenizer(path)
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: cannot load this checkpoint: {reason}", "download or train it again") from error
+    tokenizer = load_tokenizer(path)
+    return load_model(path, device, dtype), tokenizer
 
 
-def read_config(path: str | Path) -> Ovis2_5Config:
-    """The configuration of an Ovis2.5 checkpoint. Raises ``InputError`` for that of another model."""
-    check_architecture(path)
-    return Ovis2_5Config.from_pretrained(path)
+def model_config(path: str | Path) -> Ovis2_5Config:
+    """The configuration of an Ovis2.5 checkpoint. Raises ``InputError`` for that of another model, and for a broken one."""
+    return Ovis2_5Config(**read_config(Path(path)))
 
 
-def check_architecture(path: str | Path) -> None:
-    """Refuse a checkpoint of another model before anything heavy happens."""
-    config = json.loads((Path(path) / "config.json").read_text())
-    if config.get("model_type") != "ovis2_5":
-        raise InputError(
-            f"{path}/config.json: model_type is {config.get('model_type')!r}, not 'ovis2_5'",
-            "give --model_path an Ovis2.5 checkpoint",
+def load_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
+    """The model of a checkpoint folder, ready for inference. A checkpoint with holes is never filled with random numbers.
+
+    Raises:
+        InputError: a file is missing or cannot be used; it says which, and why.
+    """
+    check_weights(path)
+    Preprocessing.of_checkpoint(path)
+    with view_of(path) as view, refusing(path):
+        model = Ovis2_5.from_pretrained(
+            view, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", local_files_only=True
         )
+        model = model.to(device).eval()
+    check_finite(path, model)
+    return model
+
+
+def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
+    """The tokenizer of a checkpoint folder, by class, so that no file is asked which one it is. Raises as ``load_model``."""
+    with view_of(path) as view, refusing(path):
+        tokenizer = Qwen2TokenizerFast.from_pretrained(view, local_files_only=True)
+        check_tokenizer(path, tokenizer)
+    return tokenizer
+
+
+@contextlib.contextmanager
+def refusing(path: str | Path) -> Iterator[None]:
+    """Within, what a library says against a checkpoint becomes an ``InputError``, and no hub is asked for anything.
+
+    Memory that does not suffice stays what it is.
+    """
+    try:
+        with hub_off():
+            yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except BaseException as error:
+        # A panic in the tokenizers library is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(f"{path}: cannot load this checkpoint: {reason}", DOWNLOAD_AGAIN) from error
+
+
+def check_weights(path: str | Path) -> None:
+    """Hold the tensors of a checkpoint against its config.json, by the headers of its files.
+
+    Raises:
+        InputError: a tensor is missing, there is one that the model has no place for, or a shape is another.
+    """
+    config = model_config(path)
+    with torch.device("meta"):
+        wanted = {name: tuple(tensor.shape) for name, tensor in Ovis2_5(config).state_dict().items()}
+    found = {name: tensor.shape for name, tensor in read_tensors(Path(path)).items()}
+    may_lack = set(Ovis2_5._tied_weights_keys) if config.llm_config.tie_word_embeddings else set()
+    missing = sorted(wanted.keys() - found.keys() - may_lack)
+    unknown = sorted(name for name in found.keys() - wanted.keys() if not name.endswith(".inv_freq"))
+    misshapen = sorted(name for name in found.keys() & wanted.keys() if found[name] != wanted[name])
+    if missing:
+        raise broken(Path(path), f"lacks {len(missing)} of its {len(wanted)} tensors, {missing[0]} first")
+    if unknown:
+        raise broken(Path(path), f"has {len(unknown)} tensors that the model has no place for, {unknown[0][:100]!r} first")
+    if misshapen:
+        name = misshapen[0]
+        shapes = f"{list(found[name])} in the file and {list(wanted[name])} by {CONFIG_FILE}"
+        raise broken(Path(path), f"has {len(misshapen)} tensors of another shape, {name} first: {shapes}")
+
+
+def check_finite(path: str | Path, model: nn.Module) -> None:
+    """Refuse weights that are no numbers. Raises ``InputError``, which names the first tensor."""
+    with torch.inference_mode():
+        sums = {name: tensor.sum(dtype=torch.float32) for name, tensor in model.named_parameters()}
+        finite = torch.stack([value.to("cpu") for value in sums.values()]).isfinite().tolist()
+    for name, good in zip(sums, finite, strict=True):
+        if not good:
+            raise broken(Path(path), f"has weights that are not finite, in {name}")
+
+
+def check_tokenizer(path: str | Path, tokenizer: Qwen2TokenizerFast) -> None:
+    """Refuse a tokenizer that cannot ask for a rating.
+
+    Raises:
+        InputError: a mark of a turn or a rating word behind a blank is not one token of its own, or has no embedding.
+    """
+    needed = [*TURN_MARKS, *(f" {word}" for word in WORDS)]
+    tokens = [tokenizer.encode(text, add_special_tokens=False) for text in needed]
+    rows = model_config(path).llm_config.vocab_size
+    remedy = "Take the tokenizer of the base model"
+    for text, ids in zip(needed, tokens, strict=True):
+        if len(ids) != 1 or tokens.count(ids) != 1:
+            raise broken(Path(path), f"has a tokenizer that does not make one token of {text!r}", remedy)
+    most = max(tokenizer.get_vocab().values())
+    if most >= rows:
+        raise broken(Path(path), f"has a tokenizer with token {most}, and embeddings of {rows}", remedy)
 
 
 def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:

@@ -8,13 +8,13 @@ that are being read.
 from __future__ import annotations
 
 import ctypes
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from saiqa.checkpoint_files import read_tensors
 from saiqa.console import Failed
 from saiqa.ovis2_5 import HEAD_ROWS, Ovis2_5Config
 from saiqa.pixels import PixelBounds
@@ -113,14 +113,7 @@ def needs(folder: Path, config: Ovis2_5Config, dtype: torch.dtype, bounds: Pixel
 
 def count_weights(folder: Path) -> int:
     """How many numbers the safetensors of a checkpoint hold, by their headers."""
-    return sum(math.prod(tensor["shape"]) for file in sorted(folder.glob("*.safetensors")) for tensor in _tensors(file))
-
-
-def _tensors(file: Path) -> list[dict]:
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(length))
-    return [tensor for name, tensor in header.items() if name != "__metadata__"]
+    return sum(tensor.numbers for tensor in read_tensors(folder).values())
 
 
 def require_memory(

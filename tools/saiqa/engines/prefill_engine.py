@@ -17,8 +17,9 @@ import torch
 from PIL import Image
 
 from prompt_configs import WORDS
+from saiqa.console import InputError
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
-from saiqa.engines import Failure, Rating, Request, describe_input
+from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import describe_torch, open_bundle, read_image, resolve_device, resolve_dtype
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
@@ -159,7 +160,7 @@ class PrefillEngine:
         """Token ids of the five words where they follow ``answer_prefix``.
 
         Raises:
-            ValueError: a word is not one token there, so no single position holds the distribution.
+            InputError: a word is not one token there, so no single position holds the distribution.
         """
         if answer_prefix not in self._word_ids:
             blank = " " if answer_prefix else ""
@@ -168,7 +169,8 @@ class PrefillEngine:
             for word in WORDS:
                 full = self._encode(f"{answer_prefix}{blank}{word}")
                 if full[:-1] != start:
-                    raise ValueError(f"the tokenizer of this checkpoint does not make one token of {blank + word!r}")
+                    what = f"the tokenizer of this checkpoint does not make one token of {blank + word!r}"
+                    raise InputError(what, "Take the tokenizer of the base model")
                 ids.append(full[-1])
             self._word_ids[answer_prefix] = ids
         return self._word_ids[answer_prefix]
@@ -222,7 +224,7 @@ class PrefillEngine:
             try:
                 notes = {question.place: row.notes for row in rows for question in row.questions}
                 for place, logprobs in self.forward(rows, patches, grids):
-                    answers[place] = Rating(dict(zip(WORDS, logprobs, strict=True)), notes=notes[place])
+                    answers[place] = checked_rating(logprobs, notes=notes[place])
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

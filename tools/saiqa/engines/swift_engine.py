@@ -7,7 +7,6 @@ the rating token by what it says, and reads the exact log-probabilities of all f
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,11 +17,21 @@ import swift
 from swift.llm import InferRequest, PtEngine, RequestConfig, get_model_tokenizer, get_template
 
 from prompt_configs import WORDS
+from saiqa.checkpoint_files import view_of
 from saiqa.decoding import IMAGE_ERRORS, unreadable
-from saiqa.engines import Failure, Rating, Request, describe_input
-from saiqa.engines.loading import describe_torch, read_config, read_image, resolve_device, resolve_dtype
+from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
+from saiqa.engines.loading import (
+    check_finite,
+    check_tokenizer,
+    check_weights,
+    describe_torch,
+    model_config,
+    read_image,
+    refusing,
+    resolve_device,
+    resolve_dtype,
+)
 from saiqa.engines.memory import require_memory
-from saiqa.native_view import make_native_view
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.prompts import system_prompt
 from saiqa.scoring import find_rating_token
@@ -78,11 +87,10 @@ class SwiftEngine:
         self.dtype = resolve_dtype(dtype, self.device)
         self.remote_code = trust_remote_code
         self.upright = upright
-        config = read_config(model_path)
         self.system = system_prompt(model_path, system)
         self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
         self.preprocessing = Preprocessing.of_checkpoint(model_path)
-        require_memory(model_path, config, self.dtype, self.device, self.bounds)
+        require_memory(model_path, model_config(model_path), self.dtype, self.device, self.bounds)
         model, tokenizer = self._load(Path(model_path))
         template = get_template(tokenizer.model_meta.template, tokenizer, default_system=self.system)
         template.min_pixels, template.max_pixels = self.bounds.min_pixels, self.bounds.max_pixels
@@ -100,8 +108,12 @@ class SwiftEngine:
         }
         if self.remote_code:
             return get_model_tokenizer(str(path), **options)
-        with tempfile.TemporaryDirectory(prefix="saiqa-view-") as view:
-            return get_model_tokenizer(str(make_native_view(path, view)), **options)
+        check_weights(path)
+        with view_of(path) as view, refusing(path):
+            model, tokenizer = get_model_tokenizer(str(view), **options)
+        check_finite(path, model)
+        check_tokenizer(path, tokenizer)
+        return model, tokenizer
 
     def describe(self) -> dict:
         return {
@@ -144,7 +156,7 @@ class SwiftEngine:
         if form not in self.forms:
             return Failure(f"the rating {content[at]['token']!r} has a form in which not every word is one token")
         logprobs = {step["token"]: step["logprob"] for step in content[at]["top_logprobs"]}
-        return Rating({word: logprobs[_written(word, form)] for word in WORDS}, choice.message.content, notes)
+        return checked_rating([logprobs[_written(word, form)] for word in WORDS], choice.message.content, notes)
 
 
 def _form_of(token: str) -> tuple[bool, str]:

@@ -11,24 +11,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from saiqa.pixels import CONFIG_FILE
+from saiqa.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE
 from saiqa.prompts import ARGUMENTS_FILE
-
-# What a checkpoint consists of besides its weights. Code is not among it: the native model reads the result.
-_COMPANIONS = (
-    CONFIG_FILE,
-    "generation_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "added_tokens.json",
-    "special_tokens_map.json",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-_INDEX = "model.safetensors.index.json"
 
 # What ms-swift's args.json says of how to ask the checkpoint; the rest is of the machine that trained it.
 _ASKING = (
@@ -48,10 +32,10 @@ def newest_step(run: Path) -> Path | None:
 def promote(step: Path, run: Path, base: Path) -> None:
     """Make the folder of a run the checkpoint that ``step``, a folder in it, holds.
 
-    What the step lacks (tokenizer, preprocessing) is the base model's. Files are linked where the file system can, copied
-    where not; ``step`` stays, so that training can go on from it.
+    What the step lacks (tokenizer, preprocessing) is the base model's; give a view of that. Files are linked where the file
+    system can, copied where not; ``step`` stays, so that training can go on from it.
     """
-    files = {name: base / name for name in _COMPANIONS if (base / name).is_file()}
+    files = {name: base / name for name in COMPANIONS if (base / name).is_file()}
     files |= {file.name: file for file in _files_of(step)}
     arguments = run / f".{ARGUMENTS_FILE}.asking"
     if (step / ARGUMENTS_FILE).is_file():
@@ -96,12 +80,12 @@ def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
 def _files_of(folder: Path) -> list[Path]:
     """The files that make a folder a checkpoint, those of its training left out."""
     weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
-    return [*weights, *(folder / name for name in (_INDEX, *_COMPANIONS) if (folder / name).is_file())]
+    return [*weights, *(folder / name for name in (INDEX_FILE, *COMPANIONS) if (folder / name).is_file())]
 
 
 def _link(source: Path, target: Path) -> None:
     target.unlink(missing_ok=True)
     try:
-        os.link(source, target)
+        os.link(source.resolve(), target)
     except OSError:
         shutil.copy2(source, target)

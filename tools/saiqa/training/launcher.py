@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import os
 import shlex
 import shutil
@@ -22,6 +21,8 @@ from pathlib import Path
 
 import prompt_configs as facts
 from saiqa import bundle, console, records, scoring
+from saiqa.checkpoint_files import make_view, read_config
+from saiqa.pixels import Preprocessing
 from saiqa.training.checkpoints import install, newest_step, promote
 
 PROGRAM = "train_sft.sh"
@@ -108,6 +109,11 @@ class Plan:
     def inputs(self) -> Path:
         """The folder that ``swift sft`` reads, made for the run and removed after it."""
         return self.run / ".inputs"
+
+    @property
+    def view(self) -> Path:
+        """The base model as ``swift sft`` sees it."""
+        return self.inputs / "model"
 
     def command(self) -> list[str]:
         """The command line, with the interpreter that runs this."""
@@ -205,7 +211,7 @@ def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]])
     layers = {**RELEASE_OPTIONS, **(DEMO_OPTIONS if demo else {}), **(CPU_OPTIONS if cpu else _gpu_attention())}
     options = {name: [value] for name, value in layers.items()}
     options |= {
-        "model": [str(plan.inputs / "model")],
+        "model": [str(plan.view)],
         "dataset": [str(plan.inputs / file.name) for file in plan.data["train"]],
         "val_dataset": [str(plan.inputs / file.name) for file in plan.data["test"]],
         "output_dir": [str(plan.run)],
@@ -250,21 +256,20 @@ def _gpu_attention() -> dict[str, str]:
     return {"attn_impl": "sdpa"}
 
 
-def _environment(
-    arguments: argparse.Namespace, base: Path, cpu: bool, processes: int, version: int, note
-) -> dict[str, str]:
+def _environment(arguments: argparse.Namespace, base: Path, cpu: bool, processes: int, version: int, note) -> dict[str, str]:
     environment = {
         "NPROC_PER_NODE": str(processes),
         "MASTER_PORT": str(arguments.master_port or _free_port(29500 + version, note)),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parent), os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # nothing in the base model can ask for more
     }
     if cpu:
         threads = max(1, (os.cpu_count() or 1) // processes)
         environment |= CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     elif arguments.cuda_visible_devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = arguments.cuda_visible_devices
-    config = json.loads((base / "config.json").read_text(encoding="utf-8"))
+    config = read_config(base)
     for name in ("min_pixels", "max_pixels"):  # the bounds travel with a checkpoint; ms-swift takes them from here
         if config.get(name) and name.upper() not in os.environ:
             environment[name.upper()] = str(config[name])
@@ -330,10 +335,13 @@ def prepare_inputs(plan: Plan) -> None:
     Raises:
         InputError: a line is broken, an image is not there, or an answer rates nothing.
     """
-    from saiqa.native_view import make_native_view
+    from saiqa.engines.loading import check_weights, load_tokenizer
 
+    check_weights(plan.base)
+    load_tokenizer(plan.base)
+    Preprocessing.of_checkpoint(plan.base)
     shutil.rmtree(plan.inputs, ignore_errors=True)
-    make_native_view(plan.base, plan.inputs / "model")
+    make_view(plan.base, plan.view)
     for file in (file for files in plan.data.values() for file in files):
         records.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
 
@@ -361,14 +369,14 @@ def run_training(plan: Plan) -> None:
     try:
         # stdout is for results: ms-swift's log joins the other messages.
         code = subprocess.run(plan.command(), env={**os.environ, **plan.environment}, stdout=sys.stderr).returncode
+        if code != 0:
+            raise console.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
+        last = newest_step(plan.run)
+        if last is None:
+            raise console.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
+        promote(last, plan.run, plan.view)
     finally:
         shutil.rmtree(plan.inputs, ignore_errors=True)
-    if code != 0:
-        raise console.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
-    last = newest_step(plan.run)
-    if last is None:
-        raise console.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
-    promote(last, plan.run, plan.base)
     if plan.takes_output:
         install(plan.run, plan.output)
 

@@ -1,0 +1,67 @@
+"""Digests of whole files, which are read once a machine as long as they do not change."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+_CACHE = Path("saiqa") / "digests.json"  # below the user's cache folder
+_MOST_ENTRIES = 10_000
+
+
+def of_files(files: Sequence[Path]) -> list[str]:
+    """SHA-256 of each file, in hexadecimal digits.
+
+    A digest is kept in the user's cache folder (``XDG_CACHE_HOME``) and taken from there for as long as the file has the same
+    place on the disk, size and times, the time of its last change of any kind among them, which no program can set back.
+    """
+    cache = _read_cache()
+    keys = [_key(file) for file in files]
+    new = {key: file for key, file in zip(keys, files, strict=True) if key not in cache}
+    if new:
+        with ThreadPoolExecutor(os.cpu_count()) as readers:
+            read = dict(zip(new, readers.map(of_file, new.values()), strict=True))
+        # What was written while it was read has another key by now, and is read again.
+        stable = {key: digest for key, digest in read.items() if _key(new[key]) == key}
+        _write_cache({**_read_cache(), **stable})
+        cache |= read
+    return [cache[key] for key in keys]
+
+
+def of_file(file: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _key(file: Path) -> str:
+    status = file.stat()
+    return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
+
+
+def _cache_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / _CACHE
+
+
+def _read_cache() -> dict[str, str]:
+    try:
+        kept = json.loads(_cache_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RuntimeError):  # none yet, cut short, or no home
+        return {}
+    return {key: digest for key, digest in kept.items() if isinstance(digest, str)} if isinstance(kept, dict) else {}
+
+
+def _write_cache(entries: dict[str, str]) -> None:
+    """Best effort: a machine whose cache cannot be written reads its files every time."""
+    with contextlib.suppress(OSError, RuntimeError):
+        path = _cache_file()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            json.dump(dict(list(entries.items())[-_MOST_ENTRIES:]), file)
+        os.replace(file.name, path)
