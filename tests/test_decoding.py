@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -276,3 +277,54 @@ def test_what_was_decided_about_pictures_is_said(tmp_path):
     ran = run_command("score_images.py", tmp_path / "list.jsonl", *flags)
     assert f"of 1 images {OVER_WHITE}" in ran.err and f"of 1 images {FIRST_FRAME}" in ran.err
     assert [line["notes"] for line in ran.json["images"]] == [[OVER_WHITE], [FIRST_FRAME]]
+
+
+# ---- JPEGs that are not all there ------------------------------------------------------------------------------------
+
+
+def as_jpeg(size: tuple[int, int] = (200, 160), **options) -> bytes:
+    noise = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+SEQUENTIAL = ({}, {"subsampling": 0}, {"quality": 20}, {"restart_marker_rows": 1}, {"optimize": True})
+
+
+@pytest.mark.parametrize("options", SEQUENTIAL, ids=str)
+@pytest.mark.parametrize("share", (0.05, 0.3, 0.6, 0.95))
+def test_a_jpeg_cut_and_closed_with_an_end_marker_is_refused(options, share):
+    whole = as_jpeg(**options)
+    assert not decode(open_image(io.BytesIO(whole)), upright=True).notes
+    data = whole.rfind(b"\xff\xda") + 14
+    cut = whole[: data + int((len(whole) - data) * share)].rstrip(b"\xff") + b"\xff\xd9"
+    with pytest.raises(ValueError, match="it was cut"):
+        decode(open_image(io.BytesIO(cut)), upright=True)
+
+
+def test_a_progressive_jpeg_that_lacks_scans_is_refused():
+    whole = as_jpeg(progressive=True)
+    assert decode(open_image(io.BytesIO(whole)), upright=True).image.size == (200, 160)
+    scans = [place for place in range(len(whole)) if whole.startswith(b"\xff\xda", place)]
+    for place in scans[1:]:
+        with pytest.raises(ValueError, match="it was cut"):
+            decode(open_image(io.BytesIO(whole[:place] + b"\xff\xd9")), upright=True)
+
+
+@pytest.mark.parametrize("colour", ("white", "black", "red"))
+def test_a_whole_jpeg_that_ends_flat_is_scored(colour):
+    for options in (*SEQUENTIAL, {"progressive": True}):
+        file = io.BytesIO()
+        Image.new("RGB", (300, 200), colour).save(file, "JPEG", **options)
+        assert decode(open_image(io.BytesIO(file.getvalue())), upright=True).image.size == (300, 200)
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused_at_once():
+    whole = as_jpeg((2000, 2000), progressive=True)
+    place = whole.rfind(b"\xff\xda")
+    many = whole[:-2] + whole[place:-2][:20] * 3000 + b"\xff\xd9"
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="more than 200 scans"):
+        decode(open_image(io.BytesIO(many)), upright=True)
+    assert time.monotonic() - started < 1

@@ -40,6 +40,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
     add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
     add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")
+    add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
     add("--dry_run", action="store_true", help="check files, columns, ids, images and checkpoint, and load nothing")
     add("--json", action="store_true", help="one JSON object on stdout")
 
@@ -98,7 +99,7 @@ def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> di
     if args.mode in ("infer", "all"):
         model = model_of(args, out)
         for job in todo:
-            checked[job.dimension].inference = pipeline.prepare(job, model, args.resume, out)
+            checked[job.dimension].inference = pipeline.prepare(job, model, args.resume, args.digests, out)
     for job in todo:
         check_job(job, checked[job.dimension], args)
     return checked

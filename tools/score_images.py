@@ -11,13 +11,13 @@ import shlex
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, jobs, model_flags, prompts, records, runs, workers
+from saiqa import bundle, jobs, model_flags, prompts, records, runs, stamps, workers
 from saiqa.console import ArgumentParser, Incomplete, Output, UsageError, run
 from saiqa.image_lists import Lists
 from saiqa.records import Partial
@@ -52,6 +52,7 @@ def parser() -> ArgumentParser:
     add("--output_jsonl", metavar="FILE", help="one object an image")
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
+    add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
     add("--json", action="store_true", help="one JSON object on stdout instead of the table")
 
     model_flags.add_flags(flags, exif=model_flags.ON)
@@ -77,11 +78,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
         this = prepare_run(outputs, images, Path(temporary), scorer, layout, args.resume, out)
         with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
-            todo = [image for image in images if not this.is_rated(image)]
+            stamped = open_images(this, images, args.digests, out)
+            todo = list(stamped)
             engine = load(this, len(images), len(todo), scorer, args, closing, out)
             this.begin(out.note)
             results = scorer.stream(todo, layout.dimensions, engine)
-            failed, notes = score(this, len(todo), results, layout, out)
+            failed, notes = score(this, stamped, results, layout, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
             if len(failed) == len(images) and outputs and not this.log.others:
                 out.warn("not one image could be scored, so that nothing was written")
@@ -186,10 +188,30 @@ def load(
     return engine
 
 
+def open_images(this: Run, images: Sequence[str], with_digests: bool, out: Output) -> dict[str, dict | None]:
+    """The images that are to be scored, with the stamps of their pictures: those not rated, or changed since."""
+    earlier = this.earlier.log if this.earlier else None
+    stamped, changed = {}, 0
+    for image in images:
+        stamp = stamps.of(image, with_digests)
+        known = this.is_rated(image)
+        if known and earlier.forget_if_changed(image, stamp):
+            changed += 1
+        elif known:
+            continue
+        stamped[image] = stamp
+    if changed:
+        out.note(runs.changed_note(changed))
+    return stamped
+
+
 def score(
-    this: Run, todo: int, results: Iterator[ImageScore], layout: Layout, out: Output
+    this: Run, stamped: Mapping[str, dict | None], results: Iterator[ImageScore], layout: Layout, out: Output
 ) -> tuple[list[tuple[str, str]], Counter[str]]:
     """Score what is open, saying every image as it is done.
+
+    Args:
+        stamped: what is open, with the stamps of its pictures.
 
     Returns:
         (image, reason) of those that lack a score; how many pictures each note was true of.
@@ -197,12 +219,12 @@ def score(
     known = this.known_lines()
     failed, notes = [], Counter()
     out.result(layout.heading)
-    with progress(todo, out) as advance:
+    with progress(len(stamped), out) as advance:
         for image in this.images():
             if this.is_rated(image):
                 line = json.loads(next(known))
             else:
-                line = line_of(next(results))
+                line = line_of(next(results), stamped[image])
                 this.log.append([line])
                 advance()
             for text in layout.table_lines(line):

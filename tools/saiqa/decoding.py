@@ -15,6 +15,7 @@ import numpy
 from PIL import Image, UnidentifiedImageError
 
 from prompt_configs import IMAGE_FORMATS, IMAGE_FORMATS_TEXT
+from saiqa import jpeg
 
 # What Pillow raises for files that are missing, truncated, not images, or too large to be honest.
 IMAGE_ERRORS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)
@@ -39,6 +40,7 @@ _HEIF_PACKAGE = "pillow-heif"
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"msf1")
 _BRAND = slice(4, 12)  # of a file of the ISO family: "ftyp" and the brand
 
+_JPEGS = ("JPEG", "MPO")
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _MOVING = ("GIF", "PNG", "WEBP", "TIFF", "AVIF", _HEIF)  # where a second frame is another picture; in JPEG it is a preview
 
@@ -140,9 +142,26 @@ def decode(image: Image.Image, upright: bool) -> Decoded:
     """
     turn = _TURNS.get(_orientation(image)) if upright else None
     notes = [FIRST_FRAME] if image.format in _MOVING and getattr(image, "is_animated", False) else []
+    content = _jpeg_content(image)
+    if content:
+        jpeg.check_before_decoding(content)
     image.load()
+    if content:
+        jpeg.check_decoded(image, content)
     rgb = image if image.mode == "RGB" and not image.has_transparency_data else _to_rgb(image, notes)
     return Decoded(rgb if turn is None else rgb.transpose(turn), tuple(notes))
+
+
+def _jpeg_content(image: Image.Image) -> bytes:
+    """The whole file of a JPEG that is not decoded yet; empty for any other picture."""
+    file = getattr(image, "fp", None)
+    if image.format not in _JPEGS or file is None:
+        return b""
+    place = file.tell()
+    file.seek(0)
+    content = file.read()
+    file.seek(place)
+    return content
 
 
 def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:

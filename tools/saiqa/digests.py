@@ -1,4 +1,4 @@
-"""Digests of whole files, which are read once a machine as long as they do not change."""
+"""Digests of texts and of whole files; files are read once a machine as long as they do not change."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def of_file(file: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal digits."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def text_digest(text: str) -> int:
+    """64 bits that tell texts apart: any two of a million are alike with a probability of 3e-8."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _key(file: Path) -> str:

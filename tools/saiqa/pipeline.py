@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, ids, records, runs, scoring
+from saiqa import bundle, ids, records, runs, scoring, stamps
 from saiqa.console import Failed, InputError, Output
 from saiqa.correlation import Correlation, CorrelationError, correlate
 from saiqa.engines import Engine, Failure, Rating, Request
@@ -42,21 +42,27 @@ class Inference:
     job: Job
     questions: Questions
     run: Run
+    with_digests: bool = False
 
 
-def prepare(job: Job, model: Model, resume: bool, out: Output) -> Inference:
+def prepare(job: Job, model: Model, resume: bool, with_digests: bool, out: Output) -> Inference:
     """Check everything cheap of the infer stage; with ``resume``, take over what an earlier run has done.
+
+    Args:
+        with_digests: keep the digest of every picture, and tell by it whether a picture has changed.
 
     Raises:
         InputError: as ``Questions``, or the earlier run was another one.
     """
     log = bundle.partial_path(job.output_jsonl)
     earlier = runs.find_earlier(log, [job.output_jsonl], records.Partial.of_result, out.note) if resume else None
-    questions = Questions(job, out, earlier.log if earlier else None)
+    questions = Questions(job, out, earlier.log if earlier else None, with_digests)
     run = Run(log, model, model.identity(questions.prompt_hash), questions.images, earlier)
     if earlier:
         out.note(f"{job.dimension}: {questions.rated} of {len(questions)} images are rated already")
-    return Inference(job, questions, run)
+    if questions.changed:
+        out.note(f"{job.dimension}: {runs.changed_note(questions.changed)}")
+    return Inference(job, questions, run, with_digests)
 
 
 # ---- infer: asking ---------------------------------------------------------------------------------------------------
@@ -93,10 +99,10 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
 
 @dataclass(frozen=True)
 class _Batch:
-    """Questions that go to the engine together, and which of them are open; the others' ratings are known."""
+    """Questions that go to the engine together; those that are open, with the stamps of their pictures from before."""
 
     asked: list[Question]
-    open: frozenset[str]
+    open: dict[str, dict | None]
 
     def requests(self) -> list[Request]:
         return [Request(question.file, question.prompt, question.answer_prefix) for question in self.asked]
@@ -143,7 +149,7 @@ def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_B
                 missing[question.id] = missing_reason(question)
         if open_ones:
             torn = run.earlier and not run.finished and not all(run.was_tried(q.image) for q in open_ones)
-            yield _Batch(there if torn else open_ones, frozenset(question.image for question in open_ones))
+            yield _Batch(there if torn else open_ones, {q.image: stamps.of(q.file, inference.with_digests) for q in open_ones})
 
 
 def _cut(questions: Iterable[Question], chunk: int) -> Iterator[list[Question]]:
@@ -167,13 +173,14 @@ def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Co
             continue
         line = {"images": [question.image], "logits": {word: answer.logprobs[word] for word in facts.WORDS}}
         notes.update(answer.notes)
-        yield line | _more(answer)
+        yield line | _more(answer, batch.open[question.image])
 
 
-def _more(answer: Rating) -> dict:
+def _more(answer: Rating, stamp: dict | None) -> dict:
     """What a line has behind the release's keys."""
     text = {} if answer.text is None else {"text": answer.text}
-    return text | ({"notes": list(answer.notes)} if answer.notes else {})
+    noted = {"notes": list(answer.notes)} if answer.notes else {}
+    return text | noted | ({stamps.PICTURE_KEY: stamp} if stamp else {})
 
 
 def _why_not(answer: Rating | Failure) -> str | None:

@@ -12,8 +12,9 @@ from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from saiqa import bundle, ids, records, scoring, stores
+from saiqa import bundle, ids, records, scoring, stamps, stores
 from saiqa.console import Output
+from saiqa.digests import text_digest
 from saiqa.jobs import Job
 from saiqa.stores import RemotePath
 
@@ -55,10 +56,12 @@ class Questions:
 
     Args:
         job: whose questions.
-        earlier: what an earlier run has rated.
+        earlier: what an earlier run has rated; it forgets the pictures that have changed since.
+        with_digests: tell changed pictures by their content, which reads them all.
 
     Attributes:
         rated: how many of the questions ``earlier`` has rated.
+        changed: how many of the others it had rated, before their pictures changed.
         askable: how many are left whose image is there.
         missing: image id -> reason, for the others.
         twins: how many image ids come more than once in the file.
@@ -71,12 +74,13 @@ class Questions:
         InputError: the file is missing or broken, or not one of the images is there.
     """
 
-    def __init__(self, job: Job, out: Output, earlier: records.Partial | None = None):
+    def __init__(self, job: Job, out: Output, earlier: records.Partial | None = None, with_digests: bool = False):
         bundle.require_data(job.test_jsonl)
         _warn_of_other_name(job, out)
         self._job = job
         self._prefix, self._prefix_source = _fallback_prefix(job)
-        self._count = self.rated = self.askable = self.twins = 0
+        self._with_digests = with_digests
+        self._count = self.rated = self.changed = self.askable = self.twins = 0
         self.missing: dict[str, str] = {}
         asked = self._check(out, earlier)
         self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
@@ -109,7 +113,7 @@ class Questions:
         """Look at the whole file, and count."""
         asked, digests, lacking = _Asked(), array("Q"), 0
         for number, record in enumerate(records.stream_records(self._job.test_jsonl)):
-            digests.append(records.text_digest(bundle.image_id(record.image)))
+            digests.append(text_digest(bundle.image_id(record.image)))
             lacking += _split_answer(record.response) is None
             if self._job.limit is None or number < self._job.limit:
                 question = self._question(record)
@@ -123,7 +127,11 @@ class Questions:
 
     def _take(self, question: Question, earlier: records.Partial | None) -> None:
         self._count += 1
-        if earlier and question.image in earlier.rated:
+        known = earlier is not None and question.image in earlier.rated
+        if known and earlier.forget_if_changed(question.image, stamps.of(question.file, self._with_digests)):
+            self.changed += 1
+            known = False
+        if known:
             self.rated += 1
         elif question.is_there():
             self.askable += 1
@@ -147,7 +155,7 @@ class Questions:
         named = set()
         for record in records.stream_records(self._job.test_jsonl):
             image_id = bundle.image_id(record.image)
-            digest = records.text_digest(image_id)
+            digest = text_digest(image_id)
             at = bisect.bisect_left(digests, digest)
             if at < len(digests) and digests[at] == digest and image_id not in named:
                 named.add(image_id)

@@ -8,26 +8,27 @@ from __future__ import annotations
 
 import bisect
 import csv
-import hashlib
 import io
 import itertools
 import json
 import operator
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import prompt_configs as facts
-from saiqa import bundle, ids
+from saiqa import bundle, ids, stamps
 from saiqa.console import Failed, InputError
+from saiqa.digests import text_digest
 from saiqa.scoring import split_answer
 from saiqa.stores import Place
 
 AGAIN = "again"  # marks a line of an image that is to be rated again if it is named again
+_FORGOTTEN = 2**64 - 1  # the offset of no line
 _FAILURE_START = '{"failed"'  # of the line that ``failure_line`` makes
 
 _JSON_BLANKS = " \t\n\r"
@@ -358,10 +359,13 @@ def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
 
 
 class LineIndex:
-    """Where in a file the line of an image starts: 16 bytes of memory a line. Images are told apart by ``text_digest``."""
+    """Where in a file the line of an image starts, and the stamp of its picture: 32 bytes of memory a line.
+
+    Images are told apart by ``text_digest``.
+    """
 
     def __init__(self):
-        self._digests, self._offsets = array("Q"), array("Q")
+        self._digests, self._offsets, self._times, self._contents = (array("Q") for _ in range(4))
         self._is_sorted = True
 
     def __len__(self) -> int:
@@ -370,19 +374,37 @@ class LineIndex:
     def __contains__(self, image: str) -> bool:
         return self.offset(image) is not None
 
-    def add(self, image: str, offset: int) -> None:
+    def add(self, image: str, offset: int, stamp: tuple[int, int] = (0, 0)) -> None:
+        """Note a line. ``stamp`` is that of its picture, as ``stamps.numbers`` gives it."""
         self._digests.append(text_digest(image))
         self._offsets.append(offset)
+        self._times.append(stamp[0])
+        self._contents.append(stamp[1])
         self._is_sorted = False
 
     def offset(self, image: str) -> int | None:
         """The offset of the image's line in bytes; None where it has none."""
+        at = self._place(image)
+        return None if at is None or self._offsets[at] == _FORGOTTEN else self._offsets[at]
+
+    def stamp(self, image: str) -> tuple[int, int]:
+        """The stamp of the image's picture."""
+        at = self._place(image)
+        return (0, 0) if at is None else (self._times[at], self._contents[at])
+
+    def forget(self, image: str) -> None:
+        """Be without the lines of an image."""
+        at, digest = self._place(image), text_digest(image)
+        while at is not None and at < len(self._digests) and self._digests[at] == digest:
+            self._offsets[at] = _FORGOTTEN
+            at += 1
+
+    def _place(self, image: str) -> int | None:
         if not self._is_sorted:
             self._sort()
         digest = text_digest(image)
         at = bisect.bisect_left(self._digests, digest)
-        found = at < len(self._digests) and self._digests[at] == digest
-        return self._offsets[at] if found else None
+        return at if at < len(self._digests) and self._digests[at] == digest else None
 
     def offsets_but(self, digests: array) -> list[int]:
         """The offsets of the lines of all images but those with these digests."""
@@ -395,15 +417,10 @@ class LineIndex:
         import numpy  # not at the top: --help and the stages after infer do without
 
         order = numpy.argsort(numpy.frombuffer(self._digests, dtype=numpy.uint64), kind="stable")
-        for name in ("_digests", "_offsets"):
+        for name in ("_digests", "_offsets", "_times", "_contents"):
             values = numpy.frombuffer(getattr(self, name), dtype=numpy.uint64)
             setattr(self, name, array("Q", values[order].tobytes()))
         self._is_sorted = True
-
-
-def text_digest(text: str) -> int:
-    """64 bits that tell texts apart: any two of a million are alike with a probability of 3e-8."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 class Partial:
@@ -447,7 +464,7 @@ class Partial:
     def _holding(self, lines: Iterable[tuple[int, int, dict]]) -> Partial:
         for number, offset, line in lines:
             index = self.failed if "failed" in line or AGAIN in line else self.rated
-            index.add(only_image(self.path, number, line), offset)
+            index.add(only_image(self.path, number, line), offset, stamps.numbers(line))
         self.count = len(self.rated)
         self._in_order = not (self.rated or self.failed)
         return self
@@ -467,6 +484,18 @@ class Partial:
                 file.write(line)
                 self.count += 1
         self._in_order = self.count == 0
+
+    def forget_if_changed(self, image: str, stamp: Mapping | None) -> bool:
+        """Be without the rating of an image whose picture has changed since; return whether that is so.
+
+        Args:
+            stamp: the picture's now, as ``stamps.of`` gives it.
+        """
+        now = stamps.numbers({stamps.PICTURE_KEY: stamp})
+        changed = stamps.differ(self.rated.stamp(image), now)
+        if changed:
+            self.rated.forget(image)
+        return changed
 
     def append(self, lines: Iterable[dict]) -> None:
         """Add finished lines, ratings and failures; they are in the file when this returns."""

@@ -166,6 +166,11 @@ def refuse_other(earlier: Path, then: Mapping | None, now: Mapping) -> None:
         raise InputError(what, "Use the flags of that run, or start anew without --resume")
 
 
+def changed_note(count: int) -> str:
+    """What is said of pictures that are not those that were rated."""
+    return f"{count} pictures have changed since they were rated, and are rated again"
+
+
 def _brief(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {item}" for key, item in value.items())

@@ -1,7 +1,8 @@
 """The scores of any images as files: the lines of a log (``records.Partial``), and the JSONL, CSV and table made from it.
 
 A line of a result is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension:
-{word: p}}, "error": why, "notes": [what was decided about the picture]}``; what does not apply is left out. A line of the log
+{word: p}}, "error": why, "notes": [what was decided about the picture],
+"picture": its stamp (``stamps``)}``; what does not apply is left out. A line of the log
 has no ``overall``, and ``failed`` for ``error``.
 """
 
@@ -12,24 +13,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import fusion, records
+from saiqa import fusion, records, stamps
 from saiqa.scorer import ImageScore
 
 IMAGE_COLUMN = "image"
 OVERALL_COLUMN = "overall"
 ERROR_COLUMN = "error"
 
-_LOG_KEYS = ("images", "scores", "probabilities", "notes")
+_LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
 _NUMBER_WIDTH = 12
 
 
 # ---- one image as a line, a row, a line of the table -----------------------------------------------------------------
 
 
-def line_of(result: ImageScore) -> dict:
-    """A result as a line of the log."""
+def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
+    """A result as a line of the log, with the stamp of its picture."""
     line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
     noted = {"notes": list(result.notes)} if result.notes else {}
+    noted |= {stamps.PICTURE_KEY: stamp} if stamp else {}
     return line | noted | ({"failed": result.error} if result.error else {})
 
 
@@ -58,7 +60,7 @@ class Layout:
         shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
-        noted = {"notes": line["notes"]} if "notes" in line else {}
+        noted = {key: line[key] for key in ("notes", stamps.PICTURE_KEY) if key in line}
         return shown | noted | ({"error": line["failed"]} if "failed" in line else {})
 
     # CSV

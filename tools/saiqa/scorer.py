@@ -164,13 +164,17 @@ class Scorer:
     ) -> Iterator[ImageScore]:
         """As ``score``, for any number of images: reads ``images`` ahead by ``CHUNK_IMAGES``, or by some of these a worker.
 
+        An image is scored as it is when ``images`` hands it out: the same array, picture or file may be filled anew for the
+        next. Files of a sequence are read when their turn comes, all others at once.
+
         Args:
             workers: engines of this checkpoint to use instead of the one of this process; for paths and URLs only.
         """
         if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "convert"):
             raise TypeError("give a list of images, not one image")
         asked = self.asked(dimensions)
-        numbered = enumerate(images, 1)
+        at_once = workers is None and not isinstance(images, Sequence)
+        numbered = ((number, image, _request_image(image, at_once)) for number, image in enumerate(images, 1))
         chunks = iter(lambda: list(itertools.islice(numbered, CHUNK_IMAGES)), [])
         return itertools.chain.from_iterable(self._rate(chunks, asked, workers))
 
@@ -189,8 +193,8 @@ class Scorer:
 
         def requests() -> Iterator[list[Request]]:
             for chunk in chunks:
-                images = [_request_image(image) for _, image in chunk]
-                under_way.append((chunk, images))
+                images = [image for _, _, image in chunk]
+                under_way.append(([(number, given) for number, given, _ in chunk], images))
                 yield self._requests(images, asked)
 
         for answers in rate_batches(workers or self.engine, requests()):
@@ -273,26 +277,43 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
         raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
 
 
-def _request_image(image: ImageLike) -> str | Place | Image.Image | Failure:
-    """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``."""
+def _request_image(image: ImageLike, at_once: bool) -> str | Place | Image.Image | Failure:
+    """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``.
+
+    Args:
+        at_once: read a file now and not when its turn comes, because another picture may take its place.
+    """
     from PIL import Image
 
-    from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
-
-    if isinstance(image, str):
-        return stores.place(image) if stores.is_url(image) else image
+    if isinstance(image, str) and stores.is_url(image):
+        return stores.place(image)
+    if isinstance(image, str | os.PathLike):
+        return _from_file(image) if at_once else image if isinstance(image, str) else Path(image)
     if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, os.PathLike):
-        return Path(image)
+        return image.copy() if at_once and getattr(image, "fp", None) is None else image
     if isinstance(image, bytes | bytearray | memoryview):
-        try:
-            return open_image(io.BytesIO(image))
-        except IMAGE_ERRORS as error:
-            return Failure(unreadable(error))
+        return _from_bytes(bytes(image))
     if hasattr(image, "__array_interface__"):
         return from_array(image)
     raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
+
+
+def _from_file(path: str | os.PathLike) -> Image.Image | Failure:
+    from saiqa.decoding import unreadable
+
+    try:
+        return _from_bytes(Path(path).read_bytes())
+    except (OSError, ValueError) as error:
+        return Failure(unreadable(error))
+
+
+def _from_bytes(content: bytes) -> Image.Image | Failure:
+    from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
+
+    try:
+        return open_image(io.BytesIO(content))
+    except IMAGE_ERRORS as error:
+        return Failure(unreadable(error))
 
 
 def from_array(array: numpy.ndarray) -> Image.Image:
@@ -302,4 +323,4 @@ def from_array(array: numpy.ndarray) -> Image.Image:
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype != "uint8" or 0 in array.shape:
         what = f"{list(array.shape)} {array.dtype}"
         raise ValueError(f"an array must be [height, width, 3] uint8 RGB, not {what}")
-    return Image.fromarray(array)
+    return Image.fromarray(array.copy())

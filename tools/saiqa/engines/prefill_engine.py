@@ -17,7 +17,6 @@ import torch
 from PIL import Image
 
 from prompt_configs import WORDS
-from saiqa.console import InputError
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import describe_torch, open_bundle, read_image, resolve_device, resolve_dtype
@@ -128,7 +127,8 @@ class PrefillEngine:
     # --- from requests to rows -------------------------------------------------------------------------------------
 
     def rows(self, requests: Sequence[Request], answers: list | None = None) -> list[Row]:
-        """One row an image. A request whose image cannot even be opened is in none; its ``Failure`` goes to ``answers``."""
+        """One row an image. A request whose image cannot even be opened is in none, nor is one whose answer
+        begins with a word that is no token; the ``Failure`` goes to ``answers``."""
         rows: dict[tuple, Row] = {}
         sizes: dict[object, tuple[int, int] | Failure] = {}
         for place, request in enumerate(requests):
@@ -141,11 +141,17 @@ class PrefillEngine:
                 if answers is not None:
                     answers[place] = size
                 continue
+            try:
+                word_ids = self._words_after(request.answer_prefix)
+            except ValueError as error:
+                if answers is not None:
+                    answers[place] = Failure(str(error))
+                continue
             before, after = turn_text(request.prompt, self.system)
             row = rows.setdefault((identity, before), Row(image))
             row.prefix = row.prefix or [*self._encode(before), *image_token_ids(self._groups(*size))]
             suffix = self._encode(after) + self._encode(request.answer_prefix)
-            row.questions.append(Question(place, suffix, self._words_after(request.answer_prefix)))
+            row.questions.append(Question(place, suffix, word_ids))
         return list(rows.values())
 
     def _encode(self, text: str) -> list[int]:
@@ -160,7 +166,7 @@ class PrefillEngine:
         """Token ids of the five words where they follow ``answer_prefix``.
 
         Raises:
-            InputError: a word is not one token there, so no single position holds the distribution.
+            ValueError: a word is not one token there, so no single position holds the distribution.
         """
         if answer_prefix not in self._word_ids:
             blank = " " if answer_prefix else ""
@@ -169,8 +175,8 @@ class PrefillEngine:
             for word in WORDS:
                 full = self._encode(f"{answer_prefix}{blank}{word}")
                 if full[:-1] != start:
-                    what = f"the tokenizer of this checkpoint does not make one token of {blank + word!r}"
-                    raise InputError(what, "Take the tokenizer of the base model")
+                    where = f"behind {answer_prefix!r}" if answer_prefix else "at the beginning of an answer"
+                    raise ValueError(f"the checkpoint's tokenizer does not make one token of {word!r} {where}")
                 ids.append(full[-1])
             self._word_ids[answer_prefix] = ids
         return self._word_ids[answer_prefix]
