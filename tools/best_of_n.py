@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
+
+# isort: split
+
 import argparse
 import math
 import os

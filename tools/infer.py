@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
+
+# isort: split
+
 import argparse
 import shlex
 import sys
@@ -12,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import bundle, evaluation, jobs, model_flags, pipeline, prompts, records, workers
+from saiqa import bundle, evaluation, jobs, locks, model_flags, pipeline, prompts, records, workers
 from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int, run
 from saiqa.engines import Engine
 from saiqa.models import Model
@@ -71,6 +75,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers.check(args)
     out = Output(args.json)
     todo = jobs.make_jobs(args)
+    with locks.exclusive(() if args.dry_run else written(todo, args)):
+        run_jobs(todo, args, out)
+
+
+def written(todo: Sequence[jobs.Job], args: argparse.Namespace) -> list[Path]:
+    """The results that the stages asked for write."""
+    ratings = [job.output_jsonl for job in todo] if args.mode in ("infer", "all") else []
+    return ratings + ([job.output_csv for job in todo] if args.mode in ("score", "all") else [])
+
+
+def run_jobs(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> None:
+    """Check everything, then run the stages asked for, dimension by dimension."""
     checked = check(todo, args, out)
     if args.dry_run:
         dry_run(todo, checked, args, out)

@@ -6,6 +6,8 @@ Log files get whole lines without carriage returns; results on stdout are never 
 import sys
 import time
 
+from saiqa.console import check_stopped
+
 LINE_EVERY_PERCENT = 10
 LINE_EVERY_SECONDS = 30
 
@@ -55,6 +57,7 @@ class Progress:
 
     def advance(self, count=1):
         """Report that ``count`` more items are finished."""
+        check_stopped()
         self.done += count
         if self._bar is not None:
             self._bar.update(count)

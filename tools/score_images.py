@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
+
+# isort: split
+
 import argparse
 import hashlib
 import itertools
 import json
 import shlex
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -17,7 +20,7 @@ from pathlib import Path
 
 import prompt_configs as facts
 from local_progress import Progress
-from saiqa import bundle, jobs, model_flags, prompts, records, runs, stamps, workers
+from saiqa import bundle, jobs, locks, model_flags, prompts, records, runs, scratch, stamps, workers
 from saiqa.console import ArgumentParser, Incomplete, Output, UsageError, run
 from saiqa.image_lists import Lists
 from saiqa.records import Partial
@@ -75,8 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
         out.note(DEMO_CAVEAT)
-    with tempfile.TemporaryDirectory(prefix="saiqa-") as temporary:
-        this = prepare_run(outputs, images, Path(temporary), scorer, layout, args.resume, out)
+    with locks.exclusive(outputs), scratch.folder() as temporary:
+        this = prepare_run(outputs, images, temporary, scorer, layout, args.resume, out)
         with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
             stamped = open_images(this, images, args.digests, out)
             todo = list(stamped)
@@ -92,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
             summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
             out.finish_with(summary, "images", map(layout.json_value, named_lines(this)))
-        this.log.remove()
+            this.log.remove()
     if failed:
         again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
         raise Incomplete(f"{len(failed)} of {len(images)} images lack a score", failed, again)

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from saiqa.scorer import ImageScore, Scorer
 
 __all__ = ["ImageScore", "Scorer"]
+
+
+def _end_early(number: int, frame: object) -> None:
+    """End a command that is still importing: nothing is under way that could be lost."""
+    os.write(2, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode())
+    os._exit(128 + number)
+
+
+def _is_command() -> bool:
+    folder = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv else ""
+    return folder == os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+# Until ``console.run`` has handlers of its own. Programs that import this package keep theirs.
+if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, _end_early)
 
 
 def __getattr__(name: str):

@@ -11,13 +11,12 @@ import contextlib
 import json
 import math
 import stat
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from saiqa import config_rules
+from saiqa import config_rules, scratch
 from saiqa.config_rules import BrokenField
 from saiqa.console import InputError
 
@@ -236,7 +235,7 @@ def _check_places(file: Path, places: list[tuple[int, int]], size: int) -> None:
 @contextlib.contextmanager
 def view_of(checkpoint: str | Path) -> Iterator[Path]:
     """The view of a checkpoint, in a temporary folder. Raises ``InputError`` as ``make_view``."""
-    with tempfile.TemporaryDirectory(prefix="saiqa-view-") as folder:
+    with scratch.folder() as folder:
         yield make_view(checkpoint, folder)
 
 

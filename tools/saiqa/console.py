@@ -10,11 +10,19 @@ import argparse
 import json
 import math
 import os
+import re
+import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
-FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED = 1, 2, 3, 130
+FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+_LONGEST_LINE = 500  # characters of an error
+
+# Control characters, what turns the direction of writing, and halves of characters.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
 
 
@@ -77,37 +85,115 @@ class Incomplete(UserError):
 def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
     """Call ``main(argv)`` and turn what it raises into an exit code: ``sys.exit(run(main))``.
 
-    A ``KeyboardInterrupt`` may carry a hint as its message. ``SAIQA_TRACEBACK=1`` lets known errors keep their
-    traceback.
+    A ``KeyboardInterrupt`` may carry a hint as its message; SIGTERM and SIGHUP end a command as Ctrl-C does.
+    ``SAIQA_TRACEBACK=1`` lets known errors keep their traceback.
     """
     program = os.path.basename(sys.argv[0])
-    try:
-        main(argv)
-        sys.stdout.flush()
-        return 0
-    except UserError as error:
-        _flush_quietly()
-        if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):
-            raise
-        _report(program, error)
-        return error.exit_code
-    except KeyboardInterrupt as interrupt:
-        hint = f". {interrupt}" if str(interrupt) else ""
-        print(f"{program}: interrupted{hint}", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (head, less) has left. Python flushes stdout once more at exit and must find something open there.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    with _stoppable():
+        try:
+            main(argv)
+            sys.stdout.flush()
+            return _said_stopped(program, "") if _stopped else 0
+        except UserError as error:
+            _flush_quietly()
+            if _wants_traceback():
+                raise
+            _report(program, error)
+            return error.exit_code
+        except KeyboardInterrupt as interrupt:
+            return _said_stopped(program, str(interrupt))
+        except BrokenPipeError:
+            # The reader (head, less) has left. Python flushes stdout once more at exit and must find something open there.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except (OSError, MemoryError, RecursionError, UnicodeError) as error:
+            # What a machine refuses (a full disk, a folder that cannot be read) can come from any line.
+            if _wants_traceback():
+                raise
+            _report(program, Failed(str(error) or type(error).__name__, f"{TRACEBACK_VARIABLE}=1 shows where"))
+            return FAILED
+
+
+def _wants_traceback() -> bool:
+    return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
 
 
 def _report(program: str, error: UserError) -> None:
     if isinstance(error, Incomplete):
         for item, reason in error.items:
-            print(f"{item}: {reason}", file=sys.stderr)
-        print(f"{program}: incomplete: {error}", file=sys.stderr)
+            _say(f"{item}: {reason}")
+        _say(f"{program}: incomplete: {error}")
     else:
-        print(f"{program}: error: {error}", file=sys.stderr)
+        _say(f"{program}: error: {error}")
+
+
+def _say(line: str) -> None:
+    """One line on stderr, however long and full of what the text is."""
+    line = printable(" ".join(line.splitlines()))
+    cut = line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 200]} [...] {line[-190:]}"
+    with suppress(OSError):  # stderr may be full or closed, and the exit code still tells
+        print(cut, file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """A text for a terminal: control characters, which a file name can hold, as escapes."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+# ---- being stopped ---------------------------------------------------------------------------------------------------
+
+_stopped: int | None = None  # the signal that has asked this process to end
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Within, SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``."""
+    global _stopped
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _stopped = None
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in names}
+    for number in names:
+        if before[number] is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    global _stopped
+    _stopped = number
+    raise KeyboardInterrupt
+
+
+def check_stopped() -> None:
+    """Raise ``KeyboardInterrupt`` where a signal has come: one that comes inside a library's callback is lost there."""
+    if _stopped:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def keeping_signals() -> Iterator[None]:
+    """Within, a library may set handlers of its own, which do not stay."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in handlers.items():
+                if handler is not None:
+                    signal.signal(number, handler)
+
+
+def _said_stopped(program: str, hint: str) -> int:
+    terminated = _stopped not in (None, signal.SIGINT)
+    _say(f"{program}: {'terminated' if terminated else 'interrupted'}{f'. {hint}' if hint else ''}")
+    return TERMINATED if terminated else INTERRUPTED
 
 
 def _flush_quietly() -> None:
@@ -179,15 +265,15 @@ class Output:
     def result(self, line: str) -> None:
         """A line of what was asked for, on stdout (not with ``--json``)."""
         if not self.as_json:
-            print(line, flush=True)
+            print(printable(line), flush=True)
 
     def note(self, line: str) -> None:
         """Something worth knowing, on stderr."""
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
         """Something probably not intended, on stderr."""
-        print(f"{self.program}: warning: {line}", file=sys.stderr, flush=True)
+        print(printable(f"{self.program}: warning: {line}"), file=sys.stderr, flush=True)
 
     def finish(self, payload: dict) -> None:
         """The one JSON object on stdout, with ``--json`` only."""

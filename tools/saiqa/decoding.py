@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def open_image(file: str | os.PathLike | io.BytesIO) -> Image.Image:
         one of ``IMAGE_ERRORS``: there is no such file, or it is none of the formats of ``IMAGE_FORMATS``.
     """
     formats = _readable_formats()
+    if not isinstance(file, io.BytesIO) and not stat.S_ISREG(os.stat(file).st_mode):
+        raise ValueError(f"{_named(file)} is no regular file")
     try:
         return Image.open(file, formats=formats)
     except UnidentifiedImageError:

@@ -54,7 +54,7 @@ def read_weights(path: Path) -> dict[str, float]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{bundle.shown(path)} is not there", "Make it with tools/fuse_scores.py fit") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {bundle.shown(path)}: {error}", _REMEDY) from None
     weights = value.get("weights") if isinstance(value, dict) else None
     reason = _why_no_weights(weights)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import prompt_configs as facts
 from saiqa import bundle, records
@@ -85,7 +85,9 @@ class Lists:
         images, others = [], Counter()
         for file in files:
             suffix = os.path.splitext(file)[1].lower()
-            if suffix in facts.IMAGE_SUFFIXES:
+            if os.path.exists(file) and not os.path.isfile(file):
+                others["no regular file"] += 1
+            elif suffix in facts.IMAGE_SUFFIXES:
                 images.append(file)
             else:
                 others[suffix or "no suffix"] += 1
@@ -137,11 +139,15 @@ def _lines(stream: IO[str]) -> list[str]:
 
 def _files_below(folder: Path) -> Iterator[str]:
     """Files below a folder, by name; what is hidden is left out."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith("."):
                 yield os.path.join(parent, name)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise InputError(f"{error.filename} cannot be read: {error.strerror}", "Check its permissions") from None
 
 
 def _check_utf8(path: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 
 import prompt_configs as facts
+from saiqa import stores
 from saiqa.console import ArgumentParser, UsageError, positive_int
 from saiqa.engines import ENGINES
 
@@ -32,12 +34,17 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--min_pixels", type=positive_int, metavar="N", help="smaller images are enlarged; " + bounds.format("MIN_PIXELS"))
     add("--max_pixels", type=positive_int, metavar="N", help="larger images are shrunk; " + bounds.format("MAX_PIXELS"))
     add("--exif", choices=(ON, OFF), default=exif, help=f"turn photographs as their orientation tag says (default: {exif})")
+    add("--url_megabytes", type=positive_int, metavar="N", help=f"most of a picture behind a URL ({stores.MOST_MEGABYTES})")
+    add("--url_seconds", type=positive_int, metavar="N", help=f"longest wait for one ({stores.MOST_SECONDS})")
     add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
 
 
 def check(args: Namespace) -> None:
-    """Refuse flags of the other engine. Raises ``UsageError``."""
+    """Refuse flags of the other engine, and put the limits of URLs where workers find them. Raises ``UsageError``."""
+    for variable, value in ((stores.MEGABYTES_VARIABLE, args.url_megabytes), (stores.SECONDS_VARIABLE, args.url_seconds)):
+        if value:
+            os.environ[variable] = str(value)
     if args.trust_remote_code and args.engine != "swift":
         raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
     if args.compile and args.engine != "prefill":

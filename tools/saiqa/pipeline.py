@@ -93,7 +93,7 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
             record = _run_record(inference, failures, time.monotonic() - started)
             runs.write_run_record(job.output_jsonl, record | {"workers": getattr(engine, "count", 1)})
             out.note(f"{job.dimension}: {rated} images rated, {bundle.shown(job.output_jsonl)}")
-    log.remove()
+        log.remove()
     return failures
 
 
@@ -451,11 +451,16 @@ class ScoredRow(NamedTuple):
 
 
 def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
-    """The rows of a scored CSV. Raises ``InputError`` for missing files and columns."""
+    """The rows of a scored CSV. Raises ``InputError`` for missing files and columns, and scores outside 1 to 5."""
     columns = (facts.ID_COLUMN, gt_column, facts.PREDICTION_COLUMN)
     there, rows = records.read_cells(path, required=columns)
     cells = map(operator.itemgetter(*map(there.index, columns)), rows)
-    return [ScoredRow(i, mos, prediction, _number(mos), _number(prediction)) for i, mos, prediction in cells]
+    scored = [ScoredRow(i, mos, prediction, _number(mos), _number(prediction)) for i, mos, prediction in cells]
+    for row in scored:
+        if row.prediction is not None and not scoring.is_score(row.prediction):
+            what = f"{facts.PREDICTION_COLUMN} of {row.id[:100]} is {row.prediction_text}, not from 1 to 5"
+            raise InputError(f"{bundle.shown(path)}: {what}", "Score the images again")
+    return scored
 
 
 def _number(text: str) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 import prompt_configs as facts
-from saiqa import bradley_terry, bundle, fusion, records
+from saiqa import bradley_terry, bundle, fusion, records, scoring
 from saiqa.console import InputError
 
 PAIR_COLUMNS = ("image_a", "image_b", "winner")
@@ -92,6 +92,8 @@ def _number(path: Path, line: int, dimension: str, written: object) -> float:
         value = float("nan")
     if not abs(value) < float("inf"):
         raise records.line_error(path, line, f"{dimension} is {written!r}, not a number")
+    if not scoring.is_score(value):
+        raise records.line_error(path, line, f"{dimension} is {written!r}, not from 1 to 5")
     return value
 
 

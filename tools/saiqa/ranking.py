@@ -7,6 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import prompt_configs as facts
+from saiqa import scoring
+from saiqa.score_files import OVERALL_COLUMN
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -63,6 +67,8 @@ def number_in(row: Mapping[str, str], column: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise NoCandidate(f"no {column}")
+    if column in (*facts.DIMENSIONS, OVERALL_COLUMN) and not scoring.is_score(value):
+        raise NoCandidate(f"{column} is {value:g}, not from 1 to 5")
     return value
 
 

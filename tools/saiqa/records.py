@@ -49,14 +49,37 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
+        with _nameless(path.parent, temporary) as descriptor:
+            # errors: half a character becomes the escape that JSON has for it
+            with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
+                yield file
+            _give_name(descriptor, temporary)
         os.replace(temporary, path)
     except OSError as error:
         raise _cannot_write(path, error.strerror or str(error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _nameless(folder: Path, name: Path) -> Iterator[int]:
+    """A new file for writing that no kill can leave behind: it has no name yet where the file system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except (AttributeError, OSError):  # another system than Linux, or a file system without
+        descriptor = os.open(name, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(descriptor: int, name: Path) -> None:
+    if os.fstat(descriptor).st_nlink == 0:
+        name.unlink(missing_ok=True)
+        # The descriptor as a folder is not used: it makes Python call what follows the link under /proc.
+        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def check_writable(path: Path) -> None:
@@ -177,7 +200,7 @@ def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> No
     missing = [name for name in required if name not in columns]
     if missing:
         what = f"{bundle.shown(path)} has no column {', '.join(missing)}"
-        raise InputError(what, f"Its columns are {', '.join(columns)}")
+        raise InputError(what, f"Its columns are {ids.few(columns, len(columns))}")
     check_unique(path, "column name", columns)
 
 
@@ -232,7 +255,7 @@ def json_object(path: Place, number: int, line: str) -> dict:
     text = line.strip(_JSON_BLANKS)
     try:
         value, end = _decode(text)  # a quarter quicker than json.loads, which looks for blanks everywhere
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise line_error(path, number, f"not JSON ({error})") from None
     if end < len(text):
         raise line_error(path, number, f"not JSON (more text behind character {end})")
@@ -303,7 +326,20 @@ def stream_records(path: Place) -> Iterator[Record]:
         query, response = value.get("query"), value.get("response")
         if not isinstance(query, str) or not query.strip():
             raise line_error(path, number, 'no "query"')
+        if not all(map(_is_text, (image, query, response))):
+            raise line_error(path, number, "a text in it holds half a character (a surrogate by itself)")
         yield Record(image, query, response if isinstance(response, str) else "")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of JSON can be written as UTF-8."""
+    if not isinstance(value, str) or value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -499,10 +535,13 @@ class Partial:
 
     def append(self, lines: Iterable[dict]) -> None:
         """Add finished lines, ratings and failures; they are in the file when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            for line in lines:
-                file.write(json_line(line))
-                self.count += "failed" not in line
+        try:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                for line in lines:
+                    file.write(json_line(line))
+                    self.count += "failed" not in line
+        except OSError as error:
+            raise _cannot_write(self.path, error.strerror or str(error)) from error
 
     def finish(self, output: Path, images: Callable[[], Iterable[str]]) -> int:
         """Write the ratings as a result: of other images first, then in the order of ``images()``; return how many.

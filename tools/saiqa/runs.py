@@ -188,7 +188,7 @@ def read_run_record(output: Path) -> dict:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         raise InputError(f"{bundle.shown(path)} is not JSON", "Delete it") from None
     return record if isinstance(record, dict) else {}
 

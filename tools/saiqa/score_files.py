@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import prompt_configs as facts
-from saiqa import fusion, records, stamps
+from saiqa import fusion, records, scoring, stamps
 from saiqa.scorer import ImageScore
 
 IMAGE_COLUMN = "image"
@@ -116,6 +116,7 @@ class Layout:
 
     def _log_line(self, path: Path, number: int, value: dict) -> dict:
         records.only_image(path, number, value)
+        _check_scores(path, number, value)
         line = {"scores": {}, "probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
         whole = set(line["scores"]) >= set(self.dimensions)
         shown = not self.probabilities or set(line["probabilities"]) >= set(self.dimensions)
@@ -139,6 +140,16 @@ def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:
             raise records.line_error(path, number, f"not a row of scores ({error})") from None
         value = {"images": [row[IMAGE_COLUMN]], "scores": scores, "probabilities": words}
         yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {})
+
+
+def _check_scores(path: Path, number: int, value: dict) -> None:
+    """Refuse what is no score in a line of a finished result. Raises ``InputError``."""
+    scores = value.get("scores", {})
+    if not isinstance(scores, dict) or not isinstance(value.get("probabilities", {}), dict):
+        raise records.line_error(path, number, "its scores are no object")
+    for name, score in scores.items():
+        if not isinstance(score, int | float) or not scoring.is_score(score):
+            raise records.line_error(path, number, f"{name[:40]} is {str(score)[:40]}, not from 1 to 5")
 
 
 def read_table(path: Path, required: Sequence[str] = ()) -> records.Table:

@@ -21,6 +21,7 @@ _AROUND_A_WORD = string.whitespace + string.punctuation + "\u0120\u2581\u3002\uf
 _RATING_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 _in_order = operator.itemgetter(*WORDS)
 _VALUES = _in_order(WORD_VALUES)
+_ROUNDING = 1e-6
 _FIVE_FLOATS = [float] * len(WORDS)
 _WORD_OF_VALUE = {value: word for word, value in WORD_VALUES.items()}
 
@@ -30,6 +31,11 @@ FILLER = -50.0
 
 class ScoringError(ValueError):
     """A distribution or a mean opinion score from which no score or word can be had."""
+
+
+def is_score(value: float) -> bool:
+    """Whether a number can be a score: from 1 to 5, but for rounding."""
+    return min(_VALUES) - _ROUNDING <= value <= max(_VALUES) + _ROUNDING
 
 
 def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:

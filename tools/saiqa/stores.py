@@ -10,11 +10,12 @@ import errno
 import functools
 import io
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from saiqa.console import Failed, InputError
 
@@ -64,9 +65,20 @@ class RemotePath:
             raise InputError(f"{self} cannot be read: {error}", "Check the address and the access to it") from None
 
     def read_bytes(self) -> bytes:
-        """The whole file, in one request. Raises ``OSError``."""
-        with _system(self.url) as (system, path):
-            return system.cat_file(path)
+        """The whole file, in one request, within ``url_limits``. Raises ``OSError``."""
+        most, seconds = url_limits()
+        until = time.monotonic() + seconds
+        # Without blocks, and of a size that is given, HTTP is one request that can be left at any time.
+        how = {"block_size": 0, "size": 1} if self.url.startswith(_HTTP) else {}
+        content = bytearray()
+        with _system(self.url) as (system, path), system.open(path, "rb", **how) as file:
+            while part := file.read(_PART_BYTES):
+                content += part
+                if len(content) > most:
+                    raise OSError(f"{self.url}: more than {most // 10**6} MB, the limit of --url_megabytes")
+                if time.monotonic() > until:
+                    raise OSError(f"{self.url}: takes longer than {seconds:g} s, the limit of --url_seconds")
+        return bytes(content)
 
     def open(self, mode: str) -> IO[bytes]:
         """The file for reading, ``mode`` "rb", fetched block by block. Raises ``OSError``."""
@@ -75,6 +87,28 @@ class RemotePath:
 
 
 Place = Path | RemotePath
+
+_HTTP = ("http://", "https://")
+_PART_BYTES = 2**20
+
+# Flags say them; the environment carries them to workers.
+MEGABYTES_VARIABLE, SECONDS_VARIABLE = "SAIQA_URL_MEGABYTES", "SAIQA_URL_SECONDS"
+MOST_MEGABYTES, MOST_SECONDS = 100, 60
+
+
+def url_limits() -> tuple[int, float]:
+    """Most bytes and seconds that a file behind a URL may take."""
+    megabytes = int(os.environ.get(MEGABYTES_VARIABLE, MOST_MEGABYTES))
+    return megabytes * 10**6, float(os.environ.get(SECONDS_VARIABLE, MOST_SECONDS))
+
+
+def _timed(url: str) -> dict:
+    """What makes the library of a protocol give up in time."""
+    if not url.startswith(_HTTP):
+        return {}
+    import aiohttp
+
+    return {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=url_limits()[1])}}
 
 
 def is_url(text: str) -> bool:
@@ -96,7 +130,7 @@ def place(text: str | Path) -> Place:
 
 def url_name(url: str) -> str:
     """The last part of a URL's path, without query and fragment where the protocol has them: ``a.jpg``."""
-    parts = urlsplit(url)
+    parts = _split(url)
     path = unquote(parts.path) if parts.scheme in ("http", "https") else url
     return PurePosixPath(path).name
 
@@ -114,7 +148,15 @@ class Fetched(io.BytesIO):
 
 def require(remote: RemotePath) -> None:
     """Refuse a URL whose protocol cannot be read here. Raises ``InputError`` that says what to install."""
-    _system_class(urlsplit(remote.url).scheme)
+    _system_class(_split(remote.url).scheme)
+
+
+def _split(url: str) -> SplitResult:
+    """The parts of a URL. Raises ``InputError`` where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError as error:  # half a bracket of an IPv6 address
+        raise InputError(f"{url[:200]} is no URL: {error}", "Check the address") from None
 
 
 @functools.cache
@@ -142,7 +184,7 @@ def _system(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     from fsspec.core import url_to_fs
 
     try:
-        yield url_to_fs(url)
+        yield url_to_fs(url, **_timed(url))
     except FileNotFoundError:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from None
     except OSError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from saiqa.console import Failed, InputError, UsageError, UserError, positive_int
+from saiqa.console import Failed, InputError, UsageError, UserError, keeping_signals, positive_int
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.stores import Fetched, RemotePath
 
@@ -310,7 +310,8 @@ def _connect(address: str | None):
     except ModuleNotFoundError as error:
         raise Failed(f"--workers needs {error.name}, which is not installed", "Run `make setup`") from None
     try:
-        ray.init(**options)
+        with keeping_signals():
+            ray.init(**options)
     except Exception as error:  # Ray raises the bare class, for one, where a start takes it longer than 30 s
         where = "on this machine" if address is None else f"at --ray_address {address}"
         raise Failed(f"Ray {where}: {_first_line(error)}", "Check `ray status`, or leave --workers out") from error
