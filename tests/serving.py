@@ -69,6 +69,7 @@ def served_here(
     megapixels: int = 50,
     max_queue: int = 256,
     token: str | None = None,
+    hosts: tuple[str, ...] = (),
 ) -> Iterator[str]:
     """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
     import uvicorn
@@ -77,7 +78,8 @@ def served_here(
     from saiqa.service.app import Settings, create_app
     from saiqa.service.intake import Limits
 
-    settings = Settings(Limits(request_mb * MEGA, images, megapixels * MEGA), max_queue, wait_seconds=0.005, token=token)
+    limits = Limits(request_mb * MEGA, images, megapixels * MEGA)
+    settings = Settings(limits, max_queue, wait_seconds=0.005, token=token, hosts=hosts)
     with serve.listen("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(scorer, settings), access_log=False, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -10,6 +10,7 @@ import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
 import argparse
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from saiqa import Scorer
 
 _WAITING_CONNECTIONS = 512
+_OTHER_FILES = 128  # that are open besides connections: libraries, spooled uploads
+_LAST_ANSWERS_SECONDS = 6
 
 EXAMPLES = """
 python tools/serve.py --demo                                   the small checkpoint, http://127.0.0.1:8000
@@ -41,6 +44,8 @@ def parser() -> ArgumentParser:
     add = flags.add_argument_group("where to").add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
+    add("--allow_host", action="append", metavar="NAME", help="a name it is reached by, besides localhost and addresses")
+    add("--no_token", action="store_true", help="let everybody in who can reach --host")
     add("--token_file", metavar="FILE", help=f"file with the token clients must send; or set {TOKEN_VARIABLE}")
 
     model_flags.add_flags(flags, exif=model_flags.ON)
@@ -54,6 +59,8 @@ def parser() -> ArgumentParser:
     add("--max_images", type=positive_int, default=64, metavar="N", help="images a request (default: 64)")
     add("--max_request_mb", type=positive_int, default=64, metavar="N", help="megabytes a request (default: 64)")
     add("--max_megapixels", type=positive_int, default=50, metavar="N", help="of one image (default: 50)")
+    add("--max_connections", type=positive_int, default=1000, metavar="N", help="open at a time (default: 1000)")
+    add("--request_seconds", type=positive_int, default=60, metavar="N", help="for a request to come in (default: 60)")
     add("--batch_wait_ms", type=int, default=5, metavar="N", help="an incomplete batch waits for more (default: 5)")
     return flags
 
@@ -74,11 +81,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     token = read_token(args.token_file)
     with listen(args.host, args.port) as listener:
         host, port = listener.getsockname()[:2]
-        if token is None and not is_loopback(host):
-            out.warn(f"{host} can be reached from other machines and there is no token. Set {TOKEN_VARIABLE}")
+        if token is None and not is_loopback(host) and not args.no_token:
+            what = f"{host} can be reached from other machines, and there is no token"
+            raise UsageError(what, f"Set {TOKEN_VARIABLE} or give --token_file; --no_token lets everybody in")
         app = make_app(args, token, out)
         out.result(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        serve(app, listener)
+        serve(app, listener, args.max_connections)
 
 
 def read_token(path: str | None) -> str | None:
@@ -133,7 +141,8 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
     load(scorer)
     limits = Limits(args.max_request_mb * MEGA, args.max_images, args.max_megapixels * MEGA)
     wait_seconds = max(args.batch_wait_ms, 0) / 1000
-    return create_app(scorer, Settings(limits, args.max_queue, wait_seconds, token))
+    hosts = tuple(args.allow_host or ())
+    return create_app(scorer, Settings(limits, args.max_queue, wait_seconds, token, hosts, args.request_seconds))
 
 
 def load(scorer: Scorer) -> None:
@@ -146,15 +155,35 @@ def load(scorer: Scorer) -> None:
         thread.submit(lambda: scorer.engine).result()
 
 
-def serve(app, listener: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return."""
+def serve(app, listener: socket.socket, most_connections: int) -> None:
+    """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return within ten seconds."""
     import uvicorn
+
+    from saiqa.service.gate import protocol
+
+    allowed = allow_files(most_connections + _OTHER_FILES) - _OTHER_FILES
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that is none is told to the client who sent it
     # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: to us it is a good end.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
-    config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False)
+    config = uvicorn.Config(
+        app,
+        http=protocol(min(most_connections, allowed)),
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+    )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def allow_files(wanted: int) -> int:
+    """Let this process open so many files, as far as the system lets it; how many it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return soft
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
         raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
 
 
-def _request_image(image: ImageLike, at_once: bool) -> str | Place | Image.Image | Failure:
+def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
     """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``.
 
     Args:
@@ -298,7 +298,7 @@ def _request_image(image: ImageLike, at_once: bool) -> str | Place | Image.Image
     raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
 
 
-def _from_file(path: str | os.PathLike) -> Image.Image | Failure:
+def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
     from saiqa.decoding import unreadable
 
     try:
@@ -307,11 +307,13 @@ def _from_file(path: str | os.PathLike) -> Image.Image | Failure:
         return Failure(unreadable(error))
 
 
-def _from_bytes(content: bytes) -> Image.Image | Failure:
+def _from_bytes(content: bytes) -> io.BytesIO | Failure:
+    """A file in memory; it is decoded when its turn comes, and only as long as it is needed."""
     from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
 
     try:
-        return open_image(io.BytesIO(content))
+        open_image(io.BytesIO(content))
+        return io.BytesIO(content)
     except IMAGE_ERRORS as error:
         return Failure(unreadable(error))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import math
 import os
 import sys
@@ -38,12 +39,12 @@ class Request:
     """One question about one image.
 
     Attributes:
-        image: a file, or a decoded picture.
+        image: a file, one in memory, or a picture.
         prompt: the user turn; ``<image>`` marks where the picture stands (in front when it is absent).
         answer_prefix: the answer up to, and without, the blank before the rating word.
     """
 
-    image: str | Path | Image.Image
+    image: str | Path | io.BytesIO | Image.Image
     prompt: str
     answer_prefix: str
 

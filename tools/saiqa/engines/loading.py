@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -186,8 +187,13 @@ def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:
     """The picture of a file, or of a picture as it came. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, Image.Image):
         return decode(image, upright)
-    with open_image(image) as opened:
+    with open_image(file_of(image)) as opened:
         return decode(opened, upright)
+
+
+def file_of(image: str | Path | io.BytesIO) -> str | Path | io.BytesIO:
+    """What ``open_image`` takes: of a file in memory a view of its own, for others may be reading it."""
+    return io.BytesIO(image.getvalue()) if type(image) is io.BytesIO else image
 
 
 def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:

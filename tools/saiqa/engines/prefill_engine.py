@@ -7,6 +7,7 @@ read ahead of the model by threads.
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,7 +20,7 @@ from PIL import Image
 from prompt_configs import WORDS
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
-from saiqa.engines.loading import describe_torch, open_bundle, read_image, resolve_device, resolve_dtype
+from saiqa.engines.loading import describe_torch, file_of, open_bundle, read_image, resolve_device, resolve_dtype
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
@@ -133,7 +134,7 @@ class PrefillEngine:
         sizes: dict[object, tuple[int, int] | Failure] = {}
         for place, request in enumerate(requests):
             image = request.image
-            identity = id(image) if isinstance(image, Image.Image) else str(image)
+            identity = id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
             if identity not in sizes:
                 sizes[identity] = _image_size(image, self.upright)
             size = sizes[identity]
@@ -262,7 +263,7 @@ def _image_size(image: str | Path | Image.Image, upright: bool) -> tuple[int, in
     if isinstance(image, Image.Image):
         return size_of(image, upright)
     try:
-        with open_image(image) as opened:
+        with open_image(file_of(image)) as opened:
             return size_of(opened, upright)
     except IMAGE_ERRORS as error:
         return Failure(unreadable(error))

@@ -17,10 +17,11 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -30,7 +31,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import prompt_configs as facts
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
-from saiqa.service.intake import Limits, Picture, Question, Refused, check_length, read_question
+from saiqa.service.gate import Gate
+from saiqa.service.intake import Limits, Picture, Question, Refused, check_length, read_question, readable
 from saiqa.service.metrics import Metrics
 
 PAGE = Path(__file__).with_name("page")
@@ -39,18 +41,14 @@ PAGE = Path(__file__).with_name("page")
 _PASSES_A_BATCH = 4
 # What the bodies of all requests may hold in memory together, in bodies of the largest size.
 _BODIES = 8
+_CLOSING_SECONDS = 1.5  # for what the model is at; uvicorn has let requests end before
 _CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
 
 # The page loads nothing from anywhere else and nobody may frame it; blob: are the thumbnails of the user's own pictures.
-_PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclass(frozen=True)
@@ -62,12 +60,16 @@ class Settings:
         max_queue: images that may wait or be at work.
         wait_seconds: how long an incomplete batch waits for company.
         token: what clients must send as ``Authorization: Bearer ...``; None lets everybody in.
+        hosts: names under which the service is reached, besides ``localhost`` and addresses.
+        request_seconds: how long the body of a request may take to come.
     """
 
     limits: Limits
     max_queue: int
     wait_seconds: float
     token: str | None = None
+    hosts: tuple[str, ...] = ()
+    request_seconds: float = 60
 
 
 class ImageResult(BaseModel):
@@ -95,10 +97,11 @@ class Service:
         self.scorer, self.settings = scorer, settings
         self.metrics = Metrics(lambda: self.batcher.pending)
         self.batcher = Batcher(
-            scorer.score,
+            lambda pictures, dimensions: scorer.score([picture.image for picture in pictures], dimensions),
             max_queue=settings.max_queue,
             max_batch=_PASSES_A_BATCH * scorer.model.batch_size,
             wait_seconds=settings.wait_seconds,
+            pixels=lambda picture: picture.pixels,
             observe=self.metrics.batch,
         )
         self._bytes_held = 0
@@ -118,12 +121,18 @@ class Service:
             self._bytes_held += size_bytes
 
         try:
-            return await self._rate(await read_question(request, limits, hold))
+            try:
+                async with asyncio.timeout(self.settings.request_seconds):
+                    question = await read_question(request, limits, hold)
+            except TimeoutError:
+                seconds = f"{self.settings.request_seconds:g} s"
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"The body of a request may take {seconds}") from None
+            return await self._rate(question)
         finally:
             self._bytes_held -= held
 
     async def _rate(self, question: Question) -> Answer:
-        images = [picture.image for picture in question.pictures if picture.image is not None]
+        images = [picture for picture in question.pictures if picture.image is not None]
         scores = iter(await asyncio.wrap_future(self.batcher.submit(images, question.dimensions)))
         results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
         failed = sum(result.error is not None for result in results)
@@ -157,14 +166,14 @@ def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
 # ---- the application -------------------------------------------------------------------------------------------------
 
 
-def create_app(scorer: Scorer, settings: Settings) -> FastAPI:
+def create_app(scorer: Scorer, settings: Settings) -> Gate:
     """The ASGI application around one scorer, whose thread it starts; the application's shutdown ends it."""
     service = Service(scorer, settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(service.batcher.close)
+        await asyncio.to_thread(service.batcher.close, _CLOSING_SECONDS)
 
     # No /docs: FastAPI's loads its scripts from a content delivery network.
     app = FastAPI(title="SA-IQA", lifespan=lifespan, docs_url=None, redoc_url=None)
@@ -172,25 +181,28 @@ def create_app(scorer: Scorer, settings: Settings) -> FastAPI:
     _add_errors(app)
     app.add_middleware(_Measured, metrics=service.metrics)
     app.mount("/", _Page(directory=PAGE, html=True))
-    return app
+    return Gate(app, settings.hosts)
 
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     guarded = [Depends(_require(service.settings.token))]
 
-    @app.post("/score", response_model=Answer, dependencies=guarded, openapi_extra={"requestBody": _BODY})
+    @app.post("/score", response_model=Answer, dependencies=guarded, openapi_extra={"requestBody": _BODY}, responses=_REFUSALS)
     async def score(request: Request) -> Answer:
         return await service.score(request)
 
-    @app.get("/score", include_in_schema=False)  # else the page's files would answer, with "Not Found"
+    # else the page's files would answer, with "Not Found"
+    @app.api_route("/score", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"], include_in_schema=False)
     async def get_score() -> JSONResponse:
         return JSONResponse({"detail": "Send pictures with POST"}, 405, {"Allow": "POST"})
 
-    @app.get("/health")
+    @app.head("/health", include_in_schema=False)
+    @app.get("/health", responses={503: _DETAIL})
     async def health() -> JSONResponse:
         return JSONResponse(service.health(), 200 if service.batcher.alive else 503)
 
-    @app.get("/metrics", dependencies=guarded)
+    @app.head("/metrics", dependencies=guarded, include_in_schema=False)
+    @app.get("/metrics", dependencies=guarded, response_class=PlainTextResponse, responses={401: _DETAIL})
     async def metrics() -> Response:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
@@ -215,7 +227,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        return answer(error.status, error.detail)
+        return answer(error.status, readable(error.detail), Connection="close")
 
     @app.exception_handler(QueueFull)
     async def full(request: Request, error: QueueFull) -> JSONResponse:
@@ -258,13 +270,21 @@ class _Measured:
 
 
 class _Page(StaticFiles):
-    """The page's files, with headers that keep everything else out."""
+    """The page's files, with a policy that keeps everything else out."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        response = await super().get_response(path, scope)
-        response.headers.update(_PAGE_HEADERS)
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        try:
+            response = await super().get_response(path, scope)
+        except (OSError, ValueError):  # a name that no file can have
+            raise HTTPException(404) from None
+        response.headers["Content-Security-Policy"] = _PAGE_POLICY
         return response
 
+
+_DETAIL = {"description": "Why not", "content": {"application/json": {"schema": {"type": "object"}}}}
+_REFUSALS = dict.fromkeys((400, 401, 403, 408, 413, 421, 422, 500, 503), _DETAIL)
 
 _BODY = {
     "required": True,

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 from saiqa.scorer import ImageScore
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from saiqa.service.intake import Picture
 
 _RATE_MEMORY = 0.8  # share of the past in the running estimate of images a second
 _LONGEST_RETRY_SECONDS = 60
+BATCH_PIXELS = 64_000_000  # 0.2 GB as RGB
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class Closed(Exception):
 class Order:
     """Images that came together and are answered together."""
 
-    images: Sequence[Image.Image]
+    images: Sequence[Picture]
     dimensions: tuple[str, ...]
     results: list[ImageScore | None]
     missing: int
@@ -64,27 +65,30 @@ class Item:
     order: Order
     place: int
 
-
 class Batcher:
     """Scores images of concurrent callers together.
 
     Args:
         score: images and dimensions in, one result an image out, in order; called from one thread only.
         max_queue: images that may wait or be at work; more are refused.
-        max_batch: images handed to ``score`` at a time.
+        max_batch: images handed to ``score`` at a time; fewer where they have more than ``BATCH_PIXELS`` together, all of
+            which may be decoded at once.
         wait_seconds: how long an incomplete batch waits for company.
+        pixels: how many an image has.
         observe: told the images and the seconds of every batch.
     """
 
     def __init__(
         self,
-        score: Callable[[list[Image.Image], tuple[str, ...]], list[ImageScore]],
+        score: Callable[[list[Picture], tuple[str, ...]], list[ImageScore]],
         *,
         max_queue: int,
         max_batch: int,
         wait_seconds: float,
+        pixels: Callable[[Picture], int] = lambda image: 0,
         observe: Callable[[int, float], None] = lambda images, seconds: None,
     ):
+        self._pixels = pixels
         self._score = score
         self.max_queue, self.max_batch, self.wait_seconds = max_queue, max_batch, wait_seconds
         self._observe = observe
@@ -111,7 +115,7 @@ class Batcher:
         with self._changed:
             self._require_room(images)
 
-    def submit(self, images: Sequence[Image.Image], dimensions: tuple[str, ...]) -> Future[list[ImageScore]]:
+    def submit(self, images: Sequence[Picture], dimensions: tuple[str, ...]) -> Future[list[ImageScore]]:
         """Queue images for scoring, all of them or none.
 
         Returns:
@@ -132,12 +136,16 @@ class Batcher:
             self._changed.notify()
         return order.future
 
-    def close(self) -> None:
-        """Take no more, finish what is queued, and return when it is finished."""
+    def close(self, seconds: float) -> None:
+        """Take no more, finish what is queued, and return when it is finished, or after so many seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(seconds)
+        with self._changed:
+            left = list(self._queue)
+            self._queue.clear()
+        self._fail(left, Closed())
 
     def _require_room(self, images: int) -> None:
         if self._closed:
@@ -172,12 +180,18 @@ class Batcher:
     def _take(self) -> list[Item]:
         batch: list[Item] = []
         others: list[Item] = []
-        while self._queue and len(batch) < self.max_batch:
+        pixels = 0
+        while self._queue and len(batch) < self.max_batch and pixels < BATCH_PIXELS:
             item = self._queue.popleft()
-            fits = not batch or item.order.dimensions == batch[0].order.dimensions
+            alike = not batch or item.order.dimensions == batch[0].order.dimensions
+            fits = alike and (not batch or pixels + self._pixels_of(item) <= BATCH_PIXELS)
             (batch if fits else others).append(item)
+            pixels += self._pixels_of(item) if fits else BATCH_PIXELS * alike
         self._queue.extendleft(reversed(others))
         return batch
+
+    def _pixels_of(self, item: Item) -> int:
+        return self._pixels(item.order.images[item.place])
 
     def _rate(self, batch: list[Item]) -> None:
         started = time.monotonic()
@@ -187,7 +201,7 @@ class Batcher:
             answers = list(zip(batch, results, strict=True))
         except Exception:  # whatever it is, the callers must hear of it and the thread must live
             _log.exception("scoring %d images failed", len(batch))
-            self._fail(batch)
+            self._fail(batch, ScoringFailed())
         else:
             self._deliver(answers)
         self._settle(len(batch), time.monotonic() - started)
@@ -200,11 +214,11 @@ class Batcher:
             if not order.missing and not order.future.done():
                 order.future.set_result(order.results)
 
-    def _fail(self, batch: list[Item]) -> None:
+    def _fail(self, batch: list[Item], error: Exception) -> None:
         for item in batch:
             item.order.missing -= 1
             if not item.order.future.done():
-                item.order.future.set_exception(ScoringFailed())
+                item.order.future.set_exception(error)
 
     def _settle(self, images: int, seconds: float) -> None:
         with self._changed:

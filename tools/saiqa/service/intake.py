@@ -35,6 +35,7 @@ UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 
 _TEXT_FIELDS = 16  # more than a form with dimensions can have
 _NAME_CHARACTERS = 255
+_MARKS_AN_IMAGE = 3 * _NAME_CHARACTERS + 8  # of JSON, those in a name among them
 
 
 class Refused(Exception):
@@ -61,10 +62,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a request: opened but not decoded, or an error."""
+    """One image of a request: its file, whose header is read, or an error."""
 
     name: str
-    image: Image.Image | None
+    image: bytes | None
+    pixels: int = 0
     error: str | None = None
 
 
@@ -98,6 +100,11 @@ async def read_question(request: Request, limits: Limits, hold: Callable[[int], 
         raise Refused(UNUSABLE, "There are no images. Send files named `images`, or a list `images` in JSON")
     asked = _dimensions(dimensions)
     return Question(await run_in_threadpool(_open_all, named, limits), asked)
+
+
+def readable(text: str) -> str:
+    """A client's text as UTF-8 can hold it: half a character becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def check_length(request: Request, limits: Limits) -> None:
@@ -151,7 +158,7 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
     parser = _FormParser(request.headers, request.stream(), max_files=limits.images + 1, max_fields=_TEXT_FIELDS)
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError) as error:
+    except (MultiPartException, FormParserError, LookupError, ValueError) as error:  # the latter of unknown charsets
         if str(getattr(error, "message", "")).startswith("Too many files"):
             raise _too_many_images(limits) from None
         raise Refused(UNUSABLE, f"The form cannot be read: {error}") from None
@@ -180,6 +187,9 @@ def _require_known(given: Iterable[str], kind: str) -> None:
 
 
 def _read_json(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
+    # Objects are made for every bracket and comma, millions from a body of the largest size; pictures in base64 have none.
+    if sum(map(body.count, (b"[", b"{", b","))) > limits.images * _MARKS_AN_IMAGE:
+        raise Refused(UNUSABLE, "The JSON has too many parts: pictures are texts in base64")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -218,22 +228,22 @@ def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _open_all(named: Named, limits: Limits) -> list[Picture]:
-    return [_open(name[:_NAME_CHARACTERS] or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
+    return [_open(readable(name[:_NAME_CHARACTERS]) or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
 
 
 def _open(name: str, data: bytes | None, limits: Limits) -> Picture:
     """Read the header. Raises ``Refused`` for a picture of too many pixels, whatever it would decode to."""
     if data is None:
-        return Picture(name, None, "cannot read the image: its data is not base64")
+        return Picture(name, None, error="cannot read the image: its data is not base64")
     try:
         image = open_image(io.BytesIO(data))
     except Image.DecompressionBombError:
         raise _too_many_pixels(name, limits) from None
     except IMAGE_ERRORS as error:
-        return Picture(name, None, unreadable(error))
+        return Picture(name, None, error=unreadable(error))
     if image.width * image.height > limits.pixels:
         raise _too_many_pixels(name, limits)
-    return Picture(name, image)
+    return Picture(name, data, image.width * image.height)
 
 
 def _too_many_pixels(name: str, limits: Limits) -> Refused:
