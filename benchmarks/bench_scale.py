@@ -98,10 +98,10 @@ def measure_rows(folder: Path, args) -> list[dict]:
     roots = [make_rows(folder / f"rows{rows}", rows) for rows in args.rows]
     checkpoint = folder / "null"
     checkpoint.mkdir()
-    (checkpoint / "config.json").write_text("{}")
     (checkpoint / "model.safetensors").write_bytes(bytes(8))
     demo = HERE.parent / "demo" / "SA-IQA-model" / "sa-iqa-prompt4"
-    (checkpoint / "preprocessor_config.json").write_bytes((demo / "preprocessor_config.json").read_bytes())
+    for name in ("config.json", "preprocessor_config.json"):
+        (checkpoint / name).write_bytes((demo / name).read_bytes())
     for count in (1, args.workers):
         few, many = (
             run_command("benchmarks/null_engine.py", checkpoint, root, folder / f"with{count}-{rows}", count)

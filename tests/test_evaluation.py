@@ -28,7 +28,7 @@ def scored_rows(dimension: str, seed: int, noise: float = 0.5) -> list[dict]:
     number = list(facts.DIMENSIONS).index(dimension)
     draw = numpy.random.default_rng([seed, number])
     mos = numpy.random.default_rng(number).uniform(1, 5, ROWS).round(2)
-    scores = (mos + draw.normal(0, noise, ROWS)).round(4)
+    scores = (mos + draw.normal(0, noise, ROWS)).clip(1, 5).round(4)
     rows = zip(mos, scores, strict=True)
     generators = ("flux|1", "sd_3 & co")
     return [

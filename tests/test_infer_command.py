@@ -541,7 +541,7 @@ def evaluate_lighting(root, run_main, predictions, *flags):
 
 
 def test_eval_prints_two_lines(make_data_root, run_main):
-    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "2.1", "3.1", "4.1", "5.1"])
+    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "2.1", "3.0", "4.0", "5.0"])
     assert (ran.code, ran.out) == (0, "PLCC: 1.000\nSRCC: 1.000\n")
 
 
@@ -554,14 +554,14 @@ def test_constant_predictions_have_no_correlation(make_data_root, run_main, flag
 
 
 def test_eval_lists_rows_without_a_score(make_data_root, run_main):
-    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "", "3.1", "4.1", "5.1"])
+    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "", "3.1", "4.1", "5.0"])
     assert ran.code == 3
     assert "lighting abc: no score_pred" in ran.err
     assert "n 4, dropped 1" in ran.err
 
 
 def test_fewer_than_three_rows_have_no_correlation(make_data_root, run_main):
-    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "x", "nan", "", "5.1"])
+    ran = evaluate_lighting(make_data_root(["lighting"]), run_main, ["1.1", "x", "nan", "", "5.0"])
     assert ran.code == 3
     assert "2 rows have both" in ran.err
     assert ran.out == ""

@@ -35,6 +35,7 @@ def exclusive(results: Iterable[Path]) -> Iterator[None]:
 @contextlib.contextmanager
 def _exclusive(result: Path) -> Iterator[None]:
     path = result.with_name(f".{result.name}.lock")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = _locked(path)
@@ -52,6 +53,9 @@ def _exclusive(result: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
+        with contextlib.suppress(OSError):  # a folder that holds something stays
+            for folder in made:
+                folder.rmdir()
 
 
 def _locked(path: Path) -> int | None:
