@@ -1,5 +1,7 @@
 # make demo          score the embedded demo: environment, four dimensions, correlation, a table
 # make test          style and all tests
+# make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
+# make chaos         runs that are killed and go on, KILLS times (default: 200)
 # make setup         the environment alone
 # make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (four to five hours)
 # VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with.
@@ -8,7 +10,10 @@ PYTHON ?= python3
 RUN = "$(VENV)/bin/python"
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test demo-bundle
+SECONDS ?= 1800
+KILLS ?= 200
+
+.PHONY: setup demo test fuzz chaos demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -32,6 +37,12 @@ demo: setup
 test: $(VENV)/.installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
+
+fuzz: $(VENV)/.installed-dev
+	$(RUN) tests/fuzz.py --seconds $(SECONDS)
+
+chaos: $(VENV)/.installed-dev
+	$(RUN) tests/chaos.py --kills $(KILLS)
 
 demo-bundle: $(VENV)/.installed-demo
 	PYTHON="$(abspath $(VENV))/bin/python" bash demo/build/build.sh

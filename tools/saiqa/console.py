@@ -158,9 +158,13 @@ def _stoppable() -> Iterator[None]:
     for number in names:
         if before[number] is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _stop)
+    unraisable = sys.unraisablehook
+    # A KeyboardInterrupt in a destructor is lost, and Python would print where; ``check_stopped`` raises it again.
+    sys.unraisablehook = lambda lost: None if issubclass(lost.exc_type, KeyboardInterrupt) else unraisable(lost)
     try:
         yield
     finally:
+        sys.unraisablehook = unraisable
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 

@@ -5,10 +5,12 @@ A picture that cannot be shown rightly in eight bits a channel is refused, never
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,11 +71,23 @@ def open_image(file: str | os.PathLike | io.BytesIO) -> Image.Image:
     if not isinstance(file, io.BytesIO) and not stat.S_ISREG(os.stat(file).st_mode):
         raise ValueError(f"{_named(file)} is no regular file")
     try:
-        return Image.open(file, formats=formats)
+        with _damage():
+            return Image.open(file, formats=formats)
     except UnidentifiedImageError:
         if _is_heif(file) and _HEIF not in formats:
             raise ValueError(f"HEIC is read with {_HEIF_PACKAGE}: pip install {_HEIF_PACKAGE}") from None
         raise ValueError(f"{_named(file)} is no {IMAGE_FORMATS_TEXT} file") from None
+
+
+@contextlib.contextmanager
+def _damage() -> Iterator[None]:
+    """Within, whatever a reader of a format stumbles over becomes one of ``IMAGE_ERRORS``."""
+    try:
+        yield
+    except (*IMAGE_ERRORS, MemoryError):
+        raise
+    except Exception as error:  # an index, a key, a struct: each format has its own
+        raise ValueError(f"it is damaged: {str(error) or type(error).__name__}") from error
 
 
 def _named(file: str | os.PathLike | io.BytesIO) -> str:
@@ -144,11 +158,13 @@ def decode(image: Image.Image, upright: bool) -> Decoded:
         one of ``IMAGE_ERRORS``: the file is broken, or its values have no defined white.
     """
     turn = _TURNS.get(_orientation(image)) if upright else None
-    notes = [FIRST_FRAME] if image.format in _MOVING and getattr(image, "is_animated", False) else []
+    with _damage():
+        notes = [FIRST_FRAME] if image.format in _MOVING and getattr(image, "is_animated", False) else []
     content = _jpeg_content(image)
     if content:
         jpeg.check_before_decoding(content)
-    image.load()
+    with _damage():
+        image.load()
     if content:
         jpeg.check_decoded(image, content)
     rgb = image if image.mode == "RGB" and not image.has_transparency_data else _to_rgb(image, notes)

@@ -200,7 +200,8 @@ def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> No
     missing = [name for name in required if name not in columns]
     if missing:
         what = f"{bundle.shown(path)} has no column {', '.join(missing)}"
-        raise InputError(what, f"Its columns are {ids.few(columns, len(columns))}")
+        names = [" ".join(name.split())[:60] for name in columns]
+        raise InputError(what, f"Its columns are {ids.few(names, len(names))}")
     check_unique(path, "column name", columns)
 
 

@@ -87,8 +87,15 @@ class Reward:
         self.source: Source = Client(service, token=token) if scorer is None else scorer
         self.dimensions = tuple(name for name in facts.DIMENSIONS if not dimensions or name in dimensions)
         self.unscored = unscored
-        # Trainers call from several threads. A model here is one for all; a service has its queue.
-        self._turn = threading.Lock() if service is None else contextlib.nullcontext()
+        self._turn = _turn_of(self.source)
+
+    def __getstate__(self) -> dict:
+        """Everything but the lock, which is of one process."""
+        return {name: value for name, value in vars(self).items() if name != "_turn"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._turn = _turn_of(self.source)
 
     @classmethod
     def from_environment(cls, **options) -> Reward:
@@ -180,6 +187,11 @@ def _file_bytes(image: ImageLike) -> bytes:
 # ---- through the service ---------------------------------------------------------------------------------------------
 
 
+def _turn_of(source: Source) -> contextlib.AbstractContextManager:
+    """Trainers call from several threads. A model here is one for all; a service has its queue."""
+    return contextlib.nullcontext() if isinstance(source, Client) else threading.Lock()
+
+
 class Client:
     """Scores through a service, with ``Scorer.score``'s signature. Safe to use from several threads.
 
@@ -190,16 +202,28 @@ class Client:
     """
 
     def __init__(self, service: str, *, token: str | None = None, timeout_seconds: float = 600):
-        import httpx
-
         if not service.startswith(("http://", "https://")):
             raise ValueError(f"the address of a service starts with http:// or https://, and {service!r} does not")
         token = token or os.environ.get(TOKEN_VARIABLE)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.service, self.timeout_seconds = service, timeout_seconds
-        # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
-        self._http = httpx.Client(base_url=service, headers=headers, timeout=timeout_seconds, trust_env=False)
         self._limits: dict[str, int] = {}
+        self._http = self._connection()
+
+    def _connection(self) -> httpx.Client:
+        import httpx
+
+        # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
+        seconds = self.timeout_seconds
+        return httpx.Client(base_url=self.service, headers=self._headers, timeout=seconds, trust_env=False)
+
+    def __getstate__(self) -> dict:
+        """Everything but the connections, which are of one process."""
+        return {name: value for name, value in vars(self).items() if name != "_http"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._http = self._connection()
 
     def score(self, images: Sequence[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
         """Score images, in as many requests as the service's limits ask for.

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,13 +133,31 @@ class Scorer:
         if isinstance(data, RemotePath) and all(map(is_own, self.sentences.values())):
             raise bundle.missing_data(f"{data} has no annotations with the sentences of prompt {prompt_version}")
         self.prompt_source = prompt_source(self.sentences)
+        self._engine: Engine | None = None
+        self._process = 0  # that has loaded it
         from_file = isinstance(weights, str | os.PathLike)
         self.weights = fusion.read_weights(bundle.input_path(weights)) if from_file else weights
 
-    @cached_property
+    @property
     def engine(self) -> Engine:
-        """The loaded model. Raises ``UserError`` where it cannot be loaded."""
-        return self.model.load()
+        """The model, loaded when it is first asked for. Raises ``UserError`` where it cannot be loaded.
+
+        Raises:
+            RuntimeError: it was loaded before this process was forked. Its threads are not in this one, and it would wait
+                for them for ever.
+        """
+        if self._engine is None:
+            self._engine, self._process = self.model.load(), os.getpid()
+        if self._process != os.getpid():
+            raise RuntimeError(
+                "this Scorer was loaded before the process was forked: start processes with "
+                'multiprocessing.get_context("spawn"), or make the Scorer in the new process'
+            )
+        return self._engine
+
+    def __getstate__(self) -> dict:
+        """Everything but the loaded model, which a process that takes this over loads for itself."""
+        return {**vars(self), "_engine": None}
 
     def score(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
         """Score images.
