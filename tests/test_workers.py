@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, read_jsonl
-from saiqa import bundle, workers
+from saiqa import bundle, reaper, workers
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.scorer import CHUNK_IMAGES
 
@@ -223,3 +223,29 @@ def test_pictures_of_any_folder_are_scored_by_workers_as_by_one_process(run_main
         results.append((output.read_bytes(), ran.out, record["workers"], record["n"]))
     assert results[0] == (*results[1][:2], 1, count - 1)
     assert results[1][2:] == (2, count - 1)
+
+
+def test_a_killed_command_leaves_no_process_of_ray(make_data_root, tmp_path):
+    root = make_data_root(["lighting"])
+    command = start(root, "--workers", "2")
+    try:
+        started = {}
+        until = time.monotonic() + 60
+        while len(started) < 4 and time.monotonic() < until and command.poll() is None:
+            started |= reaper._descendants(command.pid)
+            time.sleep(0.2)
+        time.sleep(2)
+        started |= reaper._descendants(command.pid)
+    finally:
+        command.kill()
+        command.wait()
+    assert len(started) >= 4
+    until = time.monotonic() + 30
+    while time.monotonic() < until and (left := alive(started)):
+        time.sleep(0.5)
+    assert not left
+
+
+def alive(processes: reaper.Started) -> list[int]:
+    now = reaper._all()
+    return [number for number, begun in processes.items() if number in now and now[number][1] == begun]

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from saiqa import reaper
 from saiqa.console import Failed, InputError, UsageError, UserError, keeping_signals, positive_int
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.stores import Fetched, RemotePath
@@ -144,6 +145,7 @@ class Workers:
     """
 
     def __init__(self, load: Callable[[], Engine], fleet: Fleet, note: Callable[[str], None]):
+        self._reaper = reaper.watch_over() if fleet.address is None else None
         self._ray = _connect(fleet.address)
         self._note = note
         try:
@@ -236,6 +238,9 @@ class Workers:
     def close(self) -> None:
         """End the workers, and Ray where it was started for them."""
         self._ray.shutdown()
+        if self._reaper:
+            self._reaper.kill()
+            self._reaper.communicate()
 
 
 @dataclass

@@ -5,8 +5,9 @@
     GET /metrics    for Prometheus
     GET /           the page
 
-A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 401 without the token, 413 beyond a
-limit, 422 for a body that cannot be understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
+A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 401 without the token, 403
+and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit, 422 for a body that cannot be
+understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
 """
 
 from __future__ import annotations

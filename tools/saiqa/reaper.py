@@ -1,0 +1,67 @@
+"""Ends what a process has started once it is no more, however it ended: ``python reaper.py PID``, with a pipe of it as stdin.
+
+Ray ends its own processes when the program that started it ends, but some agents of it outlive a program that is killed.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+_LOOK_EVERY_SECONDS = 1
+_GRACE_SECONDS = 3  # for those that end by themselves
+
+Started = dict[int, str]  # process -> when it was started, by the kernel's clock: a number alone may come again
+
+
+def watch_over() -> subprocess.Popen:
+    """Start a process that ends the descendants of this one when this one is gone."""
+    return subprocess.Popen(
+        [sys.executable, __file__, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the others
+    )
+
+
+def main(process: int) -> None:
+    """Note the descendants of a process until its end of the pipe is closed, then end those that are left."""
+    known: Started = {}
+    while not select.select([sys.stdin], [], [], _LOOK_EVERY_SECONDS)[0]:
+        known |= _descendants(process)
+    time.sleep(_GRACE_SECONDS)
+    alive = _all()
+    for number, started in known.items():
+        if number != os.getpid() and number in alive and alive[number][1] == started:
+            os.kill(number, signal.SIGKILL)
+
+
+def _descendants(process: int) -> Started:
+    everyone, found = _all(), {process: ""}
+    while more := {n: started for n, (parent, started) in everyone.items() if parent in found and n not in found}:
+        found |= more
+    del found[process]
+    return found
+
+
+def _all() -> dict[int, tuple[int, str]]:
+    """Parent and start of every process."""
+    everyone = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # Behind the name in brackets: state, parent, ..., and as the twentieth the start.
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        everyone[int(folder.name)] = (int(fields[1]), fields[19])
+    return everyone
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
