@@ -129,3 +129,9 @@ PREFIX = "The light here is"
 )
 def test_the_rating_token_is_found_by_meaning(tokens, expected):
     assert find_rating_token(tokens, PREFIX) == expected
+
+
+@pytest.mark.parametrize("value", (10**400, -(10**400), True, None, "1", [1.0], float("nan"), float("inf")))
+def test_what_no_float_can_hold_is_no_log_probability(value):
+    with pytest.raises(ScoringError, match="finite"):
+        score_of_known({"excellent": value, "good": -1.0})

@@ -6,9 +6,10 @@ this program does not know.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from saiqa.numbers import is_finite
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def whole(least: int, most: int) -> Rule:
 
 def number(least: float, most: float) -> Rule:
     """A finite number from ``least`` to ``most``."""
-    return Rule(f"a number from {least:g} to {most:g}", lambda value: is_number(value) and least <= value <= most)
+    return Rule(f"a number from {least:g} to {most:g}", lambda value: is_finite(value) and least <= value <= most)
 
 
 def one_of(*values: object) -> Rule:
@@ -46,11 +47,6 @@ def one_of(*values: object) -> Rule:
 def null_or(rule: Rule) -> Rule:
     """As ``rule``, or null."""
     return Rule(f"null or {rule.wanted}", lambda value: value is None or rule.holds(value))
-
-
-def is_number(value: object) -> bool:
-    """Whether a JSON value is a finite number."""
-    return type(value) is int or (type(value) is float and math.isfinite(value))
 
 
 _SIZE = whole(1, 2**17)

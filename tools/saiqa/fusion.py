@@ -10,6 +10,7 @@ from pathlib import Path
 import prompt_configs as facts
 from saiqa import bundle
 from saiqa.console import InputError
+from saiqa.numbers import is_finite
 
 _SUM_TOLERANCE = 1e-6
 
@@ -71,8 +72,8 @@ def _why_no_weights(weights: object) -> str | None:
         return 'no "weights"'
     if set(weights) != set(facts.DIMENSIONS):
         return f"the weights are of {', '.join(map(str, weights)) or 'nothing'}, not of the four dimensions"
-    numbers = [value for value in weights.values() if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(weights) or not all(math.isfinite(value) and value >= 0 for value in numbers):
+    numbers = list(weights.values())
+    if not all(is_finite(value) and value >= 0 for value in numbers):
         return "a weight is not a number from 0 up"
     if abs(math.fsum(numbers) - 1) > _SUM_TOLERANCE:
         return f"the weights add up to {math.fsum(numbers):g}, not to 1"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from saiqa.checkpoint_files import CONFIG_FILE, PREPROCESSOR_FILE, read_config, read_object
 from saiqa.console import InputError
+from saiqa.numbers import is_finite
 
 if TYPE_CHECKING:
     import numpy
@@ -131,7 +132,7 @@ class Preprocessing:
         resample, factor = file.get("resample"), file.get("rescale_factor")
         if type(resample) is not int or not 0 <= resample < len(_FILTERS):
             raise _not_understood(source, "resample", resample, f"a filter from 0 to {len(_FILTERS) - 1}")
-        if not _is_number(factor) or factor <= 0:
+        if not is_finite(factor) or factor <= 0:
             raise _not_understood(source, "rescale_factor", factor, "a positive number")
         mean, std = (_channels(source, name, file.get(name)) for name in ("image_mean", "image_std"))
         if min(std) <= 0:
@@ -161,13 +162,9 @@ class Preprocessing:
 
 
 def _channels(source: str, name: str, value: object) -> tuple[float, float, float]:
-    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(_is_number, value)):
+    if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(is_finite, value)):
         raise _not_understood(source, name, value, "three numbers")
     return tuple(map(float, value))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _not_understood(source: str, name: str, value: object, wanted: str) -> InputError:

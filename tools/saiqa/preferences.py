@@ -88,7 +88,7 @@ def _read_jsonl(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[str
 def _number(path: Path, line: int, dimension: str, written: object) -> float:
     try:
         value = float(written)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         value = float("nan")
     if not abs(value) < float("inf"):
         raise records.line_error(path, line, f"{dimension} is {written!r}, not a number")

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
 from prompt_configs import WORD_VALUES, WORDS
+from saiqa.numbers import is_finite
 
 # Blanks and punctuation around a word, and the marks that byte-pair and sentencepiece vocabularies put for a blank.
 _AROUND_A_WORD = string.whitespace + string.punctuation + "\u0120\u2581\u3002\uff0c\uff0e"
@@ -69,7 +70,7 @@ def check_complete(logprobs: Mapping[str, float]) -> None:
     missing = [word for word in WORDS if word not in logprobs]
     if missing:
         raise ScoringError(f"no log-probability for {', '.join(missing)}")
-    broken = [word for word in WORDS if not _is_finite(logprobs[word])]
+    broken = [word for word in WORDS if not is_finite(logprobs[word])]
     if broken:
         raise ScoringError(f"log-probability of {', '.join(broken)} is not a finite number")
 
@@ -115,7 +116,7 @@ def by_word(logprobs: Mapping[str, float]) -> Mapping[str, float]:
         word = word_of(token)
         if word is None:
             continue
-        if not _is_finite(logprob):
+        if not is_finite(logprob):
             raise ScoringError(f"log-probability of {word} is not a finite number")
         found[word] = max(logprob, found.get(word, -math.inf))
     return found
@@ -127,14 +128,6 @@ def _is_plain(logprobs: Mapping[str, float]) -> bool:
         return False
     values = logprobs.values()
     return list(map(type, values)) == _FIVE_FLOATS and math.isfinite(sum(values))
-
-
-def _is_finite(value: object) -> bool:
-    return (type(value) is float or _is_other_number(value)) and math.isfinite(value)
-
-
-def _is_other_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def word_of_mos(mos: str | float) -> str:

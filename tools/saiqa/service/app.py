@@ -33,7 +33,7 @@ import prompt_configs as facts
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
-from saiqa.service.intake import Limits, Picture, Question, Refused, check_length, read_question, readable
+from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question, readable
 from saiqa.service.metrics import Metrics
 
 PAGE = Path(__file__).with_name("page")
@@ -187,8 +187,9 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     guarded = [Depends(_require(service.settings.token))]
+    described = {"openapi_extra": {"requestBody": _body()}, "responses": _REFUSALS}
 
-    @app.post("/score", response_model=Answer, dependencies=guarded, openapi_extra={"requestBody": _BODY}, responses=_REFUSALS)
+    @app.post("/score", response_model=Answer, dependencies=guarded, **described)
     async def score(request: Request) -> Answer:
         return await service.score(request)
 
@@ -228,7 +229,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        return answer(error.status, readable(error.detail), Connection="close")
+        # What is still to come of a body is passed over, for ``gate.HEADER_SECONDS``: a client that is cut off while it sends
+        # would not see the answer.
+        ends = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else {}
+        return answer(error.status, readable(error.detail), **ends)
 
     @app.exception_handler(QueueFull)
     async def full(request: Request, error: QueueFull) -> JSONResponse:
@@ -287,38 +291,24 @@ class _Page(StaticFiles):
 _DETAIL = {"description": "Why not", "content": {"application/json": {"schema": {"type": "object"}}}}
 _REFUSALS = dict.fromkeys((400, 401, 403, 408, 413, 421, 422, 500, 503), _DETAIL)
 
-_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {"type": "array", "items": {"type": "string", "format": "binary"}},
-                    "dimensions": {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}},
-                },
-            }
+_DIMENSIONS = {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}}
+_NO_DIMENSIONS_OR = {"anyOf": [_DIMENSIONS, {"type": "null"}]}
+_FILE = {"type": "string", "contentEncoding": "base64"}
+_NAMED_FILE = {"type": "object", "required": ["data"], "properties": {"name": {"type": "string"}, "data": _FILE}}
+
+
+def _body() -> dict:
+    """What POST /score takes, as OpenAPI says it; /health says how much of it."""
+
+    def holding(image: dict, dimensions: dict) -> dict:
+        images = {"type": "array", "items": image, "minItems": 1}
+        properties = {"images": images, "dimensions": dimensions}
+        return {"schema": {"type": "object", "required": ["images"], "properties": properties, "additionalProperties": False}}
+
+    return {
+        "required": True,
+        "content": {
+            "multipart/form-data": holding({"type": "string", "format": "binary"}, _DIMENSIONS | {"maxItems": TEXT_FIELDS}),
+            "application/json": holding({"anyOf": [_FILE, _NAMED_FILE]}, _NO_DIMENSIONS_OR),
         },
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {
-                    "images": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["data"],
-                            "properties": {
-                                "name": {"type": "string"},
-                                "data": {"type": "string", "contentEncoding": "base64"},
-                            },
-                        },
-                    },
-                    "dimensions": {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}},
-                },
-            }
-        },
-    },
-}
+    }

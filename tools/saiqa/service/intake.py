@@ -33,7 +33,7 @@ MEGA = 1_000_000
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 
-_TEXT_FIELDS = 16  # more than a form with dimensions can have
+TEXT_FIELDS = 16  # more than a form with dimensions can have
 _NAME_CHARACTERS = 255
 _MARKS_AN_IMAGE = 3 * _NAME_CHARACTERS + 8  # of JSON, those in a name among them
 
@@ -155,7 +155,7 @@ class _FormParser(MultiPartParser):
 
 async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]]:
     # One file more than may be, so that a small excess is told by the count below and a large one ends the reading.
-    parser = _FormParser(request.headers, request.stream(), max_files=limits.images + 1, max_fields=_TEXT_FIELDS)
+    parser = _FormParser(request.headers, request.stream(), max_files=limits.images + 1, max_fields=TEXT_FIELDS)
     try:
         form = await parser.parse()
     except (MultiPartException, FormParserError, LookupError, ValueError) as error:  # the latter of unknown charsets
@@ -174,8 +174,9 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
         texts = form.getlist("dimensions")
         if not all(isinstance(text, str) for text in texts):
             raise Refused(UNUSABLE, "`dimensions` are names, not files")
+        names = [name for text in texts for name in text.replace(",", " ").split() or [text]]
         named = [(upload.filename or "", await upload.read()) for upload in uploads]
-        return named, [name for text in texts for name in text.replace(",", " ").split()]
+        return named, names
     finally:
         await form.close()
 
@@ -199,7 +200,8 @@ def _read_json(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
     _require_known(value, "Keys")
     if len(value["images"]) > limits.images:
         raise _too_many_images(limits)
-    dimensions = value.get("dimensions") or []
+    dimensions = value.get("dimensions")
+    dimensions = [] if dimensions is None else dimensions
     if not isinstance(dimensions, list) or not all(isinstance(name, str) for name in dimensions):
         raise Refused(UNUSABLE, "`dimensions` is a list of names")
     return [_json_image(entry) for entry in value["images"]], dimensions
