@@ -22,7 +22,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from email.message import Message
 from pathlib import Path
@@ -173,12 +174,21 @@ class Load:
     metrics_before: str = ""
     metrics: str = ""
     exit_code: int | None = None
+    idle_bytes: int = 0  # of the service's memory before the clients come
+    peak_bytes: int = 0
+    stop_seconds: float = 0.0
     started: float = 0.0
     ended: float = 0.0
 
 
-def under_load(pool: Sequence[Known], args) -> Load:
-    """Start the service, let the clients loose on it, and stop it."""
+def under_load(
+    pool: Sequence[Known], args, beside: Callable[[int], AbstractContextManager] = lambda port: nullcontext()
+) -> Load:
+    """Start the service, let the clients loose on it, and stop it.
+
+    Args:
+        beside: what else is to happen meanwhile to the service at a port.
+    """
     limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
     command = [sys.executable, bundle.REPOSITORY / "tools" / "serve.py", "--port", 0, *model_flags(args), *limits]
     load = Load()
@@ -188,18 +198,32 @@ def under_load(pool: Sequence[Known], args) -> Load:
             if not address.port:
                 raise Failed("serve.py has not started", "Its error is above")
             load.metrics_before = metrics_of(address.port)
-            load.started = time.perf_counter()
-            load.ended = load.started + args.seconds
-            clients = [threading.Thread(target=client, args=(n, address.port, pool, args, load)) for n in range(args.clients)]
-            for thread in clients:
-                thread.start()
-            for thread in clients:
-                thread.join()
-            load.metrics = metrics_of(address.port)
+            load.idle_bytes = _memory(service.pid, "VmRSS")
+            with beside(address.port):
+                load.started = time.perf_counter()
+                load.ended = load.started + args.seconds
+                every = ((n, address.port, pool, args, load) for n in range(args.clients))
+                threads = [threading.Thread(target=client, args=one) for one in every]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                load.metrics = metrics_of(address.port)
+                load.peak_bytes = _memory(service.pid, "VmHWM")
+                stopped = time.perf_counter()
+                service.send_signal(signal.SIGTERM)
+                service.wait()
+                load.stop_seconds = time.perf_counter() - stopped
         finally:
             service.send_signal(signal.SIGTERM)
     load.exit_code = service.returncode
     return load
+
+
+def _memory(process: int, field: str) -> int:
+    """A figure of a process's memory in bytes, by Linux' book."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
 def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> None:
@@ -223,6 +247,7 @@ def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> N
             load.seconds.append(time.perf_counter() - started)
             load.finished.append((time.perf_counter(), len(request.wanted)))
         elif status == 503:
+            connection.close()  # the service closes what is idle
             time.sleep(max(min(float(headers["Retry-After"]), load.ended - time.perf_counter()), 0))
 
 

@@ -46,15 +46,23 @@ class Gate:
             await self.app(scope, receive, send)
             return
 
+        answered = False
+
         async def sending(message: Message) -> None:
+            nonlocal answered
+            answered = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        await (refusal or self.app)(scope, receive, sending)
+        try:
+            await (self._refusal(scope) or self.app)(scope, receive, sending)
+        except asyncio.CancelledError:  # uvicorn, when what is left of its time to end is over
+            if not answered:
+                ended = JSONResponse({"detail": "The service is being shut down"}, 503, {"Retry-After": "10"})
+                await ended(scope, receive, sending)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
