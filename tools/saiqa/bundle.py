@@ -49,7 +49,8 @@ def input_path(text: str | Path) -> Path:
     """A path typed by the user: relative to the working directory, or to the repository if it is only there."""
     path = Path(text).expanduser()
     in_repository = REPOSITORY / path
-    return in_repository if not path.exists() and in_repository.exists() else path
+    # os.path.exists: a name that is too long, or no name at all, is not there
+    return in_repository if not os.path.exists(path) and os.path.exists(in_repository) else path
 
 
 def data_path(text: str | Path) -> Place:
@@ -126,9 +127,9 @@ def image_file(text: str, data_root: Place) -> str | RemotePath:
 def _found_image(text: str, data_root: Place) -> Place:
     if isinstance(data_root, RemotePath):
         candidates = [root / text for root in (REPOSITORY, Path.cwd())]
-        return next((candidate for candidate in candidates if candidate.exists()), data_root / text)
+        return next((candidate for candidate in candidates if os.path.exists(candidate)), data_root / text)
     candidates = [root / text for root in (data_root, REPOSITORY, Path.cwd())]
-    return next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+    return next((candidate for candidate in candidates if os.path.exists(candidate)), candidates[0])
 
 
 def _text_or_remote(place: Place) -> str | RemotePath:

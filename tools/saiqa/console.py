@@ -7,6 +7,7 @@ one line, ``infer.py: error: what. what to do``; an unknown one keeps its traceb
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import os
@@ -19,6 +20,8 @@ from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+# What the system says of a path that is not what it should be.
+_OF_INPUT = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _LONGEST_LINE = 500  # characters of an error
 
 # Control characters, what turns the direction of writing, and halves of characters.
@@ -110,8 +113,10 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
             # What a machine refuses (a full disk, a folder that cannot be read) can come from any line.
             if _wants_traceback():
                 raise
-            _report(program, Failed(str(error) or type(error).__name__, f"{TRACEBACK_VARIABLE}=1 shows where"))
-            return FAILED
+            known = InputError if getattr(error, "errno", None) in _OF_INPUT else Failed
+            said = known(str(error) or type(error).__name__, f"{TRACEBACK_VARIABLE}=1 shows where")
+            _report(program, said)
+            return said.exit_code
 
 
 def _wants_traceback() -> bool:

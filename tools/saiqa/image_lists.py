@@ -16,7 +16,7 @@ from typing import IO, NoReturn
 import prompt_configs as facts
 from saiqa import bundle, records
 from saiqa.console import InputError
-from saiqa.stores import is_url, url_name
+from saiqa.stores import is_url, place, url_name
 
 STDIN = "-"
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -50,6 +50,8 @@ class Lists:
             self.note(f"{len(found) - len(unique)} images are named more than once and taken once")
         for path in unique:
             _check_utf8(path)
+            if is_url(path):
+                place(path)
         return unique
 
     def _expand_one(self, text: str) -> Iterable[str]:
@@ -58,11 +60,11 @@ class Lists:
         if is_url(text):
             return [_image_url(text)]
         path = Path(text) if os.path.exists(text) else bundle.input_path(text)
-        if path.is_dir():
+        if os.path.isdir(path):
             return self._folder(path)
         if path.suffix.lower() in TABLE_SUFFIXES:
             return self._table(path)
-        if path.exists():
+        if os.path.exists(path):
             return [str(path)]
         if glob.has_magic(text):
             return self._pattern(text)
@@ -127,7 +129,7 @@ def resolve(listed: str, table: Path, data_root: Path) -> str | Path:
     if is_url(listed):
         return listed
     candidates = [Path(listed), table.parent / listed]
-    return next((path for path in candidates if path.exists()), bundle.resolve_image(listed, data_root))
+    return next((path for path in candidates if os.path.exists(path)), bundle.resolve_image(listed, data_root))
 
 
 def _lines(stream: IO[str]) -> list[str]:
