@@ -191,7 +191,7 @@ def write_tables(folder, name, shift=0.0) -> None:
     """Scored tables of all dimensions, in which every id comes twice, with another MOS and score."""
     for dimension in facts.DIMENSIONS:
         rows = [
-            {"id": f"{i // 2:03}", f"{dimension}_score_mos": 1 + i / 8, "score_pred": 1 + i / 8 + shift * (-1) ** i}
+            {"id": f"{i // 2:03}", f"{dimension}_score_mos": 1 + i / 8, "score_pred": (4 + i / 8 + shift * (-1) ** i) / 2}
             for i in range(ROWS)
         ]
         write_csv(folder / facts.result_name(dimension, 4, name, ".csv"), rows)

@@ -236,6 +236,7 @@ def test_a_killed_command_leaves_no_process_of_ray(make_data_root, tmp_path):
             time.sleep(0.2)
         time.sleep(2)
         started |= reaper._descendants(command.pid)
+        time.sleep(2)  # the reaper looks twice a second
     finally:
         command.kill()
         command.wait()

@@ -230,6 +230,8 @@ def _names(folder: Path, pattern: str) -> list[str]:
 
 def _check_shards(path: Path) -> None:
     """Refuse a checkpoint whose index names shards that are not there."""
+    if not (path / checkpoint_files.INDEX_FILE).exists():
+        return
     shards = checkpoint_files.weight_names(path)
     missing = [shard for shard in shards if not (path / shard).is_file()]
     if missing:

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-_LOOK_EVERY_SECONDS = 1
+_LOOK_EVERY_SECONDS = 0.5
 _GRACE_SECONDS = 3  # for those that end by themselves
 
 Started = dict[int, str]  # process -> when it was started, by the kernel's clock: a number alone may come again
