@@ -123,7 +123,6 @@ class Tensor:
     """A tensor as the header of a safetensors file describes it."""
 
     file: str
-    dtype: str
     shape: tuple[int, ...]
 
     @property
@@ -209,7 +208,7 @@ def _checked_entry(file: Path, name: str, entry: object) -> tuple[int, int, Tens
         raise broken(file, why, "Save the checkpoint again in bfloat16")
     if not _are_counts(shape, most=8) or not _are_counts(place, most=2) or len(place) != 2:
         raise broken(file, f"says of {name[:100]!r} no shape and place that a tensor can have")
-    tensor = Tensor(file.name, dtype, tuple(shape))
+    tensor = Tensor(file.name, tuple(shape))
     if place[1] - place[0] != tensor.numbers * _DTYPE_BYTES[dtype]:
         raise broken(file, f"gives {name[:100]!r} of shape {list(shape)} {place[1] - place[0]} bytes")
     return place[0], place[1], tensor

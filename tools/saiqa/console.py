@@ -147,6 +147,7 @@ def printable(text: str) -> str:
 
 # ---- being stopped ---------------------------------------------------------------------------------------------------
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _stopped: int | None = None  # the signal that has asked this process to end
 
 
@@ -158,20 +159,17 @@ def _stoppable() -> Iterator[None]:
         yield
         return
     _stopped = None
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.getsignal(number) for number in names}
-    for number in names:
-        if before[number] is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _stop)
     unraisable = sys.unraisablehook
-    # A KeyboardInterrupt in a destructor is lost, and Python would print where; ``check_stopped`` raises it again.
-    sys.unraisablehook = lambda lost: None if issubclass(lost.exc_type, KeyboardInterrupt) else unraisable(lost)
-    try:
-        yield
-    finally:
-        sys.unraisablehook = unraisable
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    with keeping_signals():
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, _stop)
+        # A KeyboardInterrupt in a destructor is lost, and Python would print where; ``check_stopped`` raises it again.
+        sys.unraisablehook = lambda lost: None if issubclass(lost.exc_type, KeyboardInterrupt) else unraisable(lost)
+        try:
+            yield
+        finally:
+            sys.unraisablehook = unraisable
 
 
 def _stop(number: int, frame: object) -> NoReturn:
@@ -188,15 +186,14 @@ def check_stopped() -> None:
 
 @contextmanager
 def keeping_signals() -> Iterator[None]:
-    """Within, a library may set handlers of its own, which do not stay."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Within, handlers of signals may be set, which do not stay."""
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
-                if handler is not None:
-                    signal.signal(number, handler)
+                signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 def _said_stopped(program: str, hint: str) -> int:

@@ -295,7 +295,7 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
 
 
 def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
-    """What ``workers.rate`` takes, or why these bytes are no picture. Raises as ``Scorer.score``.
+    """What ``workers.rate`` takes, or why a file cannot be read. Raises as ``Scorer.score``.
 
     Args:
         at_once: read a file now and not when its turn comes, because another picture may take its place.
@@ -309,7 +309,7 @@ def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO 
     if isinstance(image, Image.Image):
         return image.copy() if at_once and getattr(image, "fp", None) is None else image
     if isinstance(image, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(image))
+        return io.BytesIO(image)
     if hasattr(image, "__array_interface__"):
         return from_array(image)
     raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
@@ -319,19 +319,8 @@ def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
     from saiqa.decoding import unreadable
 
     try:
-        return _from_bytes(Path(path).read_bytes())
+        return io.BytesIO(Path(path).read_bytes())
     except (OSError, ValueError) as error:
-        return Failure(unreadable(error))
-
-
-def _from_bytes(content: bytes) -> io.BytesIO | Failure:
-    """A file in memory; it is decoded when its turn comes, and only as long as it is needed."""
-    from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
-
-    try:
-        open_image(io.BytesIO(content))
-        return io.BytesIO(content)
-    except IMAGE_ERRORS as error:
         return Failure(unreadable(error))
 
 

@@ -181,12 +181,16 @@ class Batcher:
         batch: list[Item] = []
         others: list[Item] = []
         pixels = 0
-        while self._queue and len(batch) < self.max_batch and pixels < BATCH_PIXELS:
+        while self._queue and len(batch) < self.max_batch:
             item = self._queue.popleft()
-            alike = not batch or item.order.dimensions == batch[0].order.dimensions
-            fits = alike and (not batch or pixels + self._pixels_of(item) <= BATCH_PIXELS)
-            (batch if fits else others).append(item)
-            pixels += self._pixels_of(item) if fits else BATCH_PIXELS * alike
+            if batch and item.order.dimensions != batch[0].order.dimensions:
+                others.append(item)
+                continue
+            pixels += self._pixels_of(item)
+            if batch and pixels > BATCH_PIXELS:
+                others.append(item)
+                break
+            batch.append(item)
         self._queue.extendleft(reversed(others))
         return batch
 
