@@ -53,8 +53,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             # errors: half a character becomes the escape that JSON has for it
             with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
                 yield file
-            _give_name(descriptor, temporary)
-        os.replace(temporary, path)
+            _give_name(descriptor, path, temporary)
     except OSError as error:
         raise _cannot_write(path, error.strerror or str(error)) from error
     finally:
@@ -75,11 +74,21 @@ def _nameless(folder: Path, name: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _give_name(descriptor: int, name: Path) -> None:
+def _give_name(descriptor: int, path: Path, temporary: Path) -> None:
+    """Put a written file of ``_nameless`` at ``path``; only where that is taken does it have another name before."""
     if os.fstat(descriptor).st_nlink == 0:
-        name.unlink(missing_ok=True)
-        # The descriptor as a folder is not used: it makes Python call what follows the link under /proc.
-        os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
+        try:
+            _link(descriptor, path)
+            return
+        except FileExistsError:
+            temporary.unlink(missing_ok=True)
+            _link(descriptor, temporary)
+    os.replace(temporary, path)
+
+
+def _link(descriptor: int, name: Path) -> None:
+    # The descriptor as a folder is not used: it makes Python call what follows the link under /proc.
+    os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def check_writable(path: Path) -> None:
