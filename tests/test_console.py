@@ -6,8 +6,10 @@ import io
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,20 @@ def test_a_good_end_is_zero(named):
 def test_an_unknown_error_keeps_its_traceback(named):
     with pytest.raises(ZeroDivisionError):
         run(raising(ZeroDivisionError()))
+
+
+def test_an_interrupt_that_a_library_makes_its_own_error_of_is_still_one(named, capsys):
+    """As numpy does where the signal comes while it is imported."""
+
+    def main(argv):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+        except KeyboardInterrupt:
+            raise ImportError("a bad install\nof many lines") from None
+
+    assert run(main) == 130
+    assert capsys.readouterr().err == f"{Path(sys.argv[0]).name}: interrupted\n"
 
 
 def test_a_variable_gives_the_traceback_of_known_errors(named, monkeypatch):

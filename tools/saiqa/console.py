@@ -94,7 +94,8 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
     program = os.path.basename(sys.argv[0])
     with _stoppable():
         try:
-            main(argv)
+            with _as_interrupt():
+                main(argv)
             sys.stdout.flush()
             return _said_stopped(program, "") if _stopped else 0
         except UserError as error:
@@ -176,6 +177,17 @@ def _stop(number: int, frame: object) -> NoReturn:
     global _stopped
     _stopped = number
     raise KeyboardInterrupt
+
+
+@contextmanager
+def _as_interrupt() -> Iterator[None]:
+    """Libraries make errors of their own of a signal's ``KeyboardInterrupt``: numpy, while it is imported, an ImportError."""
+    try:
+        yield
+    except Exception as error:
+        if _stopped is None or _wants_traceback():
+            raise
+        raise KeyboardInterrupt from error
 
 
 def check_stopped() -> None:
