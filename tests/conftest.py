@@ -28,6 +28,10 @@ import prompt_configs as facts  # noqa: E402
 # process in which another test has computed before.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and every command they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # A small Ovis2.5 bundle in the released format, with random weights: real files, real tokenizer, meaningless scores.
 SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 
