@@ -173,6 +173,7 @@ _FIELDS = {
         "head_dim": [0, 31],
         "vocab_size": [7, 10**12],
         "rope_theta": [0, -1, float("nan"), "big"],
+        "rope_parameters": [{"rope_type": "default", "rope_theta": 10.0}],
         "rope_scaling": [{"rope_type": "dynamic", "factor": 2.0}],
         "rms_norm_eps": [float("nan"), 0, -1],
         "hidden_act": ["os.system", None],

@@ -86,7 +86,7 @@ def test_swift_asks_and_rates_as_the_reference(swift_and_system, case):
     assert encoded["input_ids"] == case[f"input_ids{system}"]
     ids = torch.tensor([encoded["input_ids"] + case["answer_prefix_ids"]])
     with torch.inference_mode():
-        embedded = swift.engine.default_template._post_encode(swift.engine.model, {**encoded, "input_ids": ids})
+        embedded = swift.engine.template._post_encode(swift.engine.model, {**encoded, "input_ids": ids})
         logprobs = swift.engine.model(**embedded).logits[0, -1].log_softmax(-1)
     tokenizer = load_tokenizer(SMALL_BUNDLE)
     rated = {word: logprobs[tokenizer.encode(f" {word}")[0]].item() for word in WORDS}
@@ -95,10 +95,10 @@ def test_swift_asks_and_rates_as_the_reference(swift_and_system, case):
 
 def encoded_by_swift(engine, case) -> dict:
     """What ms-swift's template makes of a case."""
-    from swift.llm import InferRequest
+    from swift import InferRequest
 
     image = Image.open(SMALL_BUNDLE / case["image"]).convert("RGB")
-    template = engine.engine.default_template
+    template = engine.engine.template
     template.model = engine.engine.model
     return template.encode(InferRequest(messages=[{"role": "user", "content": case["query"]}], images=[image]))
 
@@ -241,7 +241,7 @@ def test_a_bad_image_fails_alone(prefill, tmp_path):
 
 
 def test_swift_writes_what_the_reference_wrote(swift):
-    from swift.llm import InferRequest, RequestConfig
+    from swift import InferRequest, RequestConfig
 
     cases = [case for case in CASES if "greedy_text" in case]
     asked = [

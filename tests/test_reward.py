@@ -269,7 +269,7 @@ def swift_environment(monkeypatch, tmp_path):
 
 def swift_reward():
     """The plugin as ``swift rlhf --external_plugins`` loads it, and the reward as its trainer makes it."""
-    from swift.plugin import orms
+    from swift.rewards import orms
     from swift.utils import import_external_file
 
     import_external_file(str(TOOLS / "swift_reward_plugin.py"))
@@ -277,7 +277,7 @@ def swift_reward():
 
 
 def test_the_command_of_the_readme_names_the_plugin(swift_environment):
-    from swift.plugin import orms
+    from swift.rewards import orms
 
     flags = shlex.split(re.search(r"^    (swift rlhf .*)$", README, re.M)[1])
     assert (REPOSITORY / flags[flags.index("--external_plugins") + 1]).is_file()
@@ -326,7 +326,8 @@ def test_ms_swift_trains_with_the_reward(swift_environment, tmp_path):
         "--dataset",
         tmp_path / "rooms.jsonl",
     ]
-    flags += ["--model", tmp_path / "tiny", "--model_type", "qwen3", "--train_type", "full", "--torch_dtype", "float32"]
+    flags += ["--model", tmp_path / "tiny", "--model_type", "qwen3", "--template", "qwen3", "--tuner_type", "full"]
+    flags += ["--torch_dtype", "float32"]
     flags += ["--max_steps", 1, "--num_generations", 2, "--per_device_train_batch_size", 2, "--max_completion_length", 8]
     swift = [sys.executable, "-m", "swift.cli.rlhf", "--rlhf_type", "grpo", *flags, "--output_dir", tmp_path / "out"]
     own = {"SAIQA_MODEL_PATH": str(SMALL_BUNDLE), "SAIQA_RENDERER": "painter:render", "CUDA_VISIBLE_DEVICES": ""}

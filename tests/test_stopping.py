@@ -13,7 +13,7 @@ import pytest
 
 from conftest import SMALL_BUNDLE, TOOLS, read_jsonl
 
-PICTURES = 12
+PICTURES = 24
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_an_early_interrupt_is_one_line(after, pictures, start, tmp_path):
     assert process.returncode == 130 and "Traceback" not in err
 
 
-@pytest.mark.parametrize("lines", range(0, PICTURES, 3))
+@pytest.mark.parametrize("lines", range(0, PICTURES, 6))
 def test_a_killed_run_leaves_its_lines_and_nothing_else(lines, pictures, whole, start, tmp_path):
     output = tmp_path / "scores.jsonl"
     process = start(command(pictures, output))

@@ -58,7 +58,7 @@ def test_the_release_hyper_parameters(tmp_path):
     settings, options = planned(*arguments, "--device", "cpu")
     expected = {
         "model_type": "ovis2_5",
-        "train_type": "full",
+        "tuner_type": "full",
         "freeze_vit": "true",
         "freeze_aligner": "true",
         "deepspeed": "zero2",
@@ -185,9 +185,9 @@ def test_a_second_run_leaves_the_first_checkpoint_and_is_asked_with_its_own_syst
 
 def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
     """infer.py, Scorer, the service and the swift engine, all with the checkpoint's system prompt."""
-    from swift.llm import BaseArguments
+    from swift import BaseArguments
 
-    assert BaseArguments.from_pretrained(str(checkpoint)).system == SYSTEM  # what ms-swift's PtEngine builds its template from
+    assert BaseArguments.from_pretrained(str(checkpoint)).system == SYSTEM  # what ms-swift's engine builds its template from
     images = sorted((DEMO_DATA / "images/lighting/images").glob("*_test_000[0-3].jpg"))
     ran = run_command(
         *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "4", "--dtype", "float32"),

@@ -13,7 +13,7 @@ import importlib
 import os
 from collections.abc import Sequence
 
-from swift.plugin import ORM, orms
+from swift.rewards import ORM, orms
 
 from saiqa.console import UsageError
 from saiqa.reward import Reward
@@ -27,7 +27,8 @@ class SpatialAesthetics(ORM):
     Raises ``saiqa.reward.UnscoredError`` where a picture has no score: ms-swift would count a missing reward as 0.
     """
 
-    def __init__(self):
+    def __init__(self, args: object = None):
+        super().__init__(args)
         self.reward = Reward.from_environment()
         self.render = _renderer(os.environ.get(RENDERER_VARIABLE))
 

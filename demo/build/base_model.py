@@ -93,7 +93,7 @@ SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 def small_tokenizer() -> Qwen2TokenizerFast:
     """A tokenizer of the released kind whose few words are those of our prompts and answers."""
-    from transformers.models.qwen2.tokenization_qwen2 import bytes_to_unicode
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     with tempfile.TemporaryDirectory() as folder:
         vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")

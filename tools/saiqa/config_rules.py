@@ -165,7 +165,21 @@ def cleaned(config: Mapping) -> dict:
             raise BrokenField(part, f"is {_short(fields)}, not an object")
         result[part] = _cleaned_part(fields, part)
     _check_together(result)
+    _unite_rope(result["llm_config"])
     return result
+
+
+def _unite_rope(llm: dict) -> None:
+    """Leave the base of the rotary embedding as ``rope_theta`` alone.
+
+    transformers 5 saves it in ``rope_parameters``, where transformers 4 does not look: it would take its default of 10,000.
+    """
+    scalings = [llm.pop(name, None) or {} for name in ("rope_parameters", "rope_scaling")]
+    bases = [fields["rope_theta"] for fields in (llm, *scalings) if "rope_theta" in fields]
+    if any(base != bases[0] for base in bases):
+        raise BrokenField("llm_config.rope_theta", f"is {' and '.join(map(str, bases))} at once")
+    if bases:
+        llm["rope_theta"] = bases[0]
 
 
 def _cleaned_part(fields: Mapping, part: str) -> dict:

@@ -94,7 +94,7 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
     program = os.path.basename(sys.argv[0])
     with _stoppable():
         try:
-            with _as_interrupt():
+            with as_interrupt():
                 main(argv)
             sys.stdout.flush()
             return _said_stopped(program, "") if _stopped else 0
@@ -180,7 +180,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 
 @contextmanager
-def _as_interrupt() -> Iterator[None]:
+def as_interrupt() -> Iterator[None]:
     """Libraries make errors of their own of a signal's ``KeyboardInterrupt``: numpy, while it is imported, an ImportError."""
     try:
         yield

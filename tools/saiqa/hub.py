@@ -1,6 +1,6 @@
 """The released files on the Hugging Face Hub: what there is of a part, what of it is missing here, and getting that.
 
-Transfers, resuming and the check of every file's size are huggingface_hub's; it also reads the usual environment
+Listing, transfers and what they do about a connection that breaks are huggingface_hub's; it also reads the usual environment
 variables (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``).
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ CODE_SUFFIXES = (".py",)
 _SPARE_BYTES = 256 * 1024**2  # left free on the disk
 _PARALLEL_FILES = 8
 _TIMEOUT_SECONDS = 30
-_PAUSES_SECONDS = (1, 2)  # before a broken transfer is tried again
+_BEGUN = ".cache/huggingface/download"  # where huggingface_hub, too, keeps what is not whole
 _AGAIN = "Run the same command again: what is there is kept"
 
 
@@ -157,7 +156,7 @@ class Plan:
 def plan(remote: Remote, folder: Path) -> Plan:
     """What is left to get into ``folder``."""
     todo = [file for file in remote.files if _size(folder / file.name) != file.bytes]
-    begun = sum(path.stat().st_size for path in folder.glob(".cache/huggingface/download/**/*.incomplete"))
+    begun = sum(path.stat().st_size for path in folder.glob(f"{_BEGUN}/**/*.incomplete"))
     return Plan(remote, folder, todo, begun if todo else 0)
 
 
@@ -218,28 +217,30 @@ def download(one: Plan, advance: Callable[[], None]) -> None:
 
 
 def _download_file(one: Plan, file: RemoteFile) -> None:
-    """Get one file; a connection that breaks is made again a few times, and goes on where it stopped."""
-    from requests.exceptions import ChunkedEncodingError, ConnectionError, Timeout
+    """Get one file, from where a run before has stopped.
 
-    for pause_seconds in _PAUSES_SECONDS:
-        try:
-            return _download_once(one, file)
-        except (ChunkedEncodingError, ConnectionError, Timeout):
-            time.sleep(pause_seconds)
-    return _download_once(one, file)
+    ``hf_hub_download`` would start a file over; what makes a connection anew, its ``http_get``, can begin in the midst.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    remote, begun = one.remote, _begun(one, file)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(remote.repo_id, file.name, repo_type=remote.repo_type, revision=remote.commit)
+    with begun.open("ab") as stream:
+        if stream.tell() > file.bytes:
+            stream.truncate(0)
+        if stream.tell() < file.bytes:
+            http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers())
+    target = one.folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(begun, target)
 
 
-def _download_once(one: Plan, file: RemoteFile) -> None:
-    from huggingface_hub import hf_hub_download
-
-    hf_hub_download(
-        one.remote.repo_id,
-        file.name,
-        repo_type=one.remote.repo_type,
-        revision=one.remote.commit,
-        local_dir=one.folder,
-        force_download=_size(one.folder / file.name) is not None,  # there, but of another size
-    )
+def _begun(one: Plan, file: RemoteFile) -> Path:
+    """Where a file grows until it is whole: that of another state of the repository is another one."""
+    return one.folder / _BEGUN / f"{file.name}.{one.remote.commit[:12]}.incomplete"
 
 
 class Refused(InputError):
@@ -256,19 +257,17 @@ def _refused(status: int, gated: bool, repo_id: str) -> Refused:
 @contextmanager
 def _hub_errors(repo_id: str) -> Iterator[None]:
     """What goes wrong on the way, as errors with a remedy: ``Refused`` by the repository, else ``Failed``."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
-    from requests.exceptions import RequestException
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+    from httpx import RequestError
 
     try:
         yield
-    except LocalEntryNotFoundError as error:  # a broken connection, in huggingface_hub's words
-        raise _unreachable(error.__cause__ or error) from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         if status in (401, 403, 404):
             raise _refused(status, isinstance(error, GatedRepoError), repo_id) from error
         raise Failed(f"the Hub answered {status} to {error.response.url}", _AGAIN) from error
-    except RequestException as error:
+    except RequestError as error:
         raise _unreachable(error) from error
     except OSError as error:  # huggingface_hub's own have no number
         if error.errno is None or isinstance(error, ConnectionError):
@@ -282,12 +281,5 @@ def _unreachable(error: BaseException) -> Failed:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if isinstance(error, OfflineModeIsEnabled):
         return Failed(f"cannot download from {endpoint}: HF_HUB_OFFLINE is set", "Unset it")
-    return Failed(f"cannot download from {endpoint}: {_innermost(error)}", f"Check the network. {_AGAIN}")
-
-
-def _innermost(error: BaseException) -> str:
-    """What went wrong, in one line, without the wrappings of requests and urllib3."""
-    inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else error
-    reason = getattr(inner, "reason", inner)
-    text = reason.args[0] if reason.args and isinstance(reason.args[0], str) else str(reason)
-    return text.rpartition("): ")[2].strip().splitlines()[0] if text.strip() else type(inner).__name__
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return Failed(f"cannot download from {endpoint}: {reason}", f"Check the network. {_AGAIN}")

@@ -126,6 +126,13 @@ class Ovis2_5Config(PretrainedConfig):
     def get_text_config(self, *args, **kwargs) -> Qwen3Config:
         return self.llm_config
 
+    def to_dict(self) -> dict:
+        """As in transformers, with ``rope_theta`` where transformers 4, and so the release's programs, look for it."""
+        fields = super().to_dict()
+        llm = fields["llm_config"]
+        llm.setdefault("rope_theta", (llm.get("rope_parameters") or {}).get("rope_theta", ROPE_THETA))
+        return fields
+
 
 def _as_config(cls: type[PretrainedConfig], value: dict | PretrainedConfig | None) -> PretrainedConfig:
     if isinstance(value, dict):
@@ -365,7 +372,7 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _no_split_modules = ["Qwen3DecoderLayer", "VisionBlock"]  # noqa: RUF012
-    _tied_weights_keys = ["llm.lm_head.weight"]  # noqa: RUF012
+    _tied_weights_keys = {"llm.lm_head.weight": "llm.model.embed_tokens.weight"}  # noqa: RUF012
 
     def __init__(self, config: Ovis2_5Config):
         super().__init__(config)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from saiqa import bundle, records
-from saiqa.console import InputError, to_json
+from saiqa.console import InputError, as_interrupt, to_json
 from saiqa.models import Model
 from saiqa.records import Partial
 
@@ -131,7 +131,8 @@ class Run:
     def kept(self, note: Callable[[str], None]) -> Iterator[None]:
         """Where the block is cut short, say how to go on."""
         try:
-            yield
+            with as_interrupt():
+                yield
         except BaseException as error:
             if self.log is None or not self.log_path.is_file():
                 raise

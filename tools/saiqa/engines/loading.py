@@ -116,10 +116,10 @@ def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
 def refusing(path: str | Path) -> Iterator[None]:
     """Within, what a library says against a checkpoint becomes an ``InputError``, and no hub is asked for anything.
 
-    Memory that does not suffice stays what it is.
+    Memory that does not suffice stays what it is. Progress is shown by commands, not by transformers.
     """
     try:
-        with hub_off():
+        with hub_off(), _no_progress_bar():
             yield
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
@@ -129,6 +129,19 @@ def refusing(path: str | Path) -> Iterator[None]:
             raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(f"{path}: cannot load this checkpoint: {reason}", DOWNLOAD_AGAIN) from error
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_weights(path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""The reference engine: ms-swift's ``PtEngine``, greedy generation with log-probabilities, as the release scores.
+"""The reference engine: ms-swift's ``TransformersEngine``, greedy generation with log-probabilities, as the release scores.
 
 It writes the whole answer to read one distribution, so it is slow; it is here to compare with. Unlike the release it finds
 the rating token by what it says, and reads the exact log-probabilities of all five words there.
@@ -14,7 +14,7 @@ from pathlib import Path
 os.environ.setdefault("LOG_LEVEL", "ERROR")
 
 import swift
-from swift.llm import InferRequest, PtEngine, RequestConfig, get_model_tokenizer, get_template
+from swift import InferRequest, RequestConfig, TransformersEngine, get_model_processor, get_template
 
 from prompt_configs import WORDS
 from saiqa.checkpoint_files import view_of
@@ -39,8 +39,8 @@ from saiqa.scoring import find_rating_token
 MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
 
 
-class _WordPtEngine(PtEngine):
-    """``PtEngine`` whose log-probabilities always include the tokens in ``watched_ids``, however unlikely they are."""
+class _WordEngine(TransformersEngine):
+    """``TransformersEngine`` whose log-probabilities always include the tokens in ``watched_ids``, however unlikely they are."""
 
     watched_ids: tuple[int, ...] = ()
 
@@ -92,9 +92,9 @@ class SwiftEngine:
         self.preprocessing = Preprocessing.of_checkpoint(model_path)
         require_memory(model_path, model_config(model_path), self.dtype, self.device, self.bounds)
         model, tokenizer = self._load(Path(model_path))
-        template = get_template(tokenizer.model_meta.template, tokenizer, default_system=self.system)
+        template = get_template(tokenizer, default_system=self.system)
         template.min_pixels, template.max_pixels = self.bounds.min_pixels, self.bounds.max_pixels
-        self.engine = _WordPtEngine.from_model_template(model, template, max_batch_size=batch_size)
+        self.engine = _WordEngine(model, template=template, max_batch_size=batch_size)
         self.engine.strict = False  # a request that fails comes back as its exception
         self.forms = _single_token_forms(tokenizer)
         self.engine.watched_ids = tuple(i for ids in self.forms.values() for i in ids)
@@ -107,10 +107,10 @@ class SwiftEngine:
             "attn_impl": None if self.remote_code else "sdpa",
         }
         if self.remote_code:
-            return get_model_tokenizer(str(path), **options)
+            return get_model_processor(str(path), **options)
         check_weights(path)
         with view_of(path) as view, refusing(path):
-            model, tokenizer = get_model_tokenizer(str(view), **options)
+            model, tokenizer = get_model_processor(str(view), **options)
         check_finite(path, model)
         check_tokenizer(path, tokenizer)
         return model, tokenizer

@@ -19,7 +19,7 @@ _ASKING = (
     *("model_type", "task_type", "torch_dtype", "template", "system", "max_length", "truncation_strategy", "max_pixels"),
     *("agent_template", "norm_bbox", "use_chat_template", "padding_side", "padding_free", "loss_scale"),
     *("sequence_parallel_size", "template_backend", "response_prefix", "enable_thinking", "add_non_thinking_prefix"),
-    "train_type",
+    "tuner_type",
 )
 
 
@@ -32,11 +32,12 @@ def newest_step(run: Path) -> Path | None:
 def promote(step: Path, run: Path, base: Path) -> None:
     """Make the folder of a run the checkpoint that ``step``, a folder in it, holds.
 
-    What the step lacks (tokenizer, preprocessing) is the base model's; give a view of that. Files are linked where the file
-    system can, copied where not; ``step`` stays, so that training can go on from it.
+    Tokenizer and preprocessing are the base model's, byte for byte, since libraries of another generation write them otherwise
+    and training changes neither; give a view of it. Files are linked where the file system can, copied where not; ``step``
+    stays, so that training can go on from it.
     """
-    files = {name: base / name for name in COMPANIONS if (base / name).is_file()}
-    files |= {file.name: file for file in _files_of(step)}
+    files = {file.name: file for file in _files_of(step)}
+    files |= {name: base / name for name in COMPANIONS if name != CONFIG_FILE and (base / name).is_file()}
     arguments = run / f".{ARGUMENTS_FILE}.asking"
     if (step / ARGUMENTS_FILE).is_file():
         said = json.loads((step / ARGUMENTS_FILE).read_text(encoding="utf-8"))

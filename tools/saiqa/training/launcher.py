@@ -27,10 +27,10 @@ from saiqa.training.checkpoints import install, newest_step, promote
 
 PROGRAM = "train_sft.sh"
 
-# The release's run, word for word.
+# The release's run, word for word, but for options that ms-swift has renamed since.
 RELEASE_OPTIONS = {
     "model_type": "ovis2_5",
-    "train_type": "full",
+    "tuner_type": "full",
     "freeze_llm": "false",
     "freeze_vit": "true",
     "freeze_aligner": "true",
@@ -51,6 +51,9 @@ RELEASE_OPTIONS = {
     "system": "You are a helpful assistant.",
 }
 RELEASE_PROCESSES = 4
+
+# Options of ms-swift 3, which the release uses, that version 4 knows by another name only.
+RENAMED_OPTIONS = {"train_type": "tuner_type"}
 
 # The demo's base model has answered these questions before, about other rooms: one epoch will do, and more would learn the
 # pictures by heart. It has never seen a system prompt, so that the demo's checkpoint is trained and asked without.
@@ -151,14 +154,17 @@ def build_parser() -> console.ArgumentParser:
     return parser
 
 
-def forwarded_options(tokens: Sequence[str]) -> dict[str, list[str]]:
-    """``--name value ...`` as given for ``swift sft``: name -> values."""
+def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> dict[str, list[str]]:
+    """``--name value ...`` as given for ``swift sft``: name -> values. ``note`` is told of names that are the release's."""
     options: dict[str, list[str]] = {}
     values: list[str] | None = None
     for token in tokens:
         if token.startswith("--"):
             name, equals, value = token[2:].partition("=")
-            values = options.setdefault(name.replace("-", "_"), [])
+            name = name.replace("-", "_")
+            if name in RENAMED_OPTIONS:
+                note(f"--{name} is --{RENAMED_OPTIONS[name]} in ms-swift 4, and passed on as that")
+            values = options.setdefault(RENAMED_OPTIONS.get(name, name), [])
             values[:] = [value] if equals else []
         elif values is None:
             raise console.UsageError(f"{token!r} belongs to no option", f"See {PROGRAM} --help")
@@ -398,7 +404,7 @@ def shell_line(plan: Plan) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments, unknown = build_parser().parse_known_args(argv)
     output = console.Output()
-    plan = make_plan(arguments, forwarded_options(unknown), output.note)
+    plan = make_plan(arguments, forwarded_options(unknown, output.note), output.note)
     if arguments.dry_run:
         output.result(shell_line(plan))
         return
