@@ -257,8 +257,8 @@ def _refused(status: int, gated: bool, repo_id: str) -> Refused:
 @contextmanager
 def _hub_errors(repo_id: str) -> Iterator[None]:
     """What goes wrong on the way, as errors with a remedy: ``Refused`` by the repository, else ``Failed``."""
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
     from httpx import RequestError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
     try:
         yield

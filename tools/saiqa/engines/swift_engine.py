@@ -40,7 +40,7 @@ MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
 
 
 class _WordEngine(TransformersEngine):
-    """``TransformersEngine`` whose log-probabilities always include the tokens in ``watched_ids``, however unlikely they are."""
+    """ms-swift's engine, with log-probabilities that always include the tokens in ``watched_ids``, however unlikely."""
 
     watched_ids: tuple[int, ...] = ()
 
