@@ -14,8 +14,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import torch
 
-import prompt_configs as facts
 import shared
+from saiqa import facts
 from saiqa.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """

@@ -14,8 +14,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
-import prompt_configs as facts
-from saiqa import bundle, records
+from saiqa import bundle, facts, records
 from saiqa.console import ArgumentParser, Failed, positive_int, run
 
 EXAMPLES = """

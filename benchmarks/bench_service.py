@@ -29,7 +29,8 @@ from email.message import Message
 from pathlib import Path
 from urllib.parse import urlsplit
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+TOOLS = Path(__file__).resolve().parents[1] / "tools"
+sys.path.insert(0, str(TOOLS))
 
 from saiqa import bundle
 from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
@@ -137,7 +138,7 @@ def score_images(pool: Sequence[Known], args) -> Alone:
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as folder:
         for place in range(args.alone_images):
             Path(folder, f"{place:06}.jpg").write_bytes(pool[place % len(pool)].data)
-        command = [sys.executable, bundle.REPOSITORY / "tools" / "score_images.py", folder, *model_flags(args)]
+        command = [sys.executable, TOOLS / "score_images.py", folder, *model_flags(args)]
         unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unbuffered) as process:
             lines = ((time.perf_counter(), _processor_seconds(process.pid)) for _ in process.stdout)
@@ -190,7 +191,7 @@ def under_load(
         beside: what else is to happen meanwhile to the service at a port.
     """
     limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
-    command = [sys.executable, bundle.REPOSITORY / "tools" / "serve.py", "--port", 0, *model_flags(args), *limits]
+    command = [sys.executable, TOOLS / "serve.py", "--port", 0, *model_flags(args), *limits]
     load = Load()
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as service:
         try:

@@ -17,8 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import infer
-import prompt_configs as facts
-from saiqa import engines
+from saiqa import engines, facts
 from saiqa.console import run
 
 SPEC = "null_engine:NullEngine"

@@ -18,8 +18,7 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList
 
-import prompt_configs as facts
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.console import to_json
 from saiqa.engines import Engine, Request, load_engine
 from saiqa.engines.loading import load_tokenizer

@@ -22,7 +22,7 @@ TOOLS = REPOSITORY / "tools"
 if str(TOOLS) not in sys.path:
     sys.path.insert(0, str(TOOLS))
 
-import prompt_configs as facts  # noqa: E402
+from saiqa import facts  # noqa: E402
 
 # Virtual machines exist that claim AMX and trap on it. An engine finds out for itself (engines/loading.py), but too late for a
 # process in which another test has computed before.

@@ -74,7 +74,7 @@ def served_here(
     """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
     import uvicorn
 
-    import serve
+    from saiqa.cli import serve
     from saiqa.service.app import Settings, create_app
     from saiqa.service.intake import Limits
 

@@ -9,9 +9,8 @@ import sys
 
 import pytest
 
-import prompt_configs as facts
 from conftest import REPOSITORY, Ran
-from saiqa import agreement
+from saiqa import agreement, facts
 from saiqa.training import ablation
 
 SCRIPT = REPOSITORY / "tools" / "run_ablation.sh"
@@ -41,7 +40,7 @@ def test_a_dry_run_shows_the_commands_of_every_prompt(tmp_path):
 
 def test_a_checkpoint_that_is_there_is_taken():
     ran = run_ablation("--demo", "--prompt_versions", "4", "--dry_run")
-    assert ran.code == 0 and "launcher" not in ran.out and "infer.py" in ran.out
+    assert ran.code == 0 and "launcher" not in ran.out and "saiqa infer" in ran.out
 
 
 def test_a_missing_checkpoint_is_an_error_where_none_is_to_be_trained(tmp_path):

@@ -7,9 +7,8 @@ import shutil
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import IDS, MOS, TOOLS, read_jsonl, record, write_csv, write_jsonl
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.scoring import word_of_mos
 
 COMMAND = "convert_csv_to_jsonl.py"

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import NO_ANNOTATIONS, REPOSITORY, SMALL_BUNDLE, TOOLS, read_jsonl, run_command, write_jsonl
-from saiqa import Scorer
+from saiqa import Scorer, facts
 from saiqa.decoding import FIRST_FRAME, ORIENTATION_TAG, OVER_WHITE, decode, open_image, size_of
 from saiqa.engines import Rating, Request, load_engine
 

@@ -19,8 +19,7 @@ sys.path.append(str(REPOSITORY / "demo" / "build"))
 
 import study
 
-import prompt_configs as facts
-from saiqa import Scorer, bundle, records
+from saiqa import Scorer, bundle, facts, records
 from saiqa.correlation import correlate
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.scoring import score_of, split_answer, word_of_mos

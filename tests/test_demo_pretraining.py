@@ -24,7 +24,7 @@ import rooms
 import study
 from rooms import Spoil
 
-import prompt_configs as facts
+from saiqa import facts
 from saiqa.engines import Request
 from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.ovis2_5 import image_to_patches

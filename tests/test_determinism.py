@@ -8,9 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import SMALL_BUNDLE, read_jsonl
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.engines import Request, load_engine
 from saiqa.scoring import score_of
 

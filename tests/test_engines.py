@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from conftest import SMALL_BUNDLE, TOOLS, run_command
-from prompt_configs import WORDS
 from saiqa.console import InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.loading import load_tokenizer
+from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing, resized_size
 

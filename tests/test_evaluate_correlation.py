@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import prompt_configs as facts
 from conftest import REPOSITORY, read_csv, write_csv
+from saiqa import facts
 
 COMMAND = "evaluate_correlation.py"
 MOS = ["1.0", "2.5", "3.0", "4.5"]

@@ -15,9 +15,8 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-import prompt_configs as facts
 from conftest import SMALL_BUNDLE, run_command, write_csv, write_jsonl
-from saiqa import tables
+from saiqa import facts, tables
 
 COMMAND = "evaluate_correlation.py"
 ROWS = 40

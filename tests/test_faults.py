@@ -15,7 +15,6 @@ import sys
 
 import pytest
 
-import prompt_configs as facts
 from conftest import (
     COMMANDS,
     IDS,
@@ -30,7 +29,7 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.scoring import ScoringError, by_word, find_rating_token, score_of
 
 FULL = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}

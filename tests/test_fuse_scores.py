@@ -9,9 +9,8 @@ import json
 import numpy
 import pytest
 
-import prompt_configs as facts
 from conftest import read_csv, read_jsonl, write_csv, write_jsonl
-from saiqa import bradley_terry, fusion
+from saiqa import bradley_terry, facts, fusion
 
 COMMAND = "fuse_scores.py"
 DIMENSIONS = tuple(facts.DIMENSIONS)

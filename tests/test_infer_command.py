@@ -12,7 +12,6 @@ import time
 
 import pytest
 
-import prompt_configs as facts
 from conftest import (
     IDS,
     REPOSITORY,
@@ -26,7 +25,7 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle, engines
+from saiqa import bundle, engines, facts
 from saiqa.scoring import score_of, score_of_known
 
 GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}

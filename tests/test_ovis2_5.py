@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from conftest import SMALL_BUNDLE
-from prompt_configs import WORDS
 from saiqa.console import InputError
 from saiqa.engines.loading import load_model, load_tokenizer, model_config, open_bundle
+from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
 from saiqa.pixels import PixelBounds, resized_size, shrink, visual_grid
 

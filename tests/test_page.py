@@ -18,9 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-import prompt_configs as facts
 from conftest import SMALL_BUNDLE
-from saiqa import Scorer
+from saiqa import Scorer, facts
 from saiqa.score_files import Layout
 from serving import served_here
 from test_service import PICTURES

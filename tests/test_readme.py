@@ -101,7 +101,7 @@ def test_python_examples(example):
 
 def test_the_service_and_what_to_ask_it(tmp_path):
     """The first command is run, the others' flags parsed; the requests are sent as they stand, to where it listens."""
-    import serve
+    from saiqa.cli import serve
 
     commands = [flags for script, *flags in PYTHON if script == SERVE]
     for flags in commands:
@@ -155,7 +155,7 @@ def test_make_targets_exist():
 
 
 def test_download_lines_are_those_of_the_facts():
-    import prompt_configs as facts
+    from saiqa import facts
 
     for folder in facts.HUB_REPOSITORIES:
         assert facts.hub_command(folder) in LINES

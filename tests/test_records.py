@@ -7,9 +7,8 @@ import math
 
 import pytest
 
-import prompt_configs as facts
 from conftest import record, write_jsonl
-from saiqa import records
+from saiqa import facts, records
 from saiqa.console import Failed, InputError
 
 

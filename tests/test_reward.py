@@ -21,9 +21,8 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-import prompt_configs as facts
 from conftest import REPOSITORY, SMALL_BUNDLE, TOOLS, read_jsonl, write_jsonl
-from saiqa import Scorer
+from saiqa import Scorer, facts
 from saiqa.console import Failed, InputError, UsageError
 from saiqa.reward import Client, Reward, UnscoredError
 from serving import served_here

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, read_csv, read_jsonl, record, write_jsonl
-from saiqa import Scorer, bundle
+from saiqa import Scorer, bundle, facts
 from saiqa.console import InputError
 from saiqa.models import Model
 from saiqa.workers import _only

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import (
     NO_ANNOTATIONS,
     SMALL_BUNDLE,
@@ -28,7 +27,7 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.image_lists import Lists
 from saiqa.scorer import Scorer
 

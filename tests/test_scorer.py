@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import SMALL_BUNDLE, TOOLS
-from saiqa import ImageScore, Scorer, fusion
+from saiqa import ImageScore, Scorer, facts, fusion
 from saiqa.console import InputError
 from saiqa.engines import Failure, Rating
 from saiqa.scorer import CHUNK_IMAGES, image_score

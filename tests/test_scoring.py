@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-import prompt_configs as facts
+from saiqa import facts
 from saiqa.scoring import (
     FILLER,
     ScoringError,

@@ -22,9 +22,8 @@ import httpx
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
-from saiqa import Scorer
+from saiqa import Scorer, facts
 from saiqa.console import InputError
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from serving import served, served_here
@@ -302,7 +301,7 @@ def test_the_command_asks_for_its_token_and_answers_what_it_has_taken_before_it_
 
 
 def test_the_token_may_come_from_the_environment(monkeypatch):
-    import serve
+    from saiqa.cli import serve
 
     monkeypatch.setenv("SAIQA_TOKEN", " secret-2\n")
     assert serve.read_token(None) == "secret-2"
@@ -335,7 +334,7 @@ def test_a_port_that_is_taken_is_told_before_the_model_is_loaded():
 
 @pytest.mark.parametrize("token", ["", "two words", "späť"])
 def test_a_token_that_clients_could_not_send_is_refused(monkeypatch, token):
-    import serve
+    from saiqa.cli import serve
 
     monkeypatch.setenv("SAIQA_TOKEN", token)
     with pytest.raises(InputError, match="SAIQA_TOKEN"):

@@ -16,9 +16,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-import prompt_configs as facts
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
-from saiqa import Scorer, bundle, scoring
+from saiqa import Scorer, bundle, facts, scoring
 from saiqa.console import UsageError
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.training.checkpoints import newest_step, promote, replacing

@@ -7,9 +7,8 @@ import json
 import pytest
 from PIL import Image
 
-import prompt_configs as facts
 from conftest import IDS, MOS, rating, read_csv, read_jsonl, record, write_csv, write_jsonl
-from saiqa import bundle, ids
+from saiqa import bundle, facts, ids
 from saiqa.scoring import score_of
 
 # Of each level, what the model may say of it.

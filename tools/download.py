@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Download the released model, benchmark or annotations from the Hugging Face Hub."""
+"""``saiqa download`` as a script of the repository."""
 
 from __future__ import annotations
 
@@ -7,129 +7,10 @@ import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
 
 # isort: split
 
-import argparse
-import logging
-import shlex
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-import prompt_configs as facts
-from local_progress import Progress
-from saiqa import bundle, hub
-from saiqa.console import ArgumentParser, Output, run
-
-EXAMPLES = """
-python tools/download.py model annotations       enough to score any picture
-python tools/download.py annotations
-python tools/download.py model data              enough for the benchmark
-python tools/download.py model data --dry_run    says how much it would be
-"""
-
-
-def parser() -> ArgumentParser:
-    """The flags of the command."""
-    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
-    add = flags.add_argument
-    known = hub.parts()
-    titles = "; ".join(f"{name}: {part.title}" for name, part in known.items())
-    add("parts", nargs="+", choices=tuple(known), metavar="PART", help=titles)
-    add("--owner", metavar="NAME", help=f"whose files; default: {', else '.join(facts.HUB_OWNERS)}")
-    add("--output_dir", metavar="DIR", help="where SA-IQA-model/ and SA-BENCH/ go; default: this repository")
-    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
-    add("--with_code", action="store_true", help="the Python files too, which --trust_remote_code would run")
-    add("--dry_run", action="store_true", help="say what would be downloaded, and its size")
-    add("--json", action="store_true", help="one JSON object on stdout")
-    return flags
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
-    args = parser().parse_args(argv)
-    out = Output(args.json)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    root = bundle.output_path(args.output_dir) if args.output_dir else bundle.REPOSITORY
-    owners = [args.owner] if args.owner else facts.HUB_OWNERS
-    plans = {}
-    for name in wanted(args.parts):
-        part = hub.parts(args.prompt_version)[name]
-        plans[name] = hub.plan(hub.find(part, owners, args.with_code), root / part.repository)
-        say(name, plans[name], out)
-    hub.check_space(list(plans.values()))
-    if not args.dry_run:
-        for name, plan in plans.items():
-            fetch(name, plan, out)
-    command = next_command(args, root, list(plans))
-    out.result(f"next: {command}" if not args.dry_run else "nothing was downloaded: --dry_run")
-    done = {name: outcome(plan) for name, plan in plans.items()}
-    out.finish({"dry_run": args.dry_run, "parts": done, "next": command})
-
-
-def wanted(typed: Sequence[str]) -> list[str]:
-    """The parts, each once; annotations are in data already."""
-    return [name for name in dict.fromkeys(typed) if name != "annotations" or "data" not in typed]
-
-
-def say(name: str, plan: hub.Plan, out: Output) -> None:
-    """What a part takes, before anything is fetched."""
-    total = sum(file.bytes for file in plan.remote.files)
-    what = f"{name}: {_files(plan.remote.files)}, {hub.shown_bytes(total)}, from {plan.remote.repo_id}"
-    rest = f"{_files(plan.todo)} to get, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "all there already"
-    out.note(f"{what} to {bundle.shown(plan.folder)}; {rest}")
-    if plan.remote.left_out:
-        first = ", ".join(plan.remote.left_out[:3])
-        out.note(f"{name}: code and weights that are no safetensors are left out, {_files(plan.remote.left_out)}: {first}")
-
-
-def _files(names: Sequence[object]) -> str:
-    return "1 file" if len(names) == 1 else f"{len(names)} files"
-
-
-def fetch(name: str, plan: hub.Plan, out: Output) -> None:
-    """Download one part. Raises ``Failed``; Ctrl-C says how to go on."""
-    from huggingface_hub.utils import disable_progress_bars
-
-    disable_progress_bars()
-    try:
-        with Progress(len(plan.todo), name, unit="files") as progress:
-            hub.download(plan, progress.advance)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on where this one stopped") from None
-    out.note(f"{name}: complete, sizes checked")
-
-
-def outcome(plan: hub.Plan) -> dict:
-    """A part as JSON values."""
-    remote = plan.remote
-    return {
-        "repository": remote.repo_id,
-        "commit": remote.commit,
-        "folder": plan.folder,
-        "files": len(remote.files),
-        "bytes": sum(file.bytes for file in remote.files),
-        "files_fetched": len(plan.todo),
-        "left_out": remote.left_out,
-    }
-
-
-def next_command(args: argparse.Namespace, root: Path, parts: Sequence[str]) -> str:
-    """The command to run next, with the flags that this download makes necessary."""
-    model = root / facts.MODELS_FOLDER / facts.tuned_model(args.prompt_version)
-    data = root / facts.DATA_FOLDER
-    version = [] if args.prompt_version == facts.RECOMMENDED else ["--prompt_version", str(args.prompt_version)]
-    elsewhere = ["--output_dir", args.output_dir] if args.output_dir else []
-    places = ["--model_path", str(model), "--data_root", str(data)] if args.output_dir else []
-    if parts == ["base_model"]:
-        base = ["--model", str(root / facts.MODELS_FOLDER / facts.BASE_MODEL_FOLDER)] if args.output_dir else []
-        return shlex.join(["bash", "tools/train_sft.sh", "--prompt_version", str(args.prompt_version), *base])
-    if not (model / "config.json").is_file():
-        return shlex.join(["python", "tools/download.py", "model", *version, *elsewhere])
-    if not (data / facts.ANNOTATIONS_FOLDER).is_dir():
-        return shlex.join(["python", "tools/download.py", "annotations", *elsewhere])
-    if "data" in parts:
-        return shlex.join(["python", "tools/infer.py", *places, *version])
-    return shlex.join(["python", "tools/score_images.py", "my_room.jpg", *places, *version])
-
+from saiqa.cli.download import main
+from saiqa.console import run
 
 if __name__ == "__main__":
     sys.exit(run(main))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Pool the scored tables of the four dimensions and compare the scores with people's over all rows."""
+"""``saiqa evaluate`` as a script of the repository."""
 
 from __future__ import annotations
 
@@ -7,141 +7,10 @@ import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
 
 # isort: split
 
-import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle, comparison, evaluation, pipeline, records
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, run
-from saiqa.correlation import Correlation
-
-EXAMPLES = """
-python tools/evaluate_correlation.py
-python tools/evaluate_correlation.py --demo
-python tools/evaluate_correlation.py --model_name sa-iqa-prompt4_limit20
-python tools/evaluate_correlation.py --results_dir other/results --prompt_version 3 --json
-python tools/evaluate_correlation.py --full --table latex
-python tools/evaluate_correlation.py --demo --report report.html
-python tools/evaluate_correlation.py --compare sa-iqa-prompt4 mine
-python tools/evaluate_correlation.py --compare results/all_prompt3_sa-iqa-prompt3.csv results/all_prompt4_sa-iqa-prompt4.csv
-"""
-
-
-def parser() -> ArgumentParser:
-    """The flags of the command."""
-    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
-    add = flags.add_argument
-    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
-    add("--results_dir", metavar="DIR", help="folder of the scored tables; default: ./results")
-    add("--model_name", metavar="NAME", help="the model's part of the file names; default: sa-iqa-promptN")
-    add("--output_csv", metavar="FILE", help="default: all_promptN_{model_name}.csv in the results folder")
-    add("--demo", action="store_true", help="the results of the demo")
-    add("--json", action="store_true", help="one JSON object on stdout")
-    add("--data_root", metavar="DIR", help="where the images of a --report are; default: ./SA-BENCH")
-    evaluation.add_flags(flags)
-    what = "test the difference of two runs: model names in the results folder, or scored or merged tables"
-    flags.add_argument("--compare", nargs=2, metavar=("A", "B"), help=what)
-    return flags
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
-    args = parser().parse_args(argv)
-    out = Output(args.json)
-    evaluation.check(args)
-    results = bundle.input_path(args.results_dir) if args.results_dir else bundle.roots(args.demo).results
-    if args.compare:
-        if args.full or args.report:
-            raise UsageError("--compare goes with --table and --json only", "Evaluate the two runs one by one for more")
-        comparison.command(args.compare, results, args.prompt_version, args.table, out)
-        return
-    name = args.model_name or facts.tuned_model(args.prompt_version)
-    default = results / facts.result_name(facts.POOLED, args.prompt_version, name, ".csv")
-    output = bundle.output_path(args.output_csv) if args.output_csv else default
-
-    scored = {dimension: read_dimension(dimension, results, name, args) for dimension in facts.DIMENSIONS}
-    pooled = [row for rows in scored.values() for row in rows]
-    correlation = pipeline.evaluate(pooled, f"the tables in {bundle.shown(results)}")
-    write_merged(output, scored)
-
-    by_dimension = {dimension: correlation_or_reason(rows, dimension) for dimension, rows in scored.items()}
-    say_table({**by_dimension, facts.POOLED: correlation}, out)
-    out.note(f"merged table: {bundle.shown(output)}")
-    out.result(f"PLCC: {correlation.plcc:.3f}")
-    out.result(f"SRCC: {correlation.srcc:.3f}")
-    figures = {d: asdict(c) if isinstance(c, Correlation) else {"undefined": c} for d, c in by_dimension.items()}
-    full = evaluate_fully(results, name, args, out) if evaluation.wanted(args) else {}
-    out.finish({**asdict(correlation), "dimensions": figures, "output_csv": output, **full})
-    refuse_gaps(scored)
-
-
-def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[pipeline.ScoredRow]:
-    """The scored rows of one dimension. Raises ``InputError`` that gives the command where there are none."""
-    path = scored_table(dimension, results, name, args)
-    if not path.is_file():
-        flags = f"--dimension {dimension} --prompt_version {args.prompt_version}"
-        flags += " --demo" if args.demo else ""
-        flags += f" --results_dir {args.results_dir}" if args.results_dir else ""
-        flags += f" --model_path PATH/{name}" if args.model_name else ""
-        raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `python tools/infer.py {flags}`")
-    return pipeline.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
-
-
-def scored_table(dimension: str, results: Path, name: str, args: argparse.Namespace) -> Path:
-    """Where the scored table of a dimension is."""
-    return results / facts.result_name(dimension, args.prompt_version, name, ".csv")
-
-
-def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Output) -> dict:
-    """What ``--full``, ``--table`` and ``--report`` add."""
-    scored = []
-    for dimension in facts.DIMENSIONS:
-        path = scored_table(dimension, results, name, args)
-        gt_column = facts.MOS_COLUMN.format(dimension=dimension)
-        scored.append(evaluation.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
-    data_root = bundle.data_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
-    return evaluation.finish(scored, data_root, args, out)
-
-
-def write_merged(output: Path, scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:
-    """Write all rows of all dimensions as one table, numbers as they stand in theirs."""
-    merged = ((dimension, *row[:3]) for dimension, rows in scored.items() for row in rows)
-    records.write_cells(output, facts.POOLED_COLUMNS, merged)
-
-
-def correlation_or_reason(rows: Sequence[pipeline.ScoredRow], dimension: str) -> Correlation | str:
-    """The correlation within one dimension, or why there is none: the pooled one does not depend on it."""
-    try:
-        return pipeline.evaluate(rows, dimension)
-    except InputError as error:
-        return error.what
-
-
-def say_table(correlations: Mapping[str, Correlation | str], out: Output) -> None:
-    """The figures by dimension, on stderr: stdout has the pooled ones only, as it always had."""
-    out.note(f"{'':<12}{'n':>7}{'PLCC':>8}{'SRCC':>8}{'KRCC':>8}{'RMSE':>8}{'dropped':>9}")
-    for dimension, c in correlations.items():
-        if isinstance(c, str):
-            out.note(f"{dimension:<12}undefined: {c}")
-        else:
-            figures = "".join(f"{value:>8.3f}" for value in (c.plcc, c.srcc, c.krcc, c.rmse))
-            out.note(f"{dimension:<12}{c.n:>7}{figures}{c.dropped:>9}")
-
-
-def refuse_gaps(scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:
-    """Raise ``Incomplete`` where rows have no prediction."""
-    items = [
-        (f"{dimension} {image_id}", reason)
-        for dimension, rows in scored.items()
-        for image_id, reason in pipeline.unscored(rows, "the scored table").items()
-    ]
-    if items:
-        remedy = "Score them with `python tools/infer.py --resume`"
-        raise Incomplete(f"{len(items)} images have no score", items, remedy)
-
+from saiqa.cli.evaluate_correlation import main
+from saiqa.console import run
 
 if __name__ == "__main__":
     sys.exit(run(main))

@@ -21,7 +21,7 @@ from labels import CHANNELS, COARSER, WARPED, warp_labels
 from raters import true_quality
 from rooms import Spoil
 
-import prompt_configs as facts
+from saiqa import facts
 
 WARPED_SHARE, ILL_LIT_SHARE = 0.5, 0.45
 UNCROPPED_SHARE, SMALLEST_CROP = 0.2, 0.8

@@ -41,11 +41,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
 
-import prompt_configs as facts
-from local_progress import Progress
-from saiqa import bundle, records
+from saiqa import bundle, facts, records
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, image_to_patches, image_token_ids, turn_text
 from saiqa.pixels import PixelBounds, Preprocessing, resized_size, shrink
+from saiqa.progress import Progress
 from saiqa.scoring import split_answer, word_of_mos
 
 BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings

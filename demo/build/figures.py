@@ -24,8 +24,7 @@ import numpy as np
 import study
 from PIL import Image, ImageDraw, ImageFont
 
-import prompt_configs as facts
-from saiqa import Scorer, agreement, records, tables
+from saiqa import Scorer, agreement, facts, records, tables
 from saiqa.correlation import correlate
 
 COLUMNS = 5

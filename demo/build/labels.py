@@ -37,9 +37,8 @@ from faults import (
     LARGEST_WAVE,
 )
 
-import prompt_configs as facts
-from local_progress import Progress
-from saiqa import bundle, records
+from saiqa import bundle, facts, records
+from saiqa.progress import Progress
 
 COARSER = 4
 IDS = 256  # things that can be told apart in one room

@@ -30,8 +30,8 @@ import numpy as np
 import raters
 import rooms
 
-import prompt_configs as facts
-from local_progress import Progress
+from saiqa import facts
+from saiqa.progress import Progress
 
 WIDTH, HEIGHT = 224, 168
 QUALITY = 84

@@ -17,8 +17,7 @@ import numpy as np
 import raters
 from PIL import Image
 
-import prompt_configs as facts
-from saiqa import Scorer, bundle, records
+from saiqa import Scorer, bundle, facts, records
 
 DEMO = bundle.roots(demo=True)
 SERIES = HERE.parents[1] / "series"

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from conftest import SMALL_BUNDLE
-from prompt_configs import WORDS
 from saiqa.engines import Request, load_engine
+from saiqa.facts import WORDS
 from saiqa.scoring import score_of
 
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from saiqa.scorer import ImageScore, Scorer
 
 __all__ = ["ImageScore", "Scorer"]
+__version__ = "0.2.0"
 
 
 def _end_early(number: int, frame: object) -> None:
@@ -20,6 +21,9 @@ def _end_early(number: int, frame: object) -> None:
 
 
 def _is_command() -> bool:
+    """Whether the process is a command: a script of ``tools/``, ``saiqa``, or ``python -m saiqa`` (still ``-m`` by now)."""
+    if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]) == "saiqa"):
+        return True
     folder = os.path.dirname(os.path.abspath(sys.argv[0])) if sys.argv else ""
     return folder == os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 

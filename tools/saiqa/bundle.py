@@ -1,7 +1,8 @@
-"""Where things are: repository, data, checkpoints, results. Names come from ``prompt_configs``, never from here."""
+"""Where things are: repository, data, checkpoints, results. Names come from ``facts``, never from here."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -9,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import prompt_configs as facts
-from saiqa import checkpoint_files, digests, stores
+from saiqa import checkpoint_files, digests, facts, stores
 from saiqa.console import InputError
 from saiqa.stores import Place, RemotePath
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+HOME_VARIABLE = "SAIQA_HOME"
+
+_PACKAGE = Path(__file__).resolve().parent
+_CLONE = _PACKAGE.parents[1]  # where this is a clone of the repository
 
 _DATA_PREFIX = f"{facts.DATA_FOLDER}/"
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -34,10 +37,31 @@ class Roots:
     results: Path
 
 
+@functools.cache
+def home() -> Path:
+    """The folder that everything lies in by default: ``SAIQA_HOME``, or the repository, or the working directory."""
+    if os.environ.get(HOME_VARIABLE):
+        return Path(os.environ[HOME_VARIABLE]).expanduser().absolute()
+    return _CLONE if (_CLONE / "tools" / "score_images.py").is_file() else Path.cwd()
+
+
+def demo_folder() -> Path:
+    """The embedded demo: all of it in the repository, its checkpoint and a dozen of its rooms in an installed package."""
+    packed = _PACKAGE / facts.DEMO_FOLDER
+    return packed if packed.is_dir() else _CLONE / facts.DEMO_FOLDER
+
+
+def demo_rooms() -> list[Path]:
+    """A dozen rooms of the demo, three of each dimension's test pictures: those that an installed package has."""
+    images = demo_folder() / facts.DATA_FOLDER
+    folders = [images / facts.IMAGES_FOLDER.format(dimension=dimension) for dimension in facts.DIMENSIONS]
+    return [file for folder in folders for file in sorted(folder.glob(facts.DEMO_TEST_PICTURES))[: facts.DEMO_ROOMS_EACH]]
+
+
 def roots(demo: bool = False) -> Roots:
-    """The default folders in the repository; the demo has its own, so that it never overwrites a real result."""
-    base = REPOSITORY / facts.DEMO_FOLDER if demo else REPOSITORY
-    results = REPOSITORY / facts.RESULTS_FOLDER
+    """The default folders; the demo has its own, so that it never overwrites a real result."""
+    base = demo_folder() if demo else home()
+    results = home() / facts.RESULTS_FOLDER
     return Roots(
         data=base / facts.DATA_FOLDER,
         models=base / facts.MODELS_FOLDER,
@@ -46,11 +70,11 @@ def roots(demo: bool = False) -> Roots:
 
 
 def input_path(text: str | Path) -> Path:
-    """A path typed by the user: relative to the working directory, or to the repository if it is only there."""
+    """A path typed by the user: relative to the working directory, or to ``home`` if it is only there."""
     path = Path(text).expanduser()
-    in_repository = REPOSITORY / path
+    at_home = home() / path
     # os.path.exists: a name that is too long, or no name at all, is not there
-    return in_repository if not os.path.exists(path) and os.path.exists(in_repository) else path
+    return at_home if not os.path.exists(path) and os.path.exists(at_home) else path
 
 
 def data_path(text: str | Path) -> Place:
@@ -110,7 +134,7 @@ def image_file(text: str, data_root: Place) -> str | RemotePath:
     """The file that an image path of a record means; it need not exist. On this machine a string: there may be millions.
 
     A first folder ``SA-BENCH`` stands for the data root, whatever that is called. A URL and an absolute path are kept.
-    Any other is looked for below the data root if that is a folder, the repository and the working directory. Raises
+    Any other is looked for below the data root if that is a folder, ``home`` and the working directory. Raises
     ``InputError`` for a URL that cannot be read here.
     """
     if stores.is_url(text):
@@ -126,9 +150,9 @@ def image_file(text: str, data_root: Place) -> str | RemotePath:
 
 def _found_image(text: str, data_root: Place) -> Place:
     if isinstance(data_root, RemotePath):
-        candidates = [root / text for root in (REPOSITORY, Path.cwd())]
+        candidates = [root / text for root in (home(), Path.cwd())]
         return next((candidate for candidate in candidates if os.path.exists(candidate)), data_root / text)
-    candidates = [root / text for root in (data_root, REPOSITORY, Path.cwd())]
+    candidates = [root / text for root in (data_root, home(), Path.cwd())]
     return next((candidate for candidate in candidates if os.path.exists(candidate)), candidates[0])
 
 
@@ -155,7 +179,7 @@ def missing_data(what: str) -> InputError:
 
 
 def _downloads(*parts: str) -> str:
-    return f"`{facts.download_command(*parts)}` in {REPOSITORY}"
+    return f"`{facts.download_command(*parts)}` in {home()}"
 
 
 def _model_part(path: Path) -> str:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import agreement, bundle, ids, pipeline, records, tables
+from saiqa import agreement, bundle, facts, ids, pipeline, records, tables
 from saiqa.agreement import Comparison, Difference
 from saiqa.console import Incomplete, InputError, Output
 from saiqa.correlation import CorrelationError

@@ -28,6 +28,31 @@ _LONGEST_LINE = 500  # characters of an error
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
 
+# Command -> its script in the repository.
+SCRIPTS = {
+    "score": "score_images.py",
+    "best": "best_of_n.py",
+    "infer": "infer.py",
+    "evaluate": "evaluate_correlation.py",
+    "convert": "convert_csv_to_jsonl.py",
+    "train": "train_sft.sh",
+    "serve": "serve.py",
+    "download": "download.py",
+    "fuse": "fuse_scores.py",
+    "ablation": "run_ablation.sh",
+}
+_OF_SCRIPT = {script: name for name, script in SCRIPTS.items()}
+_SCRIPT = re.compile(r"(?:(?:python|bash) )?\btools/(\w+\.(?:py|sh))")
+_HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), SCRIPTS["score"]))
+
+
+def spoken(text: str) -> str:
+    """A text that names commands as scripts, with the names they have here: ``saiqa score`` where there are no scripts,
+    and where the running command was called so."""
+    if _HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
+        return text
+    return _SCRIPT.sub(lambda found: f"saiqa {_OF_SCRIPT[found[1]]}" if found[1] in _OF_SCRIPT else found[0], text)
+
 
 # ---- errors a user can do something about ----------------------------------------------------------------------------
 
@@ -47,7 +72,7 @@ class UserError(Exception):
         self.what, self.remedy = what, remedy
 
     def __str__(self) -> str:
-        return f"{self.what}. {self.remedy}" if self.remedy else self.what
+        return spoken(f"{self.what}. {self.remedy}" if self.remedy else self.what)
 
 
 class Failed(UserError):
@@ -236,7 +261,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, *, description: str, examples: str, **options):
         super().__init__(
             description=description,
-            epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.strip().splitlines()),
+            epilog="examples:\n" + "\n".join(f"  {spoken(line)}" for line in examples.strip().splitlines()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             **options,
@@ -283,11 +308,11 @@ class Output:
     def result(self, line: str) -> None:
         """A line of what was asked for, on stdout (not with ``--json``)."""
         if not self.as_json:
-            print(printable(line), flush=True)
+            print(printable(spoken(line)), flush=True)
 
     def note(self, line: str) -> None:
         """Something worth knowing, on stderr."""
-        print(printable(line), file=sys.stderr, flush=True)
+        print(printable(spoken(line)), file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
         """Something probably not intended, on stderr."""

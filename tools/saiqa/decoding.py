@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy
 from PIL import Image, UnidentifiedImageError
 
-from prompt_configs import IMAGE_FORMATS, IMAGE_FORMATS_TEXT
 from saiqa import jpeg
+from saiqa.facts import IMAGE_FORMATS, IMAGE_FORMATS_TEXT
 
 # What Pillow raises for files that are missing, truncated, not images, or too large to be honest.
 IMAGE_ERRORS = (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError)

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import agreement, bundle, pipeline, records, tables
+from saiqa import agreement, bundle, facts, pipeline, records, tables
 from saiqa.agreement import Agreement
 from saiqa.console import ArgumentParser, Output
 from saiqa.correlation import CorrelationError

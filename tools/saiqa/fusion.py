@@ -7,8 +7,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.console import InputError
 from saiqa.numbers import is_finite
 

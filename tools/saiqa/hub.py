@@ -14,8 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import prompt_configs as facts
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.console import Failed, InputError
 
 # Weights are read from safetensors only; other formats are left, and so is what could run as code.

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, NoReturn
 
-import prompt_configs as facts
-from saiqa import bundle, records
+from saiqa import bundle, facts, records
 from saiqa.console import InputError
 from saiqa.stores import is_url, place, url_name
 

@@ -6,8 +6,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle
+from saiqa import bundle, facts
 from saiqa.console import UsageError
 from saiqa.stores import Place
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from argparse import Namespace
 
-import prompt_configs as facts
-from saiqa import stores
+from saiqa import facts, stores
 from saiqa.console import ArgumentParser, UsageError, positive_int
 from saiqa.engines import ENGINES
 

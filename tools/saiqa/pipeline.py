@@ -17,14 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import prompt_configs as facts
-from local_progress import Progress
-from saiqa import bundle, ids, records, runs, scoring, stamps
+from saiqa import bundle, facts, ids, records, runs, scoring, stamps
 from saiqa.console import Failed, InputError, Output
 from saiqa.correlation import Correlation, CorrelationError, correlate
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.jobs import Job
 from saiqa.models import Model
+from saiqa.progress import Progress
 from saiqa.questions import Question, Questions, missing_reason
 from saiqa.runs import Run
 from saiqa.workers import Answers, Workers, rate_batches

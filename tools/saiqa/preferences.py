@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import prompt_configs as facts
-from saiqa import bradley_terry, bundle, fusion, records, scoring
+from saiqa import bradley_terry, bundle, facts, fusion, records, scoring
 from saiqa.console import InputError
 
 PAIR_COLUMNS = ("image_a", "image_b", "winner")

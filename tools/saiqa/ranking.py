@@ -7,8 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import prompt_configs as facts
-from saiqa import scoring
+from saiqa import facts, scoring
 from saiqa.score_files import OVERALL_COLUMN
 
 

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import prompt_configs as facts
-from saiqa import bundle, ids, stamps
+from saiqa import bundle, facts, ids, stamps
 from saiqa.console import Failed, InputError
 from saiqa.digests import text_digest
 from saiqa.scoring import split_answer

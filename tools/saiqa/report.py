@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle, evaluation, ids, pipeline, records, runs
+from saiqa import bundle, evaluation, facts, ids, pipeline, records, runs
 from saiqa.agreement import Agreement
 from saiqa.console import Failed, InputError, to_json
 from saiqa.evaluation import Assessment, Scored

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import prompt_configs as facts
+from saiqa import facts
 from saiqa.console import Failed, InputError
 from saiqa.decoding import IMAGE_ERRORS, decode, unreadable
 from saiqa.scorer import ImageScore, from_array

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import fusion, records, scoring, stamps
+from saiqa import facts, fusion, records, scoring, stamps
 from saiqa.scorer import ImageScore
 
 IMAGE_COLUMN = "image"

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import prompt_configs as facts
-from saiqa import bundle, fusion, records, scoring, stores
+from saiqa import bundle, facts, fusion, records, scoring, stores
 from saiqa.engines import ENGINES, Engine, Failure, Rating, Request
 from saiqa.models import Model
 from saiqa.stores import RemotePath

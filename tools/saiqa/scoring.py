@@ -14,7 +14,7 @@ import string
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 
-from prompt_configs import WORD_VALUES, WORDS
+from saiqa.facts import WORD_VALUES, WORDS
 from saiqa.numbers import is_finite
 
 # Blanks and punctuation around a word, and the marks that byte-pair and sentencepiece vocabularies put for a blank.

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from prompt_configs import WORDS
+from saiqa.facts import WORDS
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -17,11 +17,11 @@ from PIL import Image
 from torch import nn
 from transformers import Qwen2TokenizerFast
 
-from prompt_configs import WORDS
 from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
 from saiqa.console import InputError, UserError
 from saiqa.decoding import Decoded, decode, open_image
 from saiqa.engines.memory import require_memory
+from saiqa.facts import WORDS
 from saiqa.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from prompt_configs import WORDS
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import describe_torch, file_of, open_bundle, read_image, resolve_device, resolve_dtype
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
+from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
 from saiqa.pixels import PixelBounds, shrink, visual_grid
 from saiqa.prompts import system_prompt

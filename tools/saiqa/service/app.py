@@ -29,7 +29,7 @@ from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-import prompt_configs as facts
+from saiqa import facts
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate

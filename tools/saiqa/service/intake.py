@@ -22,7 +22,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-import prompt_configs as facts
+from saiqa import facts
 from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
 
 if TYPE_CHECKING:

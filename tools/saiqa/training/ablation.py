@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle, console, records, tables
+from saiqa import bundle, console, facts, records, tables
 
 PROGRAM = "run_ablation.sh"
-TOOLS = Path(facts.__file__).parent
 
 FIGURES = {"plcc": "PLCC", "srcc": "SRCC"}
 COLUMNS = ("prompt", "dimension", "n", "plcc", "plcc_low", "plcc_high", "srcc", "srcc_low", "srcc_high")
@@ -34,9 +32,9 @@ class Step:
     figures: bool = False
 
 
-def build_parser() -> console.ArgumentParser:
-    parser = console.ArgumentParser(
-        prog=PROGRAM,
+def parser() -> console.ArgumentParser:
+    """The flags of the command."""
+    flags = console.ArgumentParser(
         description="Compare the prompts: take or train a checkpoint for each, score the four dimensions, and tabulate\n"
         "PLCC and SRCC with 95% intervals.\n"
         "Options that are not listed here go to `train_sft.sh`, and from there to `swift sft`.",
@@ -47,7 +45,7 @@ def build_parser() -> console.ArgumentParser:
             "bash tools/run_ablation.sh --num_train_epochs 1"
         ),
     )
-    add = parser.add_argument
+    add = flags.add_argument
     add("--prompt_versions", type=int, nargs="+", choices=facts.PROMPT_VERSIONS, default=list(facts.PROMPT_VERSIONS))
     add("--demo", action="store_true", help="the demo's data and small base model instead of the release's")
     add("--models_dir", metavar="DIR", help="where sa-iqa-promptN are or go (default: ./SA-IQA-model)")
@@ -57,7 +55,7 @@ def build_parser() -> console.ArgumentParser:
     add("--no_train", action="store_true", help="compare the checkpoints there are; fail where one is missing")
     add("--resume", action="store_true", help="continue interrupted scoring")
     add("--dry_run", action="store_true", help="print the commands and start nothing")
-    return parser
+    return flags
 
 
 def checkpoint_folder(arguments: argparse.Namespace, version: int) -> Path:
@@ -89,9 +87,9 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
                 raise console.InputError(f"{bundle.shown(folder)} is no checkpoint", "Leave --no_train out to train it")
             launch = [sys.executable, "-m", "saiqa.training.launcher", *common, *prompt, "--output_dir", str(folder)]
             steps[version].append(Step(f"training with prompt {version}", [*launch, *training]))
-        infer = [sys.executable, str(TOOLS / "infer.py"), *common, *prompt, "--model_path", str(folder), *results]
+        infer = [sys.executable, "-m", "saiqa", "infer", *common, *prompt, "--model_path", str(folder), *results]
         steps[version].append(Step(f"scoring with prompt {version}", [*infer, *(["--resume"] if arguments.resume else [])]))
-        pool = [sys.executable, str(TOOLS / "evaluate_correlation.py"), *prompt, *results, "--full", "--json"]
+        pool = [sys.executable, "-m", "saiqa", "evaluate", *prompt, *results, "--full", "--json"]
         steps[version].append(Step(f"evaluating prompt {version}", pool, figures=True))
     return steps
 
@@ -147,7 +145,7 @@ def write(rows: Sequence[dict], folder: Path) -> tuple[Path, Path]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments, training = build_parser().parse_known_args(argv)
+    arguments, training = parser().parse_known_args(argv)
     output = console.Output()
     steps = plan(arguments, training)
     if arguments.dry_run:

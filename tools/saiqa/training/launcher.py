@@ -19,8 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import prompt_configs as facts
-from saiqa import bundle, console, records, scoring
+from saiqa import bundle, console, facts, records, scoring
 from saiqa.checkpoint_files import make_view, read_config
 from saiqa.pixels import Preprocessing
 from saiqa.training.checkpoints import install, newest_step, promote
@@ -127,9 +126,9 @@ class Plan:
 # --- Flags -----------------------------------------------------------------------------------------------------------
 
 
-def build_parser() -> console.ArgumentParser:
-    parser = console.ArgumentParser(
-        prog=PROGRAM,
+def parser() -> console.ArgumentParser:
+    """The flags of the command."""
+    flags = console.ArgumentParser(
         description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, as the release does.\n"
         "Options that are not listed here go to `swift sft` as they are and win over the defaults.",
         examples=(
@@ -139,7 +138,7 @@ def build_parser() -> console.ArgumentParser:
             "bash tools/train_sft.sh --demo --dry_run"
         ),
     )
-    add = parser.add_argument
+    add = flags.add_argument
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
     add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
     add("--master_port", type=int, metavar="P", help="port of the process group (default: 29500 + prompt version)")
@@ -151,7 +150,7 @@ def build_parser() -> console.ArgumentParser:
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto (a GPU, or for --demo a CPU)")
     add("--demo", action="store_true", help="train the demo's small base model on the demo's rendered rooms")
     add("--dry_run", action="store_true", help="check everything, print the command and start nothing")
-    return parser
+    return flags
 
 
 def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> dict[str, list[str]]:
@@ -167,7 +166,7 @@ def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> dic
             values = options.setdefault(RENAMED_OPTIONS.get(name, name), [])
             values[:] = [value] if equals else []
         elif values is None:
-            raise console.UsageError(f"{token!r} belongs to no option", f"See {PROGRAM} --help")
+            raise console.UsageError(f"{token!r} belongs to no option", "See --help")
         else:
             values.append(token)
     return options
@@ -266,7 +265,7 @@ def _environment(arguments: argparse.Namespace, base: Path, cpu: bool, processes
     environment = {
         "NPROC_PER_NODE": str(processes),
         "MASTER_PORT": str(arguments.master_port or _free_port(29500 + version, note)),
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parent), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parents[1]), os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # nothing in the base model can ask for more
     }
@@ -402,7 +401,7 @@ def shell_line(plan: Plan) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    arguments, unknown = build_parser().parse_known_args(argv)
+    arguments, unknown = parser().parse_known_args(argv)
     output = console.Output()
     plan = make_plan(arguments, forwarded_options(unknown, output.note), output.note)
     if arguments.dry_run:

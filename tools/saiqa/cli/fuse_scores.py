@@ -1,0 +1,148 @@
+"""Learn from preferences how much each dimension counts in the overall score, and add that score to scored images."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from saiqa import agreement, bradley_terry, bundle, facts, fusion, preferences, records, runs, tables
+from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, to_json
+
+DESCRIPTION = {
+    "fit": "Learn the weights of the four dimensions from pairs of images of which people preferred one.",
+    "apply": "Add the overall score to a file of scored images: the weighted mean, or without weights the plain one.",
+}
+
+EXAMPLES = """
+python tools/fuse_scores.py fit renders.csv preferences.csv --output weights.json
+python tools/fuse_scores.py apply renders.csv --weights weights.json --output renders_overall.csv
+"""
+
+MODEL = "Bradley-Terry on weighted scores, weights not negative, ties after Davidson (1970)"
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    actions = flags.add_subparsers(dest="action", required=True, metavar="fit|apply")
+    fit, apply = (
+        actions.add_parser(name, help=DESCRIPTION[name], description=DESCRIPTION[name], examples=example)
+        for name, example in zip(DESCRIPTION, EXAMPLES.strip().splitlines(), strict=True)
+    )
+    scored = "scored images: a CSV with image (or id) and a column for each dimension, or a JSONL, of score_images.py"
+    for each in (fit, apply):
+        each.add_argument("scored", metavar="SCORED", help=scored)
+        each.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    pairs = "CSV with image_a,image_b,winner; the winner is a, b, tie or the image's name"
+    fit.add_argument("preferences", metavar="PREFERENCES", help=pairs)
+    fit.add_argument("--output", default="weights.json", metavar="FILE", help="default: weights.json")
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help="of the held-out split (default: 0)")
+    apply.add_argument("--weights", metavar="FILE", help="weights.json of fit; default: all dimensions count alike")
+    apply.add_argument("--output", required=True, metavar="FILE", help="SCORED with the column overall")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    out = Output(args.json)
+    output = bundle.output_path(args.output)
+    inputs = [bundle.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text]
+    if output.resolve() in [path.resolve() for path in inputs]:
+        raise UsageError("--output is also an input", "Give it another name")
+    records.check_writable(output)
+    if args.action == "fit":
+        fit(*inputs, output, args, out)
+    else:
+        apply(*inputs, output, args, out)
+
+
+# ---- fit -------------------------------------------------------------------------------------------------------------
+
+
+def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
+    """Learn weights and write them. Raises ``InputError``, and ``Incomplete`` where pairs had to be left out."""
+    scored = preferences.read_scored(scored_path)
+    missing = [dimension for dimension in facts.DIMENSIONS if dimension not in scored.dimensions]
+    if missing:
+        what = f"{bundle.shown(scored_path)} has no scores of {', '.join(missing)}"
+        raise InputError(what, "Weights are learned for all four dimensions: score them too")
+    pairs = preferences.read_pairs(pairs_path, scored)
+    try:
+        fitted = bradley_terry.fit(pairs.differences, pairs.outcomes)
+        weights = dict(zip(facts.DIMENSIONS, map(float, fitted.weights), strict=True))
+        spans = bradley_terry.weight_intervals(pairs.differences, pairs.outcomes, pairs.groups)
+        held_out = bradley_terry.cross_validate(pairs.differences, pairs.outcomes, pairs.groups, args.seed)
+    except bradley_terry.FitError as error:
+        raise InputError(f"{bundle.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
+    except ModuleNotFoundError as error:
+        raise Failed(f"the fit needs {error.name}, which is not installed", "Run `make setup`") from None
+    if bradley_terry.is_separated(fitted, pairs.differences, pairs.outcomes):
+        out.warn("these weights tell every decided pair right. Others do too: more pairs would narrow them down")
+    found = {
+        "weights": weights,
+        "weight_intervals": dict(zip(facts.DIMENSIONS, spans, strict=True)),
+        "model": MODEL,
+        "scale": float(fitted.strengths.sum()),
+        "tie": fitted.tie,
+        "pairs": pairs.counts,
+        "held_out": {"folds": bradley_terry.FOLDS, "seed": args.seed, **asdict(held_out)},
+        "made_from": {"scored": _source(scored_path), "preferences": _source(pairs_path)},
+        "packages": runs.package_versions(),
+        "command": shlex.join(sys.argv),
+    }
+    records.write_text(output, to_json(found) + "\n")
+    say_fit(weights, spans, pairs, held_out, out)
+    out.note(f"weights: {bundle.shown(output)}")
+    out.finish({**found, "output": output})
+    if pairs.unscored:
+        raise Incomplete(f"{len(pairs.unscored)} pairs were left out", list(pairs.unscored.items()), "Score their images")
+
+
+def _source(path: Path) -> dict[str, str]:
+    return {"path": str(path.resolve()), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def say_fit(
+    weights: dict[str, float],
+    spans: Sequence[agreement.Interval],
+    pairs: preferences.Pairs,
+    held_out: bradley_terry.HeldOut,
+    out: Output,
+) -> None:
+    """Weights and held-out accuracy on stdout, the numbers of pairs on stderr."""
+    out.result("weights, 95% intervals:")
+    for (dimension, weight), span in zip(weights.items(), spans, strict=True):
+        out.result(f"{dimension:<12}{tables.figure(weight, span)}")
+    out.result(f"held-out pair accuracy, {held_out.pairs} decided pairs, {bradley_terry.FOLDS} folds, 95% intervals:")
+    difference = held_out.fitted - held_out.mean
+    for name, value in (("fitted", held_out.fitted), ("mean", held_out.mean), ("difference", difference)):
+        out.result(f"{name:<12}{tables.figure(value, held_out.intervals[name])}")
+    counts = pairs.counts
+    said = f"{counts['n']} judgements of {counts['distinct']} pairs: {counts['a']} for a, {counts['b']} for b"
+    out.note(f"{said}, {counts['tie']} ties (in the fit, not in the accuracy), {counts['left_out']} left out")
+
+
+# ---- apply -----------------------------------------------------------------------------------------------------------
+
+
+def apply(scored_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
+    """Write the scored file with ``overall``. Raises ``InputError``, and ``Incomplete`` where images have none."""
+    weights = fusion.read_weights(bundle.input_path(args.weights)) if args.weights else None
+    scored = preferences.read_scored(scored_path)
+    if len(scored.dimensions) < len(facts.DIMENSIONS):
+        out.warn(f"{bundle.shown(scored_path)} has {', '.join(scored.dimensions)} only, overall is of these")
+    if preferences.OVERALL in scored.columns or any(preferences.OVERALL in entry for entry in scored.entries):
+        out.note(f"{bundle.shown(scored_path)} has an overall score, which is replaced in the output")
+    failures = preferences.write_with_overall(scored, weights, output)
+    n = len(scored.names) - len(failures)
+    out.result(f"overall of {n} images: {bundle.shown(output)}")
+    failed = [{"image": name, "reason": reason} for name, reason in failures.items()]
+    out.finish({"n": n, "weights": weights, "failed": failed, "output": output})
+    if failures:
+        raise Incomplete(f"{len(failures)} images have no overall score", list(failures.items()), "Score them again")

@@ -1,0 +1,276 @@
+"""Rate the test images of SA-BENCH, turn the ratings into scores, and compare them with people's."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from saiqa import bundle, evaluation, facts, jobs, locks, model_flags, pipeline, prompts, records, workers
+from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int
+from saiqa.engines import Engine
+from saiqa.models import Model
+from saiqa.workers import Workers
+
+MODES = ("infer", "score", "eval", "all")
+
+EXAMPLES = """
+python tools/infer.py --demo                                   try everything on the small bundle in demo/
+python tools/infer.py                                          the four dimensions of SA-BENCH, one model load
+python tools/infer.py --dimension lighting --prompt_version 4
+python tools/infer.py --dimension layout --mode infer --limit 20
+python tools/infer.py --dimension layout --mode infer --resume
+python tools/infer.py --mode eval --dimension harmony --json
+python tools/infer.py --mode eval --full --report report.html  every figure with its interval, and a page
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("what to do").add_argument
+    add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
+    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), help="default: by the input file's name, else all")
+    add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
+    add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
+    add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")
+    add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
+    add("--dry_run", action="store_true", help="check files, columns, ids, images and checkpoint, and load nothing")
+    add("--json", action="store_true", help="one JSON object on stdout")
+
+    add = flags.add_argument_group("files (N is the prompt version)").add_argument
+    add("--data_root", metavar="DIR", help="default: ./SA-BENCH")
+    add("--results_dir", metavar="DIR", help="default: ./results")
+    add("--test_jsonl", metavar="FILE", help="questions; default: the test JSONL of the data root")
+    add("--input_csv", metavar="FILE", help="people's ratings; default: the test CSV of the data root")
+    add("--output_jsonl", metavar="FILE", help="default: {dimension}_promptN_{model_name}.jsonl in the results folder")
+    add("--output_csv", metavar="FILE", help="default: {dimension}_promptN_{model_name}.csv in the results folder")
+    add("--gt_column", metavar="NAME", help="column of the mean opinion score; default: {dimension}_score_mos")
+
+    model_flags.add_flags(flags, exif=model_flags.OFF)
+    add = flags.add_argument_group("speed").add_argument
+    add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
+    workers.add_flags(add)
+    evaluation.add_flags(flags)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    model_flags.check(args)
+    if evaluation.wanted(args) and args.mode not in ("eval", "all"):
+        raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
+    evaluation.check(args)
+    workers.check(args)
+    out = Output(args.json)
+    todo = jobs.make_jobs(args)
+    with locks.exclusive(() if args.dry_run else written(todo, args)):
+        run_jobs(todo, args, out)
+
+
+def written(todo: Sequence[jobs.Job], args: argparse.Namespace) -> list[Path]:
+    """The results that the stages asked for write."""
+    ratings = [job.output_jsonl for job in todo] if args.mode in ("infer", "all") else []
+    return ratings + ([job.output_csv for job in todo] if args.mode in ("score", "all") else [])
+
+
+def run_jobs(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> None:
+    """Check everything, then run the stages asked for, dimension by dimension."""
+    checked = check(todo, args, out)
+    if args.dry_run:
+        dry_run(todo, checked, args, out)
+        return
+    outcomes, problems = {}, []
+    with loaded([c.inference for c in checked.values() if c.inference], args, out) as engine:
+        for job in todo:
+            outcomes[job.dimension] = run_stages(job, checked[job.dimension], engine, problems, args, out)
+    full = evaluate_fully(todo, outcomes, args, out) if evaluation.wanted(args) else {}
+    out.finish({"mode": args.mode, "dimensions": outcomes, **full})
+    finish(outcomes, problems, args, out)
+
+
+@dataclass
+class Checked:
+    """The first stage asked for, of one dimension, with what it needs read; the later ones read what it writes."""
+
+    inference: pipeline.Inference | None = None
+    scoring: pipeline.Scoring | None = None
+    scored: list[pipeline.ScoredRow] | None = None
+
+
+def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
+    """Everything cheap, for all dimensions, before anything slow."""
+    checked = {job.dimension: Checked() for job in todo}
+    if args.mode in ("infer", "all"):
+        model = model_of(args, out)
+        for job in todo:
+            checked[job.dimension].inference = pipeline.prepare(job, model, args.resume, args.digests, out)
+    for job in todo:
+        check_job(job, checked[job.dimension], args)
+    return checked
+
+
+def check_job(job: jobs.Job, checked: Checked, args: argparse.Namespace) -> None:
+    """What the stages asked for need on disk, beside questions and checkpoint."""
+    if checked.inference:
+        records.check_writable(job.output_jsonl)
+    if args.mode in ("score", "all"):
+        records.check_writable(job.output_csv)
+    if args.mode == "all":
+        pipeline.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
+    if args.mode == "score":
+        require_result(job.output_jsonl, "infer", job, args)
+        checked.scoring = pipeline.prepare_scoring(job)
+    if args.mode == "eval":
+        require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
+        checked.scored = pipeline.read_scored(job.output_csv, job.gt_column)
+
+
+def model_of(args: argparse.Namespace, out: Output) -> Model:
+    """The checkpoint asked for and how to run it. Raises ``InputError`` where there is none."""
+    checkpoint = bundle.find_checkpoint(jobs.model_path(args), out.note)
+    options = model_flags.options(args) | {"batch_size": min(args.batch_size, args.max_batch_size)}
+    return Model.of(checkpoint, **options)
+
+
+def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespace) -> None:
+    """Refuse a result that is not there, with the command that makes it."""
+    if path.is_file():
+        return
+    flags = ["--mode", mode, "--dimension", job.dimension, "--prompt_version", str(job.version)]
+    for name in ("data_root", "model_path", "results_dir", "limit", *jobs.FILE_FLAGS):
+        if getattr(args, name):
+            flags += [f"--{name}", str(getattr(args, name))]
+    command = shlex.join(["python", "tools/infer.py", *flags, *(["--demo"] if args.demo else [])])
+    raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `{command}`")
+
+
+@contextmanager
+def loaded(
+    inferences: Sequence[pipeline.Inference], args: argparse.Namespace, out: Output
+) -> Iterator[Engine | Workers | None]:
+    """The engine, or the workers; None where nothing is left to ask."""
+    if not any(inference.questions.askable for inference in inferences):
+        yield None
+        return
+    model = inferences[0].run.model
+    out.note(f"system prompt: {prompts.shown(model.system)}")
+    with ExitStack() as closing:
+        engine = workers.start(model, args, out.note) if workers.wanted(args) else model.load()
+        if isinstance(engine, Workers):
+            closing.callback(engine.close)
+        for inference in inferences:
+            inference.run.settle(engine.describe())
+        yield engine
+
+
+def run_stages(
+    job: jobs.Job,
+    checked: Checked,
+    engine: Engine | Workers | None,
+    problems: list[InputError],
+    args: argparse.Namespace,
+    out: Output,
+) -> dict:
+    """The stages asked for, on one dimension; what came of them, as JSON values.
+
+    An undefined correlation goes to ``problems``: the other dimensions still deserve theirs.
+    """
+    outcome: dict = {}
+    failures: pipeline.Failures = {}
+    if checked.inference:
+        failures = pipeline.infer(checked.inference, engine, args.max_batch_size, out)
+        questions = checked.inference.questions
+        outcome = {"n": len(questions) - questions.among(failures), "output_jsonl": job.output_jsonl}
+        if not outcome["n"]:
+            out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
+            return {**outcome, "failed": pipeline.failed_list(failures)}
+    if args.mode in ("score", "all"):
+        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job), out)
+        failures = unscored | failures  # where both know a reason, inference's is the cause
+        outcome["output_csv"] = job.output_csv
+        out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")
+    if args.mode in ("eval", "all"):
+        rows = checked.scored or pipeline.read_scored(job.output_csv, job.gt_column)
+        failures = pipeline.unscored(rows, bundle.shown(job.output_csv)) | failures
+        outcome |= evaluate(job, rows, problems, args, out)
+    return {**outcome, "failed": pipeline.failed_list(failures)}
+
+
+def evaluate(
+    job: jobs.Job,
+    rows: Sequence[pipeline.ScoredRow],
+    problems: list[InputError],
+    args: argparse.Namespace,
+    out: Output,
+) -> dict:
+    """Print the correlation of one dimension; its figures as JSON values, none where it is undefined."""
+    try:
+        correlation = pipeline.evaluate(rows, bundle.shown(job.output_csv))
+    except InputError as error:
+        problems.append(error)
+        return {}
+    if wants_all(args):
+        out.result(f"{job.dimension} (n {correlation.n})")
+    pipeline.say_correlation(correlation, job.dimension, out)
+    return asdict(correlation)
+
+
+def evaluate_fully(todo: Sequence[jobs.Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
+    """What ``--full``, ``--table`` and ``--report`` add, over the tables that this run has scored or was pointed to."""
+    done = [job for job in todo if args.mode == "eval" or "output_csv" in outcomes[job.dimension]]
+    scored = [evaluation.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
+    return evaluation.finish(scored, todo[0].data_root, args, out)
+
+
+def wants_all(args: argparse.Namespace) -> bool:
+    """Whether the command is about the four dimensions, whose results then carry their names."""
+    return len(jobs.dimensions(args)) > 1
+
+
+def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argparse.Namespace, out: Output) -> None:
+    """Raise what keeps the command from exit code 0."""
+    failed = [(f"{dimension} {f['id']}", f["reason"]) for dimension, o in outcomes.items() for f in o["failed"]]
+    undefined = [("no correlation", str(problem)) for problem in problems]
+    if failed:
+        again = "Correct them, then add --resume to try them again" if args.mode in ("infer", "all") else ""
+        raise Incomplete(f"{len(failed)} images have no score", failed + undefined, again)
+    for problem in problems[1:]:
+        out.warn(str(problem))
+    if problems:
+        raise problems[0]
+
+
+def dry_run(todo: Sequence[jobs.Job], checked: dict[str, Checked], args: argparse.Namespace, out: Output) -> None:
+    """Say what a run would read and write."""
+    plan, items = {}, []
+    for job in todo:
+        inference = checked[job.dimension].inference
+        plan[job.dimension] = plan_of(job, inference, args)
+        out.result(f"{job.dimension}:")
+        for key, value in plan[job.dimension].items():
+            out.result(f"  {key}: {bundle.shown(value) if isinstance(value, Path) else value}")
+        items += [(f"{job.dimension} {i}", why) for i, why in inference.questions.missing.items()] if inference else []
+    out.finish({"mode": args.mode, "dry_run": True, "dimensions": plan})
+    if items:
+        raise Incomplete(f"{len(items)} images are missing", items)
+
+
+def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.Namespace) -> dict:
+    """What a run of one dimension would read and write."""
+    plan = {}
+    if inference:
+        plan |= {"model": inference.run.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
+        plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}
+        plan |= {"missing": inference.questions.among(inference.questions.missing), "writes ratings": job.output_jsonl}
+    if args.mode == "score":
+        plan["ratings"] = job.output_jsonl
+    if args.mode in ("score", "all"):
+        plan |= {"table": job.input_csv, "writes scores": job.output_csv}
+    if args.mode == "eval":
+        plan["scores"] = job.output_csv
+    return plan

@@ -1,0 +1,302 @@
+"""Score any pictures of rooms: distortion, harmony, layout, lighting and overall, from 1 (bad) to 5 (excellent)."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import os
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+
+from saiqa import bundle, facts, jobs, locks, model_flags, prompts, records, runs, scratch, stamps, workers
+from saiqa.console import ArgumentParser, Incomplete, Output, UsageError
+from saiqa.image_lists import Lists
+from saiqa.progress import Progress
+from saiqa.records import Partial
+from saiqa.runs import Run
+from saiqa.score_files import Layout, line_of
+from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer, given_data_root
+from saiqa.workers import Workers
+
+EXAMPLES = """
+python tools/score_images.py --demo
+python tools/score_images.py --demo demo/SA-BENCH/images/lighting/images
+python tools/score_images.py room.jpg renders/ 'photos/**/*.png'
+python tools/score_images.py renders/ --output_csv renders.csv
+python tools/score_images.py renders/ --output_csv renders.csv --resume
+python tools/score_images.py list.csv --image_column path --output_jsonl renders.jsonl --probabilities
+find renders -newer yesterday -name '*.png' | python tools/score_images.py - --json
+"""
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("what to score").add_argument
+    paths = "images, URLs, folders (with all below), patterns, CSV or JSONL lists; - reads one path a line from stdin"
+    add("paths", nargs="*", metavar="PATH", help=f"{paths}; with --demo alone, a dozen of its rooms")
+    add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
+    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
+    add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
+    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+
+    add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
+    add("--output_csv", metavar="FILE", help="one row an image")
+    add("--output_jsonl", metavar="FILE", help="one object an image")
+    add("--probabilities", action="store_true", help="the five words' probabilities too")
+    add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
+    add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
+    add("--json", action="store_true", help="one JSON object on stdout instead of the table")
+
+    model_flags.add_flags(flags, exif=model_flags.ON)
+    add = flags.add_argument_group("data and speed").add_argument
+    add("--data_root", metavar="DIR", help="folder or URL of the annotations with the model's sentences; default: ./SA-BENCH")
+    workers.add_flags(add)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``console.UserError``."""
+    args = parser().parse_args(argv)
+    model_flags.check(args)
+    workers.check(args)
+    out = Output(args.json)
+    outputs = output_paths(args)
+    scorer, layout = make_scorer(args)
+    data_root = given_data_root(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths or demo_rooms(args.demo))
+    refuse_overwriting(outputs, images, args)
+    if scorer.demo:
+        out.note(DEMO_CAVEAT)
+    with locks.exclusive(outputs), scratch.folder() as temporary:
+        this = prepare_run(outputs, images, temporary, scorer, layout, args.resume, out)
+        with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
+            stamped = open_images(this, images, args.digests, out)
+            todo = list(stamped)
+            engine = load(this, len(images), len(todo), scorer, args, closing, out)
+            this.begin(out.note)
+            results = scorer.stream(todo, layout.dimensions, engine)
+            failed, notes = score(this, stamped, results, layout, out)
+            record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
+            if len(failed) == len(images) and outputs and not this.log.others:
+                out.warn("not one image could be scored, so that nothing was written")
+                outputs = []
+            write(outputs, this, layout, record, out)
+            summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
+            summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
+            out.finish_with(summary, "images", map(layout.json_value, named_lines(this)))
+            this.log.remove()
+    if failed:
+        again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
+        raise Incomplete(f"{len(failed)} of {len(images)} images lack a score", failed, again)
+
+
+# ---- before the model ------------------------------------------------------------------------------------------------
+
+
+def output_paths(args: argparse.Namespace) -> list[Path]:
+    """The files to write. Raises ``UsageError`` for wrong names and for nothing to resume, ``Failed`` for no access."""
+    paths = []
+    for suffix, typed in ((".jsonl", args.output_jsonl), (".csv", args.output_csv)):
+        if typed:
+            path = bundle.output_path(typed)
+            if path.suffix != suffix:
+                raise UsageError(f"--output_{suffix[1:]} {typed} does not end in {suffix}", "Name it so")
+            records.check_writable(path)
+            paths.append(path)
+    if args.resume and not paths:
+        raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
+    return paths
+
+
+def demo_rooms(demo: bool) -> list[str]:
+    """What is scored where no picture is named. Raises ``UsageError`` where nobody asked for the demo."""
+    if not demo:
+        raise UsageError("no pictures are named", "Name files, folders or lists, or try --demo")
+    return [os.path.relpath(room) for room in bundle.demo_rooms()]
+
+
+def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
+    """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
+    names = ("model_path", "demo", "data_root", "prompt_version", "weights")
+    scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
+    try:
+        asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
+    except ValueError as error:
+        raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
+    return scorer, Layout(asked, args.probabilities, scorer.weights)
+
+
+def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:
+    """Raise ``UsageError`` where an output is also an input."""
+    inputs = {*map(str, outputs)}.intersection(str(Path(text)) for text in (*args.paths, *images))
+    if inputs:
+        raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
+
+
+def prepare_run(
+    outputs: Sequence[Path],
+    images: Sequence[str],
+    temporary: Path,
+    scorer: Scorer,
+    layout: Layout,
+    resume: bool,
+    out: Output,
+) -> Run:
+    """The run, whose log is beside the first output, or in the temporary folder; with ``resume``, with what is known.
+
+    Raises:
+        InputError: the run to be continued was of another model, prompt or engine.
+    """
+    log = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
+    identity = scorer.model.identity(prompt_hash(scorer, layout))
+
+    def read_finished(output: Path, record: dict) -> Partial:
+        runs.refuse_other(output, record["identity"], identity)
+        return layout.finished_log(output, record, temporary / "finished.jsonl")
+
+    earlier = runs.find_earlier(log, outputs, read_finished, out.note) if resume else None
+    return Run(log, scorer.model, identity, lambda: iter(images), earlier)
+
+
+def prompt_hash(scorer: Scorer, layout: Layout) -> str:
+    """A digest of what is asked: 64 hexadecimal digits."""
+    asked = [(name, scorer.sentences[name].query, scorer.sentences[name].before) for name in layout.dimensions]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+
+# ---- the work --------------------------------------------------------------------------------------------------------
+
+
+def load(
+    this: Run, images: int, todo: int, scorer: Scorer, args: argparse.Namespace, closing: ExitStack, out: Output
+) -> Workers | None:
+    """Load the model if there is something to score; the workers that have it, None where it is this process.
+
+    Raises:
+        InputError: the run to be continued had another dtype.
+    """
+    if todo < images:
+        out.note(f"{images - todo} of {images} images are scored already")
+    if not todo:
+        return None
+    out.note(f"sentences: {scorer.prompt_source}; system prompt: {prompts.shown(scorer.model.system)}")
+    engine = workers.start(scorer.model, args, out.note) if workers.wanted(args) else None
+    if engine:
+        closing.callback(engine.close)
+    this.settle((engine or scorer.engine).describe())
+    return engine
+
+
+def open_images(this: Run, images: Sequence[str], with_digests: bool, out: Output) -> dict[str, dict | None]:
+    """The images that are to be scored, with the stamps of their pictures: those not rated, or changed since."""
+    earlier = this.earlier.log if this.earlier else None
+    stamped, changed = {}, 0
+    for image in images:
+        stamp = stamps.of(image, with_digests)
+        known = this.is_rated(image)
+        if known and earlier.forget_if_changed(image, stamp):
+            changed += 1
+        elif known:
+            continue
+        stamped[image] = stamp
+    if changed:
+        out.note(runs.changed_note(changed))
+    return stamped
+
+
+def score(
+    this: Run, stamped: Mapping[str, dict | None], results: Iterator[ImageScore], layout: Layout, out: Output
+) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Score what is open, saying every image as it is done.
+
+    Args:
+        stamped: what is open, with the stamps of its pictures.
+
+    Returns:
+        (image, reason) of those that lack a score; how many pictures each note was true of.
+    """
+    known = this.known_lines()
+    failed, notes = [], Counter()
+    out.result(layout.heading)
+    with progress(len(stamped), out) as advance:
+        for image in this.images():
+            if this.is_rated(image):
+                line = json.loads(next(known))
+            else:
+                line = line_of(next(results), stamped[image])
+                this.log.append([line])
+                advance()
+            for text in layout.table_lines(line):
+                out.result(text)
+            notes.update(line.get("notes", ()))
+            if "failed" in line:
+                failed.append((image, line["failed"]))
+    for note, count in notes.items():
+        out.note(f"of {count} images {note}")
+    return failed, notes
+
+
+def lines(this: Run) -> Iterator[dict]:
+    """The lines of the result: what an earlier run has of other images, then the images of this one in their order."""
+    return map(json.loads, this.log.lines(this.images))
+
+
+def named_lines(this: Run) -> Iterator[dict]:
+    """The lines of the images of this run, in their order."""
+    return itertools.islice(lines(this), this.log.others, None)
+
+
+@contextmanager
+def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
+    """What to call after each image: progress on stderr, unless a terminal shows the table's lines come anyway."""
+    if sys.stdout.isatty() and not out.as_json:
+        yield lambda: None
+    else:
+        with Progress(total, "score") as bar:
+            yield bar.advance
+
+
+# ---- after the work --------------------------------------------------------------------------------------------------
+
+
+def write(outputs: Sequence[Path], this: Run, layout: Layout, record: dict, out: Output) -> None:
+    """Write the results, each whole or not at all, and beside them how they were made."""
+    for path in outputs:
+        if path.suffix == ".csv":
+            records.write_csv(path, layout.columns, map(layout.row, lines(this)))
+        else:
+            records.write_jsonl(path, map(layout.json_value, lines(this)))
+        runs.write_run_record(path, record)
+        out.note(f"{record['images']} images, {bundle.shown(path)}")
+
+
+def run_record(
+    this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]
+) -> dict:
+    """How a result was made, as JSON values."""
+    named = sum(1 for _ in this.images())
+    return {
+        "model_path": str(scorer.model.checkpoint.resolve()),
+        "dimensions": list(layout.dimensions),
+        "prompt_source": scorer.prompt_source,
+        "prompts": {
+            name: {"query": scorer.sentences[name].query, "answer_prefix": scorer.sentences[name].before}
+            for name in layout.dimensions
+        },
+        "system": scorer.model.system or None,
+        "weights": layout.weights,
+        **this.log.header,
+        "packages": runs.package_versions(),
+        "images": named + this.log.others,
+        "n": named - len(failed),
+        "failed": [{"image": image, "reason": reason} for image, reason in failed],
+        "notes": notes,
+        "command": shlex.join(sys.argv),
+    }

@@ -1,0 +1,85 @@
+"""Progress on stderr: a tqdm bar on a terminal, now and then a plain line anywhere else.
+
+Log files get whole lines without carriage returns; results on stdout are never touched.
+"""
+
+import sys
+import time
+
+from saiqa.console import check_stopped
+
+LINE_EVERY_PERCENT = 10
+LINE_EVERY_SECONDS = 30
+
+
+def progress_iter(iterable, total=None, desc="", **_):
+    """The items of ``iterable``, with progress while they are taken: the name that scripts around the release import.
+
+    Args:
+        iterable: any.
+        total: how many items there are; its length when omitted, and if it has none nothing is shown.
+        desc: what is being worked on.
+    """
+    count = total if total is not None else getattr(iterable, "__len__", lambda: None)()
+    if count is None:
+        yield from iterable
+        return
+    with Progress(count, desc, unit="items") as progress:
+        for item in iterable:
+            yield item
+            progress.advance()
+
+
+class Progress:
+    """Counts finished items of a known total; a context manager.
+
+    Args:
+        total: number of items.
+        label: what is being worked on, in front of every line.
+        unit: the name of one item in the plural, for the rate.
+        stream: where to write; stderr when omitted.
+    """
+
+    def __init__(self, total, label, unit="images", stream=None):
+        self.total, self.label, self.unit = total, label, unit
+        self.stream = stream or sys.stderr
+        self.done = 0
+        self._started = self._said_at = time.monotonic()
+        self._said_done = 0
+        self._bar = self._terminal_bar() if self.stream.isatty() else None
+
+    def _terminal_bar(self):
+        try:
+            from tqdm import tqdm
+        except ModuleNotFoundError:  # scoring and pooling work without it
+            return None
+        return tqdm(total=self.total, desc=self.label, unit=f" {self.unit}", file=self.stream, dynamic_ncols=True)
+
+    def advance(self, count=1):
+        """Report that ``count`` more items are finished."""
+        check_stopped()
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif self._line_is_due():
+            self._say()
+
+    def _line_is_due(self):
+        step = (self.done - self._said_done) * 100 >= LINE_EVERY_PERCENT * self.total
+        waited = time.monotonic() - self._said_at >= LINE_EVERY_SECONDS
+        return step or waited or self.done == self.total
+
+    def _say(self):
+        now = time.monotonic()
+        rate = self.done / max(now - self._started, 1e-9)
+        share = 100 * self.done // max(self.total, 1)
+        line = f"{self.label}: {self.done}/{self.total} ({share}%), {rate:.1f} {self.unit}/s"
+        print(line, file=self.stream, flush=True)
+        self._said_at, self._said_done = now, self.done
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._bar is not None:
+            self._bar.close()
