@@ -68,9 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     workers.check(args)
     out = Output(args.json)
     outputs = output_paths(args)
+    named = args.paths or demo_rooms(args.demo)
     scorer, layout = make_scorer(args)
     data_root = given_data_root(args.data_root) if args.data_root else bundle.roots(args.demo).data
-    images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(args.paths or demo_rooms(args.demo))
+    images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(named)
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
         out.note(DEMO_CAVEAT)
