@@ -501,6 +501,20 @@ def test_every_answer_says_what_a_browser_may_do_with_it(service, method, path):
     assert answer.status_code != 405 or answer.headers["Allow"]
 
 
+def test_the_page_is_framed_by_whom_the_operator_names_and_nobody_else(service, tmp_path):
+    assert httpx.get(service + "/").headers["Content-Security-Policy"].endswith("frame-ancestors 'none'")
+    frames = ("--allow_frame", "https://example.org", "--allow_frame", "http://a.b:8080")
+    with served(tmp_path / "log", "--demo", "--device", "cpu", *frames) as other:
+        policy = httpx.get(other.url + "/").headers["Content-Security-Policy"]
+    assert policy.endswith("frame-ancestors https://example.org http://a.b:8080")
+
+
+@pytest.mark.parametrize("name", ("example.org", "https://a.b/page", "https://a.b; script-src *", "'self'"))
+def test_only_an_origin_may_frame(run_main, name):
+    ran = run_main("serve.py", "--demo", "--allow_frame", name)
+    assert ran.code == 2 and "is no origin. Give one like https://example.org" in ran.err
+
+
 def one_field(name: bytes) -> bytes:
     return b'--x\r\nContent-Disposition: form-data; name="' + name + b'"\r\n\r\n\xff\r\n--x--\r\n'
 

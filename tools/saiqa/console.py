@@ -79,6 +79,12 @@ class Failed(UserError):
     """The work could not be done although the input was right."""
 
 
+def lacking(what: str, package: str | None, extra: str = "") -> Failed:
+    """The error for something that needs a package which is not installed; ``extra`` is the part of ours that brings it."""
+    installs = "make setup" if _HAS_SCRIPTS else f"pip install 'sa-iqa{f'[{extra}]' if extra else ''}'"
+    return Failed(f"{what} needs {package}, which is not installed", f"Run `{installs}`")
+
+
 class UsageError(UserError):
     """Flags that are wrong or do not go together."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saiqa import bundle, prompts
-from saiqa.console import Failed, InputError
+from saiqa.console import InputError, lacking
 from saiqa.engines import Engine, describe_input, load_engine
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.workers import Fleet
@@ -61,8 +61,7 @@ class Model:
         try:
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
-            what = f"--engine {self.engine} needs {error.name}, which is not installed"
-            raise Failed(what, "Run `make setup`") from error
+            raise lacking(f"--engine {self.engine}", error.name, "swift") from error
 
     def fleet(self, count: int | None, address: str | None) -> Fleet:
         """What so many workers with this model need; see ``workers.Fleet``."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from saiqa import bundle, facts, ids, records, runs, scoring, stamps
-from saiqa.console import Failed, InputError, Output
+from saiqa.console import InputError, Output, lacking
 from saiqa.correlation import Correlation, CorrelationError, correlate
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.jobs import Job
@@ -481,7 +481,7 @@ def evaluate(rows: Sequence[ScoredRow], source: str) -> Correlation:
     except CorrelationError as error:
         raise InputError(f"{source}: {error}", "Check the scores, or score more images") from None
     except ModuleNotFoundError as error:
-        raise Failed(f"correlations need {error.name}, which is not installed", "Run `make setup`") from None
+        raise lacking("a correlation", error.name) from None
 
 
 def unscored(rows: Sequence[ScoredRow], source: str) -> Failures:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from saiqa import bundle, evaluation, facts, ids, pipeline, records, runs
 from saiqa.agreement import Agreement
-from saiqa.console import Failed, InputError, to_json
+from saiqa.console import InputError, lacking, to_json
 from saiqa.evaluation import Assessment, Scored
 from saiqa.stores import Fetched, Place, RemotePath
 
@@ -39,7 +39,7 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
-        raise Failed(f"--report needs {error.name}, which is not installed", "Run `make setup`") from None
+        raise lacking("--report", error.name, "report") from None
     names = ", ".join(table.dimension for table in scored)
     body = [
         f"<h1>Scores against people: {escape(names)}</h1>",

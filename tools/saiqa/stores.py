@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from saiqa.console import Failed, InputError
+from saiqa.console import InputError, lacking
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -164,7 +164,7 @@ def _system_class(protocol: str) -> type[AbstractFileSystem]:
     try:
         import fsspec
     except ModuleNotFoundError:
-        raise Failed(f"{protocol}:// needs fsspec, which is not installed", "Run `make setup`") from None
+        raise lacking(f"{protocol}://", "fsspec") from None
     try:
         return fsspec.get_filesystem_class(protocol)
     except ImportError as error:  # fsspec's text names the package

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from saiqa import reaper
-from saiqa.console import Failed, InputError, UsageError, UserError, keeping_signals, positive_int
+from saiqa.console import Failed, InputError, UsageError, UserError, keeping_signals, lacking, positive_int
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.stores import Fetched, RemotePath
 
@@ -313,7 +313,7 @@ def _connect(address: str | None):
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise Failed(f"--workers needs {error.name}, which is not installed", "Run `make setup`") from None
+        raise lacking("--workers", error.name, "cluster") from None
     try:
         with keeping_signals():
             ray.init(**options)

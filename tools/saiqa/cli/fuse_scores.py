@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saiqa import agreement, bradley_terry, bundle, facts, fusion, preferences, records, runs, tables
-from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, to_json
+from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, lacking, to_json
 
 DESCRIPTION = {
     "fit": "Learn the weights of the four dimensions from pairs of images of which people preferred one.",
@@ -81,7 +81,7 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
     except bradley_terry.FitError as error:
         raise InputError(f"{bundle.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
     except ModuleNotFoundError as error:
-        raise Failed(f"the fit needs {error.name}, which is not installed", "Run `make setup`") from None
+        raise lacking("the fit", error.name) from None
     if bradley_terry.is_separated(fitted, pairs.differences, pairs.outcomes):
         out.warn("these weights tell every decided pair right. Others do too: more pairs would narrow them down")
     found = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import resource
 import signal
 import socket
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saiqa import model_flags, prompts
-from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int
+from saiqa.console import ArgumentParser, InputError, Output, UsageError, lacking, positive_int
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def parser() -> ArgumentParser:
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
     add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
     add("--allow_host", action="append", metavar="NAME", help="a name it is reached by, besides localhost and addresses")
+    add("--allow_frame", action="append", metavar="ORIGIN", help="a site that may show the page in a frame of its own")
     add("--no_token", action="store_true", help="let everybody in who can reach --host")
     add("--token_file", metavar="FILE", help=f"file with the token clients must send; or set {TOKEN_VARIABLE}")
 
@@ -130,13 +132,21 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
         from saiqa.service.app import Settings, create_app
         from saiqa.service.intake import MEGA, Limits
     except ModuleNotFoundError as error:
-        raise Failed(f"the service needs {error.name}, which is not installed", "Run `make setup`") from None
+        raise lacking("the service", error.name, "serve") from None
 
     load(scorer)
     limits = Limits(args.max_request_mb * MEGA, args.max_images, args.max_megapixels * MEGA)
     wait_seconds = max(args.batch_wait_ms, 0) / 1000
-    hosts = tuple(args.allow_host or ())
-    return create_app(scorer, Settings(limits, args.max_queue, wait_seconds, token, hosts, args.request_seconds))
+    sites = {"hosts": tuple(args.allow_host or ()), "frames": tuple(map(origin, args.allow_frame or ()))}
+    settings = Settings(limits, args.max_queue, wait_seconds, token, request_seconds=args.request_seconds, **sites)
+    return create_app(scorer, settings)
+
+
+def origin(text: str) -> str:
+    """An origin as a browser has it, https://host or http://host:port. Raises ``UsageError`` for anything else."""
+    if not re.fullmatch(r"https?://[\w.-]+(:\d+)?", text):
+        raise UsageError(f"--allow_frame {text!r} is no origin", "Give one like https://example.org")
+    return text
 
 
 def load(scorer: Scorer) -> None:

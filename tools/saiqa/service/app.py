@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -45,10 +45,10 @@ _BODIES = 8
 _CLOSING_SECONDS = 1.5  # for what the model is at; uvicorn has let requests end before
 _CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
 
-# The page loads nothing from anywhere else and nobody may frame it; blob: are the thumbnails of the user's own pictures.
+# The page loads nothing from anywhere else, and nobody unnamed may frame it; blob: are thumbnails of the user's own pictures.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'none'; frame-ancestors "
 )
 
 
@@ -61,6 +61,7 @@ class Settings:
         max_queue: images that may wait or be at work.
         wait_seconds: how long an incomplete batch waits for company.
         token: what clients must send as ``Authorization: Bearer ...``; None lets everybody in.
+        frames: origins whose pages may show the page in a frame.
         hosts: names under which the service is reached, besides ``localhost`` and addresses.
         request_seconds: how long the body of a request may take to come.
     """
@@ -71,6 +72,7 @@ class Settings:
     token: str | None = None
     hosts: tuple[str, ...] = ()
     request_seconds: float = 60
+    frames: tuple[str, ...] = ()
 
 
 class ImageResult(BaseModel):
@@ -181,7 +183,7 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
     _add_routes(app, service)
     _add_errors(app)
     app.add_middleware(_Measured, metrics=service.metrics)
-    app.mount("/", _Page(directory=PAGE, html=True))
+    app.mount("/", _Page(PAGE, settings.frames))
     return Gate(app, settings.hosts)
 
 
@@ -275,7 +277,11 @@ class _Measured:
 
 
 class _Page(StaticFiles):
-    """The page's files, with a policy that keeps everything else out."""
+    """The page's files, with a policy that keeps everything else out, and out of everything but ``frames``."""
+
+    def __init__(self, folder: Path, frames: Sequence[str]):
+        super().__init__(directory=folder, html=True)
+        self.frames = " ".join(frames) or "'none'"
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         if scope["method"] not in ("GET", "HEAD"):
@@ -284,7 +290,7 @@ class _Page(StaticFiles):
             response = await super().get_response(path, scope)
         except (OSError, ValueError):  # a name that no file can have
             raise HTTPException(404) from None
-        response.headers["Content-Security-Policy"] = _PAGE_POLICY
+        response.headers["Content-Security-Policy"] = _PAGE_POLICY + self.frames
         return response
 
 

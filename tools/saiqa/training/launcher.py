@@ -408,7 +408,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         output.result(shell_line(plan))
         return
     if importlib.util.find_spec("swift") is None:
-        raise console.Failed(f"ms-swift is not installed for {sys.executable}", "Run `make setup`")
+        raise console.lacking("training", f"ms-swift (in {sys.executable})", "train")
     prepare_inputs(plan)
     checkpoint = plan.output if plan.takes_output else plan.run
     output.note(f"training {bundle.shown(plan.base)} -> {bundle.shown(checkpoint)}")
