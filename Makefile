@@ -3,6 +3,8 @@
 # make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
 # make chaos         runs that are killed and go on, KILLS times (default: 200)
 # make setup         the environment alone
+# make fresh         the package in an environment of its own, and the demo with it (minutes, 1.5 to 5 GB)
+# make lock          requirements.lock and sbom.cdx.json from requirements.txt
 # make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (four to five hours)
 # VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with.
 VENV ?= .venv
@@ -13,7 +15,7 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 1800
 KILLS ?= 200
 
-.PHONY: setup demo test fuzz chaos demo-bundle
+.PHONY: setup demo test fuzz chaos lock fresh demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -26,6 +28,10 @@ $(VENV)/.installed-dev: requirements-dev.txt $(VENV)/.installed
 	$(INSTALL) -r requirements-dev.txt
 	touch "$@"
 
+$(VENV)/transformers4: requirements-transformers4.txt $(VENV)/.installed
+	$(INSTALL) --upgrade --no-deps --target "$@" -r requirements-transformers4.txt
+	touch "$@"
+
 $(VENV)/.installed-demo: requirements-demo.txt $(VENV)/.installed
 	$(INSTALL) -r requirements-demo.txt
 	touch "$@"
@@ -34,12 +40,24 @@ demo: setup
 	$(RUN) tools/infer.py --demo
 	$(RUN) tools/evaluate_correlation.py --demo
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev $(VENV)/transformers4
 	$(RUN) -m ruff check .
 	$(RUN) -m pytest
 
 fuzz: $(VENV)/.installed-dev
 	$(RUN) tests/fuzz.py --seconds $(SECONDS)
+
+# Needs uv and cyclonedx-bom; the tests hold the three files together.
+lock:
+	head -3 requirements.lock > requirements.lock.new
+	uv pip compile requirements.txt --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --quiet \
+		>> requirements.lock.new
+	mv requirements.lock.new requirements.lock
+	cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o sbom.cdx.json
+
+# A fresh environment, the package alone, the demo in an empty folder; then its size and the time that took.
+fresh:
+	bash tests/fresh_install.sh "$(PYTHON)"
 
 chaos: $(VENV)/.installed-dev
 	$(RUN) tests/chaos.py --kills $(KILLS)

@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(),
 
 
 def ratings(dtype):
-    engine = load_engine("prefill", SMALL_BUNDLE, device="cuda", dtype=dtype)
+    engine = load_engine("prefill", SMALL_BUNDLE, device="cuda", dtype=dtype, system="")
     requests = [Request(SMALL_BUNDLE / case["image"], case["query"], case["answer_prefix"]) for case in CASES]
     return engine.rate(requests)
 
