@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from conftest import COMMANDS, REPOSITORY, run_command
+from saiqa.cli.main import COMMANDS as SAIQA_COMMANDS
 from serving import served
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -22,6 +23,7 @@ BENCHMARKS = [shlex.split(line)[1:] for line in LINES if line.startswith("python
 BASH = [shlex.split(line)[1:] for line in LINES if line.startswith("bash ")]
 
 
+SAIQA = [shlex.split(line)[1:] for line in re.findall(r"^    (saiqa .*)$", README, re.M)]
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
 
 # Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
@@ -43,6 +45,13 @@ def write_preferences(folder):
     scored.rename(folder / "renders.csv")
     pairs.rename(folder / "preferences.csv")
     (folder / "weights.json").write_text('{"weights": {"distortion": 1, "harmony": 0, "layout": 0, "lighting": 0}}')
+
+
+def test_the_lines_of_the_installed_command():
+    """They are run from an empty folder in test_package.py."""
+    assert SAIQA
+    for name, *flags in SAIQA:
+        assert SAIQA_COMMANDS[name].load("parser")().parse_args(flags)
 
 
 @pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in (*CHAINED, SERVE)], ids=" ".join)
