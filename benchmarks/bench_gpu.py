@@ -15,7 +15,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import torch
 
 import shared
-from saiqa import facts
 from saiqa.console import ArgumentParser, InputError, positive_int, run
 from saiqa.engines.loading import resolve_device
 
@@ -73,13 +72,11 @@ def measure(args, device: torch.device, folder: Path) -> dict:
     images = shared.make_images(folder, (width, height), max(least, *args.batch_sizes))
     side = 256 if args.tiny else 8192
     cases = []
-    for dimensions in (["lighting"], list(facts.DIMENSIONS)):
-        for batch_size in args.batch_sizes:
-            engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
-            requests = shared.questions(images[: max(least, batch_size)], dimensions)
-            peak = peak_bytes(engines.prefill, requests)
-            compared = engines.compare(requests, args.repeats, side)
-            cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})
+    for dimensions, batch_size, requests in shared.cases(images, args.batch_sizes, least):
+        engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
+        peak = shared.peak_bytes(engines.prefill, requests)
+        compared = engines.compare(requests, args.repeats, side)
+        cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})
     return {
         "machine": shared.machine(device),
         "shape": "tiny" if args.tiny else "9b",
@@ -91,16 +88,6 @@ def measure(args, device: torch.device, folder: Path) -> dict:
         "matmul_gflops": max(case["matmul_gflops"] for case in cases),
         "cases": cases,
     }
-
-
-def peak_bytes(engine, requests) -> int | None:
-    """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
-    if engine.device.type != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats(engine.device)
-    before = torch.cuda.memory_allocated(engine.device)
-    shared.rate_all(engine, requests)
-    return torch.cuda.max_memory_allocated(engine.device) - before
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ sys.path.insert(0, str(TOOLS))
 import numpy as np
 import torch
 from PIL import Image
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, Qwen2TokenizerFast
 
 from saiqa import bundle, facts
 from saiqa.console import to_json
@@ -28,6 +28,7 @@ from saiqa.scoring import score_of
 
 ANSWER_TOKENS = 13  # of the release's answers, the end included
 SEED = 42
+DEMO_CHECKPOINT = bundle.roots(demo=True).models / facts.tuned_model()
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------
@@ -108,8 +109,8 @@ def config_of(shape: dict) -> Ovis2_5Config:
     )
 
 
-def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str = "cpu") -> int:
-    """Write a checkpoint with random weights and the demo's tokenizer and preprocessing; its number of parameters."""
+def build_model(shape: dict, dtype: torch.dtype, device: str | torch.device = "cpu") -> tuple[Ovis2_5, Qwen2TokenizerFast]:
+    """A model with random weights, made on the device and in the dtype, with the demo's preprocessing; the demo's tokenizer."""
     torch.manual_seed(SEED)
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
@@ -118,11 +119,19 @@ def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str 
             model = Ovis2_5(config_of(shape))
     finally:
         torch.set_default_dtype(before)
-    demo = bundle.roots(demo=True).models / facts.tuned_model()
-    model.visual_tokenizer.preprocessing = Preprocessing.of_checkpoint(demo)
+    model.visual_tokenizer.preprocessing = Preprocessing.of_checkpoint(DEMO_CHECKPOINT)
+    return model, load_tokenizer(DEMO_CHECKPOINT)
+
+
+def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str = "cpu") -> int:
+    """Write what ``build_model`` makes as a checkpoint; its number of parameters."""
+    model, tokenizer = build_model(shape, dtype, device)
     model.save_pretrained(folder)
-    tokenizer = load_tokenizer(demo)
     tokenizer.save_pretrained(folder)
+    return count_parameters(model)
+
+
+def count_parameters(model: torch.nn.Module) -> int:
     return sum(weight.numel() for weight in model.parameters())
 
 
@@ -146,6 +155,13 @@ def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 def questions(images: Sequence[Path], dimensions: Sequence[str]) -> list[Request]:
     """Prompt 4, in this project's words, about every image; dimension after dimension, as the release asks."""
     return [Request(image, facts.query(d), facts.answer_prefix(d)) for d in dimensions for image in images]
+
+
+def cases(images: Sequence[Path], batch_sizes: Sequence[int], least: int) -> Iterator[tuple[list[str], int, list[Request]]]:
+    """(dimensions, batch size, requests) for one and for all dimensions; about ``least`` images or a batch, if that is more."""
+    for dimensions in (["lighting"], list(facts.DIMENSIONS)):
+        for batch_size in batch_sizes:
+            yield dimensions, batch_size, questions(images[: max(least, batch_size)], dimensions)
 
 
 # --- Operations -------------------------------------------------------------------------------------------------------
@@ -248,6 +264,41 @@ def rate_all(engine: Engine, requests: Sequence[Request]) -> list:
     return answers
 
 
+def peak_bytes(engine, requests: Sequence[Request]) -> int | None:
+    """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
+    if engine.device.type != "cuda":
+        rate_all(engine, requests)
+        return None
+    torch.cuda.reset_peak_memory_stats(engine.device)
+    before = torch.cuda.memory_allocated(engine.device)
+    rate_all(engine, requests)
+    return torch.cuda.max_memory_allocated(engine.device) - before
+
+
+def measure_prefill(
+    engine, requests: Sequence[Request], repeats: int, matmul_side: int, swift: Callable[[], object] | None = None
+) -> dict:
+    """The prefill engine, its passes alone, the large matrix product and, where given, ``swift``, in turns; the best counts."""
+    work = {"swift": swift} if swift else {}
+    work["prefill"] = lambda: rate_all(engine, requests)
+    seconds, products = {name: [] for name in (*work, "model")}, []
+    for _ in range(repeats):
+        for name, call in work.items():
+            seconds[name].append(timed(call, engine.device))
+        seconds["model"].append(model_seconds(engine, requests))
+        products.append(matmul_rate(engine.device, engine.dtype, matmul_side))
+    n, rate = len({request.image for request in requests}), max(products)
+    flops, best = pass_flops(engine.model.config, row_shapes(engine, requests)), min(seconds["model"])
+    return {
+        "prefill_images_per_s": n / min(seconds["prefill"]),
+        "gflop_per_image": flops / n / 1e9,
+        "model_gflops": flops / best / 1e9,
+        "matmul_gflops": rate / 1e9,
+        "share_of_matmul": flops / best / rate,
+        "seconds": seconds,
+    }
+
+
 def machine(device: torch.device) -> dict:
     """What the figures were measured on."""
     processor = platform.processor() or platform.machine()
@@ -270,11 +321,16 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 def write_json(path: str | Path, figures: dict) -> None:
     """The figures as strict JSON."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(to_json(figures) + "\n", encoding="utf-8")
+    keep_json(path, figures)
     print(f"written: {path}", file=sys.stderr)
 
 
+def keep_json(path: str | Path, figures: dict) -> None:
+    """As ``write_json``, without a word; the file is whole at any time."""
+    path, part = Path(path), Path(f"{path}.part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part.write_text(to_json(figures) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 # --- The release's way of scoring -------------------------------------------------------------------------------------
@@ -344,26 +400,12 @@ class Engines:
     def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
         """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
         rated = {"swift": self.swift.rate(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
-        device, dtype = self.prefill.device, self.prefill.dtype
-        seconds = {"swift": [], "prefill": [], "model": []}
-        products = []
-        for _ in range(repeats):
-            seconds["swift"].append(timed(lambda: self.swift.rate(requests), device))
-            seconds["prefill"].append(timed(lambda: rate_all(self.prefill, requests), device))
-            seconds["model"].append(model_seconds(self.prefill, requests))
-            products.append(matmul_rate(device, dtype, matmul_side))
-        best = {name: min(values) for name, values in seconds.items()}
-        n = len({request.image for request in requests})
-        flops = pass_flops(self.prefill.model.config, row_shapes(self.prefill, requests))
+        measured = measure_prefill(self.prefill, requests, repeats, matmul_side, lambda: self.swift.rate(requests))
+        n, best = len({request.image for request in requests}), min(measured["seconds"]["swift"])
         scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
         return {
-            "swift_images_per_s": n / best["swift"],
-            "prefill_images_per_s": n / best["prefill"],
-            "ratio": best["swift"] / best["prefill"],
+            "swift_images_per_s": n / best,
+            "ratio": best / min(measured["seconds"]["prefill"]),
             "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
-            "gflop_per_image": flops / n / 1e9,
-            "model_gflops": flops / best["model"] / 1e9,
-            "matmul_gflops": max(products) / 1e9,
-            "share_of_matmul": flops / best["model"] / max(products),
-            "seconds": seconds,
+            **measured,
         }

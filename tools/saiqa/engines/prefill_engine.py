@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from transformers import Qwen2TokenizerFast
 
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
@@ -88,24 +89,52 @@ class PrefillEngine:
     ):
         if trust_remote_code:
             raise ValueError("the prefill engine runs the native model only; --trust_remote_code needs --engine swift")
-        self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
-        self.batch_size = batch_size
-        self.system = system_prompt(model_path, system)
-        self.upright = upright
+        chosen = resolve_device(device)
+        system = system_prompt(model_path, system)
+        _make_ready(chosen, compile)
+        bounds = bounds or PixelBounds.of_checkpoint(model_path)
+        model, tokenizer = open_bundle(model_path, chosen, resolve_dtype(dtype, chosen), bounds)
+        self._hold(model, tokenizer, batch_size, system, bounds, upright, compile)
+
+    @classmethod
+    def of_model(
+        cls,
+        model: Ovis2_5,
+        tokenizer: Qwen2TokenizerFast,
+        *,
+        batch_size: int = 8,
+        system: str = "",
+        bounds: PixelBounds | None = None,
+        upright: bool = False,
+        compile: bool = False,
+    ) -> PrefillEngine:
+        """An engine of a model that is in memory, where it is and in the dtype it has; no checkpoint is read.
+
+        The model's ``visual_tokenizer.preprocessing`` must be set. Raises ``Failed`` where nothing can be compiled.
+        """
+        _make_ready(model.device, compile)
+        engine = cls.__new__(cls)
+        engine._hold(model.eval(), tokenizer, batch_size, system, bounds or PixelBounds.of(model.config), upright, compile)
+        return engine
+
+    def _hold(
+        self,
+        model: Ovis2_5,
+        tokenizer: Qwen2TokenizerFast,
+        batch_size: int,
+        system: str,
+        bounds: PixelBounds,
+        upright: bool,
+        compile: bool,
+    ) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.device, self.dtype = model.device, model.dtype
+        self.batch_size, self.system, self.bounds, self.upright, self.compile = batch_size, system, bounds, upright, compile
+        self.preprocessing = model.visual_tokenizer.preprocessing
+        self.token_budget = token_budget(model.config, self.dtype, self.device.type, free_bytes(self.device))
+        self._read = PackedReader(model.llm, compile)
         if compile:
-            check_compiler(self.device)
-        if self.device.type == "cpu":
-            keep_freed_blocks()
-        self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
-        self.model: Ovis2_5
-        self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype, self.bounds)
-        self.preprocessing = self.model.visual_tokenizer.preprocessing
-        self.token_budget = token_budget(self.model.config, self.dtype, self.device.type, free_bytes(self.device))
-        self.compile = compile
-        self._read = PackedReader(self.model.llm, compile)
-        if compile:
-            self.model.visual_tokenizer.compile_blocks()
+            model.visual_tokenizer.compile_blocks()
         self._word_ids: dict[str, list[int]] = {}
 
     def describe(self) -> dict:
@@ -250,12 +279,27 @@ class PrefillEngine:
 
     def forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
         """One pass: (place, five log-probabilities) of every question of the rows, whose images are cut already."""
+        return self.answer(rows, self.see(patches, grids))
+
+    def see(self, patches: list, grids: list) -> torch.Tensor:
+        """Visual embeddings [groups, hidden] of the images that are cut into these patches, one behind the other."""
+        return self.model.embed_images(torch.cat(patches).to(self.device), torch.cat(grids))
+
+    def answer(self, rows: list[Row], visual: torch.Tensor) -> list[tuple[int, list[float]]]:
+        """(place, five log-probabilities) of every question of the rows, whose images' visual embeddings these are."""
         questions = [question for row in rows for question in row.questions]
         packed = pack([(row.prefix, [question.suffix for question in row.questions]) for row in rows], self.device)
-        visual = self.model.embed_images(torch.cat(patches).to(self.device), torch.cat(grids))
         hidden = self._read(self.model.embed(packed.ids, visual), packed)
         logprobs = log_probabilities(self.model.llm, hidden, [question.word_ids for question in questions])
         return list(zip((question.place for question in questions), logprobs, strict=True))
+
+
+def _make_ready(device: torch.device, compile: bool) -> None:
+    """What comes before a model is loaded. Raises ``Failed`` where something is to be compiled and cannot."""
+    if compile:
+        check_compiler(device)
+    if device.type == "cpu":
+        keep_freed_blocks()
 
 
 def _image_size(image: str | Path | Image.Image, upright: bool) -> tuple[int, int] | Failure:
