@@ -12,6 +12,9 @@ from saiqa.engines import Engine, describe_input, load_engine
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.workers import Fleet
 
+# What to do where an engine's packages are not installed, unless `make setup` does it.
+_REMEDIES = {"vllm": "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"}
+
 
 @dataclass(frozen=True)
 class Model:
@@ -62,7 +65,7 @@ class Model:
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
             what = f"--engine {self.engine} needs {error.name}, which is not installed"
-            raise Failed(what, "Run `make setup`") from error
+            raise Failed(what, _REMEDIES.get(self.engine, "Run `make setup`")) from error
 
     def fleet(self, count: int | None, address: str | None) -> Fleet:
         """What so many workers with this model need; see ``workers.Fleet``."""
