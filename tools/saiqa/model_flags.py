@@ -25,7 +25,7 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--model_path", metavar="DIR", help="default: ./SA-IQA-model/sa-iqa-promptN")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--system", metavar="TEXT", help="system prompt; default: the one the checkpoint was trained with; '' for none")
-    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift")
+    add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift; vllm")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
     add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
@@ -35,7 +35,7 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--exif", choices=(ON, OFF), default=exif, help=f"turn photographs as their orientation tag says (default: {exif})")
     add("--url_megabytes", type=positive_int, metavar="N", help=f"most of a picture behind a URL ({stores.MOST_MEGABYTES})")
     add("--url_seconds", type=positive_int, metavar="N", help=f"longest wait for one ({stores.MOST_SECONDS})")
-    add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (prefill engine only)")
+    add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (not with the swift engine)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
 
 
@@ -45,9 +45,9 @@ def check(args: Namespace) -> None:
         if value:
             os.environ[variable] = str(value)
     if args.trust_remote_code and args.engine != "swift":
-        raise UsageError("--trust_remote_code is for --engine swift", "The prefill engine runs no code of the bundle")
-    if args.compile and args.engine != "prefill":
-        raise UsageError("--compile is for --engine prefill", "Leave it out: ms-swift runs the model as it is")
+        raise UsageError("--trust_remote_code is for --engine swift", f"The {args.engine} engine runs no code of the bundle")
+    if args.compile and args.engine == "swift":
+        raise UsageError("--compile is for --engine prefill and vllm", "Leave it out: ms-swift runs the model as it is")
 
 
 def options(args: Namespace) -> dict:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saiqa import bundle, prompts
-from saiqa.console import InputError, lacking
+from saiqa.console import Failed, InputError, lacking
 from saiqa.engines import Engine, describe_input, load_engine
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.workers import Fleet
+
+_FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ class Model:
         try:
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
-            raise lacking(f"--engine {self.engine}", error.name, "swift") from error
+            if self.engine == "vllm":
+                raise Failed(f"--engine vllm needs {error.name}, which is not installed", _FOR_VLLM) from error
+            raise lacking(f"--engine {self.engine}", error.name, self.engine) from error
 
     def fleet(self, count: int | None, address: str | None) -> Fleet:
         """What so many workers with this model need; see ``workers.Fleet``."""

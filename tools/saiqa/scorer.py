@@ -60,7 +60,7 @@ class Scorer:
         demo: use the small checkpoint and data in ``demo/``, which know rendered rooms only.
         data_root: the benchmark folder, or its URL, whose annotations hold the sentences the checkpoint was trained on; the
             repository's ``SA-BENCH`` when None. This project's own sentences where the folder has no annotations.
-        engine: ``prefill`` or ``swift``.
+        engine: ``prefill``, ``swift`` or ``vllm``.
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``auto`` (bfloat16 on CUDA, float32 on CPU), ``float32``, ``bfloat16``.
         batch_size: images a model pass.
@@ -70,7 +70,7 @@ class Scorer:
         min_pixels, max_pixels: bounds of an image; the MIN_PIXELS and MAX_PIXELS environment variables when None, else the
             checkpoint's.
         upright: turn photographs as their EXIF orientation says. The release does not.
-        compile: fuse the model's small steps with torch.compile (prefill only).
+        compile: fuse the model's small steps with torch.compile (prefill and vllm).
         trust_remote_code: run the bundle's own Python files (swift only).
 
     Attributes:

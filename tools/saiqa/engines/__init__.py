@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ENGINES = {
     "prefill": "saiqa.engines.prefill_engine:PrefillEngine",
     "swift": "saiqa.engines.swift_engine:SwiftEngine",
+    "vllm": "saiqa.engines.vllm_engine:VllmEngine",
 }
 
 # How long OpenMP's threads wait awake for each other, about 0.15 ms instead of 15 ms; read when torch is imported. They share
@@ -117,7 +118,7 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
         options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
             (most images a model pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds``
             (``PixelBounds``; None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says),
-            ``compile`` (prefill engine only), ``trust_remote_code`` (swift engine only).
+            ``compile`` (prefill and vllm engines), ``trust_remote_code`` (swift engine only).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(_TURNS_AWAKE))
     module, _, cls = ENGINES.get(name, name).partition(":")

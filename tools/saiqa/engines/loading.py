@@ -196,6 +196,24 @@ def check_tokenizer(path: str | Path, tokenizer: Qwen2TokenizerFast) -> None:
         raise broken(Path(path), f"has a tokenizer with token {most}, and embeddings of {rows}", remedy)
 
 
+def word_ids_after(tokenizer: Qwen2TokenizerFast, answer_prefix: str) -> list[int]:
+    """Token ids of the five words where they follow ``answer_prefix``.
+
+    Raises:
+        ValueError: a word is not one token there, so no single position holds the distribution.
+    """
+    blank = " " if answer_prefix else ""
+    start = tokenizer.encode(answer_prefix, add_special_tokens=False)
+    ids = []
+    for word in WORDS:
+        full = tokenizer.encode(f"{answer_prefix}{blank}{word}", add_special_tokens=False)
+        if full[:-1] != start:
+            where = f"behind {answer_prefix!r}" if answer_prefix else "at the beginning of an answer"
+            raise ValueError(f"the checkpoint's tokenizer does not make one token of {word!r} {where}")
+        ids.append(full[-1])
+    return ids
+
+
 def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:
     """The picture of a file, or of a picture as it came. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, Image.Image):

@@ -20,10 +20,17 @@ from transformers import Qwen2TokenizerFast
 
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
-from saiqa.engines.loading import describe_torch, file_of, open_bundle, read_image, resolve_device, resolve_dtype
+from saiqa.engines.loading import (
+    describe_torch,
+    file_of,
+    open_bundle,
+    read_image,
+    resolve_device,
+    resolve_dtype,
+    word_ids_after,
+)
 from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
-from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
 from saiqa.pixels import PixelBounds, shrink, visual_grid
 from saiqa.prompts import system_prompt
@@ -199,16 +206,7 @@ class PrefillEngine:
             ValueError: a word is not one token there, so no single position holds the distribution.
         """
         if answer_prefix not in self._word_ids:
-            blank = " " if answer_prefix else ""
-            start = self._encode(answer_prefix)
-            ids = []
-            for word in WORDS:
-                full = self._encode(f"{answer_prefix}{blank}{word}")
-                if full[:-1] != start:
-                    where = f"behind {answer_prefix!r}" if answer_prefix else "at the beginning of an answer"
-                    raise ValueError(f"the checkpoint's tokenizer does not make one token of {word!r} {where}")
-                ids.append(full[-1])
-            self._word_ids[answer_prefix] = ids
+            self._word_ids[answer_prefix] = word_ids_after(self.tokenizer, answer_prefix)
         return self._word_ids[answer_prefix]
 
     def patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,0 +1,188 @@
+"""The model in vLLM: the same one token a question, with vLLM's scheduler, attention and cache of prefixes.
+
+For people who have vLLM on their GPUs, in an environment of its own (``requirements-vllm.txt``). vLLM brings an Ovis2.5 of its
+own; what it is shown is ours, see ``vllm_inputs``: the checkpoint's view, pictures at their final size, prompts as token ids.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+# Read when vLLM is imported. Scheduler and model stay in this process, so that there is one to end; vLLM's log is not the
+# user's, and its makers are told nothing.
+os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "2")  # GiB; on a GPU vLLM takes what is free
+
+import torch
+import vllm
+from vllm.platforms import current_platform
+
+from saiqa.checkpoint_files import hub_off, view_of
+from saiqa.console import Failed, InputError
+from saiqa.decoding import Decoded
+from saiqa.engines import Failure, Rating, Request, checked_rating
+from saiqa.engines.loading import check_weights, describe_torch, resolve_dtype
+from saiqa.engines.memory import READERS
+from saiqa.engines.vllm_inputs import Inputs, Question, by_image
+from saiqa.ovis2_5 import INDICATOR_IDS
+from saiqa.pixels import PixelBounds
+
+IMAGE_MARK = "<image>"  # where a picture stands in a prompt, as vLLM has it
+QUESTIONS_AN_IMAGE = 4  # in work together; more wait
+LEAST_PASS = 8192  # tokens; a pass of vLLM takes parts of several questions
+
+# What vLLM calls an image's and a video's start and end, in the order of INDICATOR_IDS.
+_MARKS = ("image_start", "image_end", "video_start", "video_end")
+
+
+class VllmEngine:
+    """Rates with vLLM, one generated token a question.
+
+    Args:
+        model_path: a checkpoint folder in the released format.
+        device: "auto", or the kind that this vLLM was built for ("cuda", "cpu"). CUDA_VISIBLE_DEVICES says which GPU.
+        dtype: as in ``PrefillEngine``.
+        batch_size: images in work at once.
+        system, bounds, upright: as in ``PrefillEngine``.
+        compile: let vLLM compile the model and record CUDA graphs; loading takes a minute or more longer.
+
+    Raises:
+        InputError: no such device, or the folder does not hold a whole Ovis2.5 checkpoint.
+        Failed: vLLM cannot load it.
+    """
+
+    name = "vllm"
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        batch_size: int = 8,
+        system: str | None = None,
+        bounds: PixelBounds | None = None,
+        upright: bool = False,
+        compile: bool = False,
+        trust_remote_code: bool = False,
+    ):
+        if trust_remote_code:
+            raise ValueError("vLLM runs its own model only; --trust_remote_code needs --engine swift")
+        self.device = built_for(device)
+        self.dtype = resolve_dtype(dtype, self.device)
+        self.compile = compile
+        self.inputs = Inputs(model_path, system, bounds, upright)
+        check_weights(model_path)
+        mend_processor()
+        self.llm = self._load(model_path, batch_size)
+        self._image_mark = self.llm.get_tokenizer().encode(IMAGE_MARK, add_special_tokens=False)
+
+    def _load(self, path: str | Path, batch_size: int) -> vllm.LLM:
+        most = self.inputs.most_tokens
+        with view_of(path) as view, hub_off():
+            try:
+                return vllm.LLM(
+                    model=str(view),
+                    hf_overrides={"architectures": ["Ovis2_5"]},  # a view names no class
+                    dtype=str(self.dtype).removeprefix("torch."),
+                    enforce_eager=not self.compile,
+                    enable_prefix_caching=True,
+                    max_model_len=most,
+                    max_num_batched_tokens=max(LEAST_PASS, most),
+                    max_num_seqs=batch_size * QUESTIONS_AN_IMAGE,
+                    limit_mm_per_prompt={"image": 1, "video": 0},
+                )
+            except Exception as error:
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                remedy = "VLLM_LOGGING_LEVEL=INFO shows what it did; --engine prefill works without it"
+                raise Failed(f"{path}: vLLM cannot load this checkpoint: {reason}", remedy) from error
+
+    def describe(self) -> dict:
+        return {
+            "engine": self.name,
+            **describe_torch(self.device, self.dtype),
+            "vllm": vllm.__version__,
+            "compile": self.compile,
+            **self.inputs.describe(),
+        }
+
+    def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
+        answers: list[Rating | Failure | None] = [None] * len(requests)
+        with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as readers:
+            for images in by_image(requests):
+                pictures = readers.map(self.inputs.picture, (requests[places[0]].image for places in images))
+                self._rate_pictures(zip(images, pictures, strict=True), requests, answers)
+        return answers
+
+    def _rate_pictures(
+        self, pictures: Iterable[tuple[list[int], Decoded | Failure]], requests: Sequence[Request], answers: list
+    ) -> None:
+        """Answer the questions about pictures that come with the places of these questions."""
+        asked: list[tuple[int, Question, Decoded]] = []
+        for places, picture in pictures:
+            for place in places:
+                question = picture if isinstance(picture, Failure) else self.inputs.question(requests[place], picture.image)
+                if isinstance(question, Failure):
+                    answers[place] = question
+                else:
+                    asked.append((place, question, picture))
+        prompts = [self._prompt(question, picture) for _, question, picture in asked]
+        outputs = self.llm.generate(prompts, [_one_token(question) for _, question, _ in asked], use_tqdm=False)
+        for (place, question, picture), output in zip(asked, outputs, strict=True):
+            answers[place] = rating(question, output, picture.notes)
+
+    def _prompt(self, question: Question, picture: Decoded) -> dict:
+        ids = [*question.before, *self._image_mark, *question.after]
+        return {"prompt_token_ids": ids, "multi_modal_data": {"image": picture.image}}
+
+
+def _one_token(question: Question) -> vllm.SamplingParams:
+    """One token is drawn and never looked at; the five words' log-probabilities are the model's own, before any sampling."""
+    return vllm.SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=question.word_ids, detokenize=False)
+
+
+def rating(question: Question, output: vllm.RequestOutput, notes: tuple[str, ...]) -> Rating | Failure:
+    """What vLLM's answer says of the five words."""
+    if reason := question.misread(output.prompt_token_ids):
+        return Failure(reason)
+    (found,) = output.outputs[0].logprobs
+    if missing := [token for token in question.word_ids if token not in found]:
+        return Failure(f"vLLM gives no log-probability of {len(missing)} of the five words")
+    return checked_rating([found[token].logprob for token in question.word_ids], notes=notes)
+
+
+def built_for(device: str) -> torch.device:
+    """The device of this vLLM, which is built for one kind. Raises ``InputError`` where another is asked for."""
+    kind = current_platform.device_type
+    if device not in ("auto", kind):
+        remedy = "Set CUDA_VISIBLE_DEVICES and leave --device out" if device.startswith(f"{kind}:") else "Leave --device out"
+        raise InputError(f"--device {device}: this vLLM computes on {kind or 'nothing that is here'}", remedy)
+    return torch.device(kind)
+
+
+@functools.cache
+def mend_processor() -> None:
+    """Let vLLM's processor take a checkpoint of any vocabulary, and a picture of any size as it is.
+
+    vLLM 0.32 knows the marks of an image by the ids that the released tokenizer gives them, and finds none with another. And
+    it resizes pictures to 448 * 448 to 1792 * 1792 pixels, whatever the bounds are with which ours came to their size.
+    Where a later vLLM has other names, nothing is mended, and ``Question.misread`` finds what comes of it.
+    """
+    from vllm.model_executor.models import ovis2_5 as models
+    from vllm.transformers_utils.processors import ovis2_5 as processors
+
+    def marks(self, indicators: Sequence[int]) -> list[int]:
+        known = self.info.get_hf_processor().extra_special_tokens
+        ids = [known[name] for name in _MARKS]
+        first = self.info.get_hf_config().visual_vocab_size - len(INDICATOR_IDS)
+        return [first + ids.index(token) for token in indicators if token in ids]
+
+    models.Ovis2_5MultiModalProcessor.visual_indicators_to_visual_tokens = marks
+    processor = processors.Ovis2_5Processor
+    processor.preprocess_multidata = functools.partialmethod(processor.preprocess_multidata, min_pixels=1, max_pixels=2**40)

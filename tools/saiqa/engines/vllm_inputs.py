@@ -1,0 +1,126 @@
+"""What vLLM is given, in this process or behind an address: questions as tokens, pictures at their final size. Imports no vLLM.
+
+vLLM says which tokens it has read. They are held against those that the prefill engine would read, so that a vLLM that resizes,
+cuts or words anything its own way gives no score instead of another one.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from saiqa.decoding import IMAGE_ERRORS, Decoded, unreadable
+from saiqa.engines import Failure, Request, describe_input
+from saiqa.engines.loading import load_tokenizer, model_config, read_image, word_ids_after
+from saiqa.ovis2_5 import turn_text
+from saiqa.pixels import PixelBounds, Preprocessing, resized_picture
+from saiqa.prompts import system_prompt
+
+AROUND_AN_IMAGE = 2  # tokens: its start and its end
+TEXT_TOKENS = 2048  # of a question, at most
+CHUNK_IMAGES = 64  # decoded at a time
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request as tokens.
+
+    Attributes:
+        before, after: what stands around the image, the answer's beginning included.
+        visual: how many tokens the image is.
+        word_ids: of the five words.
+    """
+
+    before: list[int]
+    after: list[int]
+    visual: int
+    word_ids: list[int]
+
+    def __len__(self) -> int:
+        return len(self.before) + self.visual + len(self.after)
+
+    def misread(self, ids: Sequence[int]) -> str | None:
+        """Why the tokens that vLLM has read are not this question; None where they are. Those of the image are counted."""
+        if len(ids) - len(self.before) - len(self.after) != self.visual:
+            return f"vLLM reads {len(ids)} tokens where {len(self)} are asked: it resizes the picture or words the prompt anew"
+        if list(ids[: len(self.before)]) != self.before or list(ids[len(ids) - len(self.after) :]) != self.after:
+            return "vLLM reads other words than it was asked"
+        return None
+
+
+class Inputs:
+    """Makes them, for one checkpoint.
+
+    Args:
+        model_path: a checkpoint folder in the released format.
+        system, bounds, upright: as in ``PrefillEngine``.
+
+    Raises:
+        InputError: a file of the checkpoint is missing or broken.
+    """
+
+    def __init__(self, model_path: str | Path, system: str | None, bounds: PixelBounds | None, upright: bool):
+        self.system = system_prompt(model_path, system)
+        self.bounds = bounds or PixelBounds.of_checkpoint(model_path)
+        self.upright = upright
+        self.preprocessing = Preprocessing.of_checkpoint(model_path)
+        self.config = model_config(model_path)
+        self.tokenizer = load_tokenizer(model_path)
+        vit = self.config.vit_config
+        self._group_side = vit.patch_size * vit.hidden_stride
+        self._word_ids: dict[str, list[int]] = {}
+
+    @property
+    def most_tokens(self) -> int:
+        """Of a question: what the model has places for, at most those of the largest picture and of ``TEXT_TOKENS``."""
+        visual = self.bounds.max_pixels // self._group_side**2 + AROUND_AN_IMAGE
+        return min(visual + TEXT_TOKENS, self.config.llm_config.max_position_embeddings)
+
+    def describe(self) -> dict:
+        return describe_input(self.system, self.bounds, self.preprocessing, self.upright)
+
+    def picture(self, image: str | Path | io.BytesIO | Image.Image) -> Decoded | Failure:
+        """The image as the tower is to see it, or why it cannot be read."""
+        try:
+            decoded = read_image(image, self.upright)
+            resized = resized_picture(decoded.image, self.bounds, self.preprocessing, self._group_side)
+        except (*IMAGE_ERRORS, MemoryError) as error:
+            return Failure(unreadable(error))
+        return Decoded(resized, decoded.notes)
+
+    def question(self, request: Request, picture: Image.Image) -> Question | Failure:
+        """The request about a picture of ``picture``, or why it cannot be asked."""
+        try:
+            word_ids = self._words_after(request.answer_prefix)
+        except ValueError as error:
+            return Failure(str(error))
+        before, after = turn_text(request.prompt, self.system)
+        visual = picture.width * picture.height // self._group_side**2 + AROUND_AN_IMAGE
+        question = Question(self.encode(before), self.encode(after) + self.encode(request.answer_prefix), visual, word_ids)
+        if len(question) >= self.most_tokens:
+            return Failure(f"the question has {len(question)} tokens, and vLLM was told of {self.most_tokens - 1} at most")
+        return question
+
+    def encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _words_after(self, answer_prefix: str) -> list[int]:
+        if answer_prefix not in self._word_ids:
+            self._word_ids[answer_prefix] = word_ids_after(self.tokenizer, answer_prefix)
+        return self._word_ids[answer_prefix]
+
+
+def by_image(requests: Sequence[Request]) -> Iterator[list[list[int]]]:
+    """The places of the requests about each image, ``CHUNK_IMAGES`` images at a time."""
+    places: dict[object, list[int]] = {}
+    for place, request in enumerate(requests):
+        image = request.image
+        identity = id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
+        places.setdefault(identity, []).append(place)
+    images = iter(places.values())
+    return iter(lambda: list(itertools.islice(images, CHUNK_IMAGES)), [])
