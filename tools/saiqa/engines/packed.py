@@ -168,11 +168,23 @@ class _Layer:
 
 
 def _side_by_side(*linears: torch.nn.Linear) -> torch.Tensor:
-    """One weight [sum of outputs, inputs] of several without bias, which become views of it."""
-    together = torch.cat([linear.weight.data for linear in linears])
+    """One weight [sum of outputs, inputs] of several without bias, which are views of it afterwards, or were before."""
+    weights = [linear.weight.data for linear in linears]
+    if _are_side_by_side(weights):
+        rows, (inputs,) = sum(map(len, weights)), weights[0].shape[1:]
+        return weights[0].as_strided((rows, inputs), (inputs, 1))
+    together = torch.cat(weights)
     for linear, part in zip(linears, together.split([linear.out_features for linear in linears]), strict=True):
         linear.weight.data = part
     return together
+
+
+def _are_side_by_side(weights: Sequence[torch.Tensor]) -> bool:
+    """Whether each weight begins in memory where the one before it ends."""
+    if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1 or not all(w.is_contiguous() for w in weights):
+        return False
+    ends = [weight.data_ptr() + weight.nbytes for weight in weights]
+    return ends[:-1] == [weight.data_ptr() for weight in weights[1:]]
 
 
 def _project(hidden: torch.Tensor, layer: _Layer, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -58,7 +58,8 @@ class PrefillEngine:
     Args:
         model_path: a checkpoint folder in the released format.
         device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-        dtype: "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16".
+        dtype: "float32", "bfloat16", or "auto": bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are
+            stored in it; else float32.
         batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
             there is and halved whenever that does not suffice after all.
         system: system prompt; None for the one that the checkpoint was trained with, "" for none.
@@ -89,7 +90,7 @@ class PrefillEngine:
         if trust_remote_code:
             raise ValueError("the prefill engine runs the native model only; --trust_remote_code needs --engine swift")
         self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.batch_size = batch_size
         self.system = system_prompt(model_path, system)
         self.upright = upright

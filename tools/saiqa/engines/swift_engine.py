@@ -84,7 +84,7 @@ class SwiftEngine:
         if compile:
             raise ValueError("ms-swift runs the model as it is; --compile needs the prefill engine")
         self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.remote_code = trust_remote_code
         self.upright = upright
         self.system = system_prompt(model_path, system)
