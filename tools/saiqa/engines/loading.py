@@ -20,13 +20,13 @@ from transformers import Qwen2TokenizerFast
 from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
 from saiqa.console import InputError, UserError
 from saiqa.decoding import Decoded, decode, open_image
-from saiqa.engines.memory import require_memory
+from saiqa.engines.memory import require_memory, working_dtype
 from saiqa.engines.weights import read_model
 from saiqa.facts import WORDS
 from saiqa.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -48,7 +48,7 @@ def resolve_device(device: str) -> torch.device:
 
 
 def resolve_dtype(dtype: str, device: torch.device, path: str | Path) -> torch.dtype:
-    """The torch dtype for "float32", "bfloat16", and "auto" with the checkpoint at ``path``.
+    """The torch dtype for "float32", "bfloat16", "int8", and "auto" with the checkpoint at ``path``.
 
     That is bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
 
@@ -97,7 +97,7 @@ def open_bundle(
         Failed: there is too little memory for it.
     """
     config = model_config(path)
-    require_memory(path, config, dtype, device, bounds or PixelBounds.of(config))
+    require_memory(path, config, dtype, device, bounds or PixelBounds.of(config), may_quantise=True)
     tokenizer = load_tokenizer(path)
     return load_model(path, device, dtype), tokenizer
 
@@ -110,13 +110,16 @@ def model_config(path: str | Path) -> Ovis2_5Config:
 def load_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
     """The model of a checkpoint folder, ready for inference. A checkpoint with holes is never filled with random numbers.
 
+    In int8 its language model can only be read by ``packed``, and all else is in bfloat16.
+
     Raises:
         InputError: a file is missing or cannot be used; it says which, and why.
     """
     check_weights(path)
     preprocessing = Preprocessing.of_checkpoint(path)
     with refusing(path):
-        model = read_model(path, model_config(path), torch.device(device), dtype).eval()
+        in_8_bits = dtype is torch.int8
+        model = read_model(path, model_config(path), torch.device(device), working_dtype(dtype), in_8_bits).eval()
     model.visual_tokenizer.preprocessing = preprocessing
     return model
 

@@ -20,7 +20,7 @@ from PIL import Image
 from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import describe_torch, file_of, open_bundle, read_image, resolve_device, resolve_dtype
-from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
+from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget, working_dtype
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
@@ -58,8 +58,8 @@ class PrefillEngine:
     Args:
         model_path: a checkpoint folder in the released format.
         device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-        dtype: "float32", "bfloat16", or "auto": bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are
-            stored in it; else float32.
+        dtype: "float32", "bfloat16", "int8" (the language model's linear maps in 8 bits, the rest in bfloat16), or "auto":
+            bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
         batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
             there is and halved whenever that does not suffice after all.
         system: system prompt; None for the one that the checkpoint was trained with, "" for none.
@@ -89,6 +89,8 @@ class PrefillEngine:
     ):
         if trust_remote_code:
             raise ValueError("the prefill engine runs the native model only; --trust_remote_code needs --engine swift")
+        if compile and dtype == "int8":
+            raise ValueError("--compile is for float32 and bfloat16, not for --dtype int8")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.batch_size = batch_size
@@ -102,7 +104,8 @@ class PrefillEngine:
         self.model: Ovis2_5
         self.model, self.tokenizer = open_bundle(model_path, self.device, self.dtype, self.bounds)
         self.preprocessing = self.model.visual_tokenizer.preprocessing
-        self.token_budget = token_budget(self.model.config, self.dtype, self.device.type, free_bytes(self.device))
+        working = working_dtype(self.dtype)
+        self.token_budget = token_budget(self.model.config, working, self.device.type, free_bytes(self.device))
         self.compile = compile
         self._read = PackedReader(self.model.llm, compile)
         if compile:
