@@ -193,4 +193,31 @@ def test_a_smaller_picture_is_advised_where_only_that_does_not_fit(monkeypatch):
 
 def test_weights_are_counted_by_the_headers():
     model = load_engine("prefill", SMALL_BUNDLE, device="cpu").model
-    assert memory.count_weights(SMALL_BUNDLE) == sum(weight.numel() for weight in model.parameters())
+    numbers = sum(weight.numel() for weight in model.parameters())
+    for dtype in (torch.float32, torch.bfloat16):
+        assert memory.weight_bytes(SMALL_BUNDLE, model.config, dtype) == numbers * dtype.itemsize
+
+
+def test_in_int8_the_language_model_counts_half():
+    """What it takes in 8 bits, scales aside, and in bfloat16 all the rest, is what is counted."""
+    model = load_engine("prefill", SMALL_BUNDLE, device="cpu", dtype="int8").model
+    rest = sum(weight.nbytes for weight in model.parameters())
+    llm = model.config.llm_config
+    heads, kv = llm.num_attention_heads * llm.head_dim, 2 * llm.num_key_value_heads * llm.head_dim
+    layer = llm.hidden_size * (2 * heads + kv + 3 * llm.intermediate_size)
+    eights = llm.num_hidden_layers * layer + llm.hidden_size * llm.vocab_size
+    assert memory.weight_bytes(SMALL_BUNDLE, model.config, torch.int8) == rest + eights
+
+
+def test_int8_is_advised_where_bfloat16_does_not_fit(monkeypatch):
+    config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
+    bounds = PixelBounds(max_pixels=448 * 448)
+    least = memory.needs(SMALL_BUNDLE, config, torch.int8, bounds)
+    monkeypatch.setattr(memory, "_available_bytes", lambda: least.total + 1)
+    cpu = torch.device("cpu")
+    memory.require_memory(SMALL_BUNDLE, config, torch.int8, cpu, bounds)
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(Failed, match="Use --dtype int8, which takes"):
+            memory.require_memory(SMALL_BUNDLE, config, dtype, cpu, bounds, may_quantise=True)
+    with pytest.raises(Failed, match="bfloat16 takes"):
+        memory.require_memory(SMALL_BUNDLE, config, torch.bfloat16, cpu, bounds)

@@ -120,14 +120,27 @@ def _harmless(value: object) -> object:
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor as the header of a safetensors file describes it."""
+    """A tensor as the header of a safetensors file describes it.
+
+    Attributes:
+        file: its name in the folder.
+        shape: as torch has it.
+        dtype: a key of ``_DTYPE_BYTES``.
+        start: the tensor's first byte in the file.
+    """
 
     file: str
     shape: tuple[int, ...]
+    dtype: str
+    start: int
 
     @property
     def numbers(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.numbers * _DTYPE_BYTES[self.dtype]
 
 
 def weight_names(checkpoint: Path) -> list[str]:
@@ -194,13 +207,13 @@ def _tensors_of(file: Path) -> Iterator[tuple[str, Tensor]]:
         raise broken(file, "holds no weights of torch", "Save the checkpoint again with transformers")
     places = []
     for name, entry in header.items():
-        start, end, tensor = _checked_entry(file, name, entry)
-        places.append((start, end))
+        tensor = _checked_entry(file, name, entry, 8 + length)
+        places.append((tensor.start, tensor.start + tensor.size_bytes))
         yield name, tensor
-    _check_places(file, sorted(places), size - 8 - length)
+    _check_places(file, sorted(places), 8 + length, size)
 
 
-def _checked_entry(file: Path, name: str, entry: object) -> tuple[int, int, Tensor]:
+def _checked_entry(file: Path, name: str, entry: object, weights_at: int) -> Tensor:
     fields = entry if isinstance(entry, dict) else {}
     dtype, shape, place = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
@@ -208,24 +221,26 @@ def _checked_entry(file: Path, name: str, entry: object) -> tuple[int, int, Tens
         raise broken(file, why, "Save the checkpoint again in bfloat16")
     if not _are_counts(shape, most=8) or not _are_counts(place, most=2) or len(place) != 2:
         raise broken(file, f"says of {name[:100]!r} no shape and place that a tensor can have")
-    tensor = Tensor(file.name, tuple(shape))
-    if place[1] - place[0] != tensor.numbers * _DTYPE_BYTES[dtype]:
+    tensor = Tensor(file.name, tuple(shape), dtype, weights_at + place[0])
+    if place[1] - place[0] != tensor.size_bytes:
         raise broken(file, f"gives {name[:100]!r} of shape {list(shape)} {place[1] - place[0]} bytes")
-    return place[0], place[1], tensor
+    return tensor
 
 
 def _are_counts(values: object, most: int) -> bool:
     return isinstance(values, list) and len(values) <= most and all(type(n) is int and 0 <= n < 2**48 for n in values)
 
 
-def _check_places(file: Path, places: list[tuple[int, int]], size: int) -> None:
-    end = 0
+def _check_places(file: Path, places: list[tuple[int, int]], weights_at: int, size: int) -> None:
+    end = weights_at
     for start, stop in places:
         if start != end:
-            raise broken(file, f"has tensors that overlap or leave a gap, at byte {min(start, end)} of its weights")
+            at = min(start, end) - weights_at
+            raise broken(file, f"has tensors that overlap or leave a gap, at byte {at} of its weights")
         end = stop
     if end != size:
-        raise broken(file, f"holds {size} bytes of weights and should hold {end}; it was cut or added to")
+        held, wanted = size - weights_at, end - weights_at
+        raise broken(file, f"holds {held} bytes of weights and should hold {wanted}; it was cut or added to")
 
 
 # ---- the view --------------------------------------------------------------------------------------------------------

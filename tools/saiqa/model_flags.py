@@ -7,7 +7,7 @@ from argparse import Namespace
 
 from saiqa import facts, stores
 from saiqa.console import ArgumentParser, UsageError, positive_int
-from saiqa.engines import ENGINES
+from saiqa.engines import DTYPES, ENGINES
 
 ON, OFF = "on", "off"
 
@@ -27,7 +27,8 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--system", metavar="TEXT", help="system prompt; default: the one the checkpoint was trained with; '' for none")
     add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift; vllm")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    add("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="auto: bfloat16 on CUDA, else float32")
+    auto = "auto (default): bfloat16 on CUDA, on a CPU as stored if it multiplies in bfloat16, else float32"
+    add("--dtype", choices=DTYPES, default="auto", help=f"{auto}; int8: the language model in 8 bits (prefill engine only)")
     add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
     bounds = "default: the environment's {}, else the checkpoint's"
     add("--min_pixels", type=positive_int, metavar="N", help="smaller images are enlarged; " + bounds.format("MIN_PIXELS"))
@@ -48,6 +49,10 @@ def check(args: Namespace) -> None:
         raise UsageError("--trust_remote_code is for --engine swift", f"The {args.engine} engine runs no code of the bundle")
     if args.compile and args.engine == "swift":
         raise UsageError("--compile is for --engine prefill and vllm", "Leave it out: ms-swift runs the model as it is")
+    if args.dtype == "int8" and args.engine != "prefill":
+        raise UsageError("--dtype int8 is for --engine prefill", "Use --dtype bfloat16, or --engine prefill")
+    if args.dtype == "int8" and args.compile:
+        raise UsageError("--compile is for float32 and bfloat16", "Leave it out, or use --dtype bfloat16")
 
 
 def options(args: Namespace) -> dict:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saiqa import bundle, facts, fusion, records, scoring, stores
-from saiqa.engines import ENGINES, Engine, Failure, Rating, Request
+from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
 from saiqa.models import Model
 from saiqa.stores import RemotePath
 from saiqa.workers import Workers, rate_batches
@@ -62,7 +62,8 @@ class Scorer:
             repository's ``SA-BENCH`` when None. This project's own sentences where the folder has no annotations.
         engine: ``prefill``, ``swift`` or ``vllm``.
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
-        dtype: ``auto`` (bfloat16 on CUDA, float32 on CPU), ``float32``, ``bfloat16``.
+        dtype: ``float32``, ``bfloat16``, ``int8`` (prefill only: the language model in 8 bits, the rest in bfloat16), or
+            ``auto``: bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
         batch_size: images a model pass.
         prompt_version: 1 to 4; the released checkpoint was tuned on 4.
         weights: dimension -> weight of the overall score, or a file of ``fuse_scores.py fit``; all alike when None.
@@ -108,7 +109,7 @@ class Scorer:
         trust_remote_code: bool = False,
     ):
         _check_choice("engine", engine, ENGINES)
-        _check_choice("dtype", dtype, ("auto", "float32", "bfloat16"))
+        _check_choice("dtype", dtype, DTYPES)
         _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
         roots = bundle.roots(demo)
         path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)

@@ -30,6 +30,8 @@ ENGINES = {
     "vllm": "saiqa.engines.vllm_engine:VllmEngine",
 }
 
+DTYPES = ("auto", "float32", "bfloat16", "int8")  # that an engine takes; int8 is the prefill engine's alone
+
 # How long OpenMP's threads wait awake for each other, about 0.15 ms instead of 15 ms; read when torch is imported. They share
 # the cores with other programs, and a thread that waits awake for one that is not running keeps it from running.
 _TURNS_AWAKE = 3000
@@ -115,10 +117,10 @@ def load_engine(name: str, model_path: str | Path, **options) -> Engine:
     Args:
         name: a key of ``ENGINES``, or "module:Class".
         model_path: a checkpoint folder in the released format.
-        options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` ("auto", "float32", "bfloat16"), ``batch_size``
-            (most images a model pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds``
-            (``PixelBounds``; None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says),
-            ``compile`` (prefill and vllm engines), ``trust_remote_code`` (swift engine only).
+        options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` (one of ``DTYPES``), ``batch_size`` (most images a
+            model pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds`` (``PixelBounds``;
+            None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says), ``compile`` (prefill and
+            vllm engines), ``trust_remote_code`` (swift engine only).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(_TURNS_AWAKE))
     module, _, cls = ENGINES.get(name, name).partition(":")

@@ -20,12 +20,14 @@ from transformers import Qwen2TokenizerFast
 from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
 from saiqa.console import InputError, UserError
 from saiqa.decoding import Decoded, decode, open_image
-from saiqa.engines.memory import require_memory
+from saiqa.engines.memory import require_memory, working_dtype
+from saiqa.engines.weights import read_model
 from saiqa.facts import WORDS
 from saiqa.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def resolve_device(device: str) -> torch.device:
@@ -45,12 +47,31 @@ def resolve_device(device: str) -> torch.device:
     return chosen
 
 
-def resolve_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """The torch dtype for "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16"."""
-    chosen = DTYPES["bfloat16" if device.type == "cuda" else "float32"] if dtype == "auto" else DTYPES[dtype]
-    if chosen is torch.bfloat16 and device.type == "cpu":
+def resolve_dtype(dtype: str, device: torch.device, path: str | Path) -> torch.dtype:
+    """The torch dtype for "float32", "bfloat16", "int8", and "auto" with the checkpoint at ``path``.
+
+    That is bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
+
+    Raises:
+        InputError: the header of a file of weights is broken.
+    """
+    if dtype == "auto":
+        small = device.type == "cuda" or (multiplies_bfloat16() and is_stored_in_bfloat16(path))
+        dtype = "bfloat16" if small else "float32"
+    if dtype != "float32" and device.type == "cpu":
         avoid_trapping_amx()
-    return chosen
+    return DTYPES[dtype]
+
+
+def is_stored_in_bfloat16(path: str | Path) -> bool:
+    """Whether every weight of a checkpoint is in bfloat16, by the headers of its files. Raises as ``read_tensors``."""
+    return {tensor.dtype for tensor in read_tensors(Path(path)).values()} == {"BF16"}
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products in bfloat16, by what Linux says of it."""
+    flags = CPUINFO.read_text() if CPUINFO.is_file() else ""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
 
 
 def avoid_trapping_amx() -> None:
@@ -59,8 +80,7 @@ def avoid_trapping_amx() -> None:
     Works before the first bfloat16 product of the process.
     """
     variable, safe = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"
-    cpuinfo = Path("/proc/cpuinfo")
-    if variable in os.environ or not cpuinfo.is_file() or "amx_bf16" not in cpuinfo.read_text():
+    if variable in os.environ or not CPUINFO.is_file() or "amx_bf16" not in CPUINFO.read_text():
         return
     product = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); torch.nn.functional.linear(x, x)"
     if subprocess.run([sys.executable, "-c", product], capture_output=True).returncode == -signal.SIGILL:
@@ -77,7 +97,7 @@ def open_bundle(
         Failed: there is too little memory for it.
     """
     config = model_config(path)
-    require_memory(path, config, dtype, device, bounds or PixelBounds.of(config))
+    require_memory(path, config, dtype, device, bounds or PixelBounds.of(config), may_quantise=True)
     tokenizer = load_tokenizer(path)
     return load_model(path, device, dtype), tokenizer
 
@@ -90,17 +110,17 @@ def model_config(path: str | Path) -> Ovis2_5Config:
 def load_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
     """The model of a checkpoint folder, ready for inference. A checkpoint with holes is never filled with random numbers.
 
+    In int8 its language model can only be read by ``packed``, and all else is in bfloat16.
+
     Raises:
         InputError: a file is missing or cannot be used; it says which, and why.
     """
     check_weights(path)
-    Preprocessing.of_checkpoint(path)
-    with view_of(path) as view, refusing(path):
-        model = Ovis2_5.from_pretrained(
-            view, dtype=dtype, use_safetensors=True, attn_implementation="sdpa", local_files_only=True
-        )
-        model = model.to(device).eval()
-    check_finite(path, model)
+    preprocessing = Preprocessing.of_checkpoint(path)
+    with refusing(path):
+        in_8_bits = dtype is torch.int8
+        model = read_model(path, model_config(path), torch.device(device), working_dtype(dtype), in_8_bits).eval()
+    model.visual_tokenizer.preprocessing = preprocessing
     return model
 
 

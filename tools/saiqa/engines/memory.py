@@ -16,6 +16,7 @@ import torch
 
 from saiqa.checkpoint_files import read_tensors
 from saiqa.console import Failed
+from saiqa.engines.int8 import is_quantised
 from saiqa.ovis2_5 import HEAD_ROWS, Ovis2_5Config
 from saiqa.pixels import PixelBounds
 
@@ -32,6 +33,11 @@ MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
 # Tensors of each width that are alive at once in a layer, counted from the code and rounded up.
 _VISION_HIDDEN, _VISION_INNER = 12, 2
 _TEXT_HIDDEN, _TEXT_INNER = 10, 3
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of everything but the weights in 8 bits: bfloat16 with int8, else the same."""
+    return torch.bfloat16 if dtype is torch.int8 else dtype
 
 
 def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
@@ -108,18 +114,26 @@ def needs(folder: Path, config: Ovis2_5Config, dtype: torch.dtype, bounds: Pixel
     """What rating with a checkpoint takes at least, by the headers of its files."""
     side = config.vit_config.patch_size * config.vit_config.hidden_stride
     tokens = math.ceil(bounds.max_pixels / side**2) + _TEXT_TOKENS
-    return Needs(count_weights(folder) * dtype.itemsize, pass_bytes(config, dtype, tokens))
+    return Needs(weight_bytes(folder, config, dtype), pass_bytes(config, working_dtype(dtype), tokens))
 
 
-def count_weights(folder: Path) -> int:
-    """How many numbers the safetensors of a checkpoint hold, by their headers."""
-    return sum(tensor.numbers for tensor in read_tensors(folder).values())
+def weight_bytes(folder: Path, config: Ovis2_5Config, dtype: torch.dtype) -> int:
+    """What the weights of a checkpoint take in ``dtype``, in bytes, by the headers of its files."""
+    each = working_dtype(dtype).itemsize
+    tied = config.llm_config.tie_word_embeddings
+    small = dtype.itemsize
+    return sum(t.numbers * (small if is_quantised(name, tied) else each) for name, t in read_tensors(folder).items())
 
 
 def require_memory(
-    folder: str | Path, config: Ovis2_5Config, dtype: torch.dtype, device: torch.device, bounds: PixelBounds
+    folder: str | Path,
+    config: Ovis2_5Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    bounds: PixelBounds,
+    may_quantise: bool = False,
 ) -> None:
-    """Refuse to load what does not fit. Raises ``Failed``, which says what would do."""
+    """Refuse to load what does not fit. Raises ``Failed``, which says what would do; int8 only if the engine knows it."""
     wanted, free = needs(Path(folder), config, dtype, bounds), free_bytes(device)
     if wanted.total <= free:
         return
@@ -129,6 +143,9 @@ def require_memory(
         f"{folder}: its weights take {_gb(wanted.weights)} in {name} and an image of {bounds.max_pixels} pixels "
         f"{_gb(wanted.working)} beside them, and {_gb(free)} of {kind} are free"
     )
+    eighths = needs(Path(folder), config, torch.int8, bounds).total
+    if may_quantise and eighths <= free < needs(Path(folder), config, torch.bfloat16, bounds).total:
+        raise Failed(what, f"Use --dtype int8, which takes {_gb(eighths)}")
     raise Failed(what, _what_would_do(Path(folder), config, dtype, device, bounds, free))
 
 

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from transformers import Qwen3ForCausalLM
 
 from saiqa.console import Failed
+from saiqa.engines.int8 import Int8Linear
 
 # A product of few rows takes another path through the BLAS than one of many, with other last digits, and that of one row also
 # splits differently among threads. Where rows are few, they come in groups of this many, so that a rating's digits depend
@@ -84,7 +85,7 @@ class PackedReader:
     """Qwen3 over packed rows.
 
     Args:
-        llm: the language model; its weights are used, not copied.
+        llm: the language model, in 8 bits or not; its weights are used, not copied.
         compiled: fuse what stands between the matrix products with ``torch.compile``.
     """
 
@@ -107,10 +108,10 @@ class PackedReader:
         """Hidden states [suffixes, filled up to groups of ``FEW``, hidden] behind the last layer."""
         layer = self.layers[-1]
         normed = rms_norm(hidden, layer.input_norm)
-        key, value = _keys_and_values(F.linear(normed, layer.key_value), layer, cos, sin)
+        key, value = _keys_and_values(_product(normed, layer.key_value), layer, cos, sin)
         ends = torch.tensor(packed.ends + packed.ends[:1] * (-len(packed.ends) % FEW), device=hidden.device)
         groups = ends.split(FEW)
-        query = [_heads(F.linear(normed[at], layer.query), layer.head_dim, layer.query_norm, cos[at], sin[at]) for at in groups]
+        query = [_heads(_product(normed[at], layer.query), layer.head_dim, layer.query_norm, cos[at], sin[at]) for at in groups]
         attended = attend_from_ends(torch.cat(query), key, value, packed).split(FEW)
         return torch.cat([self._rest(hidden[at], part, layer) for at, part in zip(groups, attended, strict=True)])
 
@@ -158,27 +159,48 @@ class _Layer:
         self.head_dim, self.activation = attention.head_dim, mlp.act_fn
         self.input_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.query_norm, self.key_norm = attention.q_norm, attention.k_norm
-        self.query_key_value = _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj)
-        self.query, self.key_value = self.query_key_value.split(
-            [attention.q_proj.out_features, attention.k_proj.out_features + attention.v_proj.out_features]
-        )
-        self.attention_out = attention.o_proj.weight
-        self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
-        self.down = mlp.down_proj.weight
+        self.widths = [attention.q_proj.out_features, attention.k_proj.out_features + attention.v_proj.out_features]
+        if isinstance(mlp.down_proj, Int8Linear):
+            self.query_key_value, self.query, self.key_value = (
+                getattr(attention, name, None) for name in ("query_key_value", "query", "key_value")
+            )
+            self.attention_out, self.gate_up, self.down = attention.o_proj, mlp.gate_up, mlp.down_proj
+        else:
+            self.query_key_value = _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj)
+            self.query, self.key_value = self.query_key_value.split(self.widths)
+            self.gate_up = _side_by_side(mlp.gate_proj, mlp.up_proj)
+            self.attention_out, self.down = attention.o_proj.weight, mlp.down_proj.weight
+
+
+def _product(x: torch.Tensor, weight: torch.Tensor | Int8Linear) -> torch.Tensor:
+    """Rows [n, inputs] -> [n, outputs]"""
+    return F.linear(x, weight) if isinstance(weight, torch.Tensor) else weight(x)
 
 
 def _side_by_side(*linears: torch.nn.Linear) -> torch.Tensor:
-    """One weight [sum of outputs, inputs] of several without bias, which become views of it."""
-    together = torch.cat([linear.weight.data for linear in linears])
+    """One weight [sum of outputs, inputs] of several without bias, which are views of it afterwards, or were before."""
+    weights = [linear.weight.data for linear in linears]
+    if _are_side_by_side(weights):
+        rows, (inputs,) = sum(map(len, weights)), weights[0].shape[1:]
+        return weights[0].as_strided((rows, inputs), (inputs, 1))
+    together = torch.cat(weights)
     for linear, part in zip(linears, together.split([linear.out_features for linear in linears]), strict=True):
         linear.weight.data = part
     return together
 
 
+def _are_side_by_side(weights: Sequence[torch.Tensor]) -> bool:
+    """Whether each weight begins in memory where the one before it ends."""
+    if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1 or not all(w.is_contiguous() for w in weights):
+        return False
+    ends = [weight.data_ptr() + weight.nbytes for weight in weights]
+    return ends[:-1] == [weight.data_ptr() for weight in weights[1:]]
+
+
 def _project(hidden: torch.Tensor, layer: _Layer, cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Query [tokens, heads, head_dim], key and value [tokens, KV heads, head_dim] of one layer."""
-    projected = F.linear(rms_norm(hidden, layer.input_norm), layer.query_key_value)
-    query, key_value = projected.split([len(layer.query), len(layer.key_value)], dim=-1)
+    projected = _product(rms_norm(hidden, layer.input_norm), layer.query_key_value)
+    query, key_value = projected.split(layer.widths, dim=-1)
     return _heads(query, layer.head_dim, layer.query_norm, cos, sin), *_keys_and_values(key_value, layer, cos, sin)
 
 
@@ -195,9 +217,9 @@ def _heads(projected: torch.Tensor, head_dim: int, norm, cos: torch.Tensor, sin:
 
 def _rest(hidden: torch.Tensor, attended: torch.Tensor, layer: _Layer) -> torch.Tensor:
     """The layer behind its attention: output projection, MLP, and both residuals."""
-    hidden = hidden + F.linear(attended, layer.attention_out)
-    gate, up = F.linear(rms_norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
-    return hidden.add_(F.linear(layer.activation(gate).mul_(up), layer.down))
+    hidden = hidden + _product(attended, layer.attention_out)
+    gate, up = _product(rms_norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
+    return hidden.add_(_product(layer.activation(gate).mul_(up), layer.down))
 
 
 def rms_norm(x: torch.Tensor, norm) -> torch.Tensor:

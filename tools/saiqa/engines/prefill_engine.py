@@ -29,7 +29,7 @@ from saiqa.engines.loading import (
     resolve_dtype,
     word_ids_after,
 )
-from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget
+from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget, working_dtype
 from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
 from saiqa.pixels import PixelBounds, shrink, visual_grid
@@ -66,7 +66,8 @@ class PrefillEngine:
     Args:
         model_path: a checkpoint folder in the released format.
         device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-        dtype: "auto" (bfloat16 on CUDA, float32 on CPU), "float32", "bfloat16".
+        dtype: "float32", "bfloat16", "int8" (the language model's linear maps in 8 bits, the rest in bfloat16), or "auto":
+            bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
         batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
             there is and halved whenever that does not suffice after all.
         system: system prompt; None for the one that the checkpoint was trained with, "" for none.
@@ -96,11 +97,14 @@ class PrefillEngine:
     ):
         if trust_remote_code:
             raise ValueError("the prefill engine runs the native model only; --trust_remote_code needs --engine swift")
+        if compile and dtype == "int8":
+            raise ValueError("--compile is for float32 and bfloat16, not for --dtype int8")
         chosen = resolve_device(device)
         system = system_prompt(model_path, system)
         _make_ready(chosen, compile)
         bounds = bounds or PixelBounds.of_checkpoint(model_path)
-        model, tokenizer = open_bundle(model_path, chosen, resolve_dtype(dtype, chosen), bounds)
+        self.dtype = resolve_dtype(dtype, chosen, model_path)
+        model, tokenizer = open_bundle(model_path, chosen, self.dtype, bounds)
         self._hold(model, tokenizer, batch_size, system, bounds, upright, compile)
 
     @classmethod
@@ -121,6 +125,7 @@ class PrefillEngine:
         """
         _make_ready(model.device, compile)
         engine = cls.__new__(cls)
+        engine.dtype = model.dtype
         engine._hold(model.eval(), tokenizer, batch_size, system, bounds or PixelBounds.of(model.config), upright, compile)
         return engine
 
@@ -134,11 +139,11 @@ class PrefillEngine:
         upright: bool,
         compile: bool,
     ) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.device, self.dtype = model.device, model.dtype
+        self.model, self.tokenizer, self.device = model, tokenizer, model.device
         self.batch_size, self.system, self.bounds, self.upright, self.compile = batch_size, system, bounds, upright, compile
         self.preprocessing = model.visual_tokenizer.preprocessing
-        self.token_budget = token_budget(model.config, self.dtype, self.device.type, free_bytes(self.device))
+        working = working_dtype(self.dtype)
+        self.token_budget = token_budget(model.config, working, self.device.type, free_bytes(self.device))
         self._read = PackedReader(model.llm, compile)
         if compile:
             model.visual_tokenizer.compile_blocks()

@@ -1,0 +1,74 @@
+"""Linear maps in 8 bits: a scale for each output of the weight, and one for each token of what is multiplied with it.
+
+The products are sums of whole numbers, exact whatever their order: a token's numbers depend on no other token. A CPU multiplies
+with oneDNN, a GPU with ``torch._int_mm``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+MOST = 127  # the range is symmetric
+_SMALLEST = 1e-12  # of a scale, so that rows of zeros stay zeros
+_GPU_ROWS = 17  # fewer rows torch._int_mm does not take on a GPU
+
+_IN_A_LAYER = re.compile(r"llm\.model\.layers\.\d+\.(self_attn|mlp)\.\w+_proj\.weight")
+HEAD = "llm.lm_head.weight"
+
+
+def is_quantised(name: str, tied: bool) -> bool:
+    """Whether a weight of this name is held in 8 bits: the language model's linear maps, its head if it is not the table."""
+    return bool(_IN_A_LAYER.fullmatch(name)) or (name == HEAD and not tied)
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows [n, width] -> whole numbers [n, width] int8, and scales [n, 1] in ``x``'s dtype: their product is nearly ``x``."""
+    scales = x.abs().amax(-1, keepdim=True).div_(MOST).clamp_(min=_SMALLEST)
+    # The scale has been rounded, so that the largest may come out as 128.
+    return (x / scales).round_().clamp_(-MOST, MOST).to(torch.int8), scales
+
+
+class Int8Weight:
+    """A weight [outputs, inputs] that is quantised row by row as it is read, in 8 bits from the first.
+
+    Args:
+        outputs, inputs: its shape.
+        device: where it will be multiplied.
+    """
+
+    def __init__(self, outputs: int, inputs: int, device: torch.device):
+        self.values = torch.empty(outputs, inputs, dtype=torch.int8, device=device)
+        self.scales = torch.empty(outputs, dtype=torch.float32, device=device)
+
+    def write(self, start: int, rows: torch.Tensor) -> bool:
+        """Put rows [n, inputs] at ``start``; whether all of their numbers are finite."""
+        values, scales = quantise(rows.to(self.scales))
+        self.values[start : start + len(rows)] = values
+        self.scales[start : start + len(rows)] = scales[:, 0]
+        return bool(scales.isfinite().all())
+
+
+class Int8Linear(nn.Module):
+    """The linear map, without bias, of a weight that is written; rows in, rows of the same dtype out."""
+
+    def __init__(self, weight: Int8Weight):
+        super().__init__()
+        self.scales = weight.scales
+        self.by_onednn = weight.values.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.values = torch.ops.onednn.qlinear_prepack(weight.values, None) if self.by_onednn else weight.values
+        self._no_offsets = torch.zeros(len(self.scales), dtype=torch.int64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values, scales = quantise(x)
+        if self.by_onednn:
+            product = torch.ops.onednn.qlinear_pointwise(
+                values, 1.0, 0, self.values, self.scales, self._no_offsets, None, 1.0, 0, x.dtype, "none", [], ""
+            )
+        else:
+            filled = F.pad(values, (0, 0, 0, max(0, _GPU_ROWS - len(values))))
+            product = (torch._int_mm(filled, self.values.t())[: len(values)] * self.scales).to(x.dtype)
+        return product.mul_(scales)
