@@ -82,11 +82,11 @@ find, load = importlib.machinery.PathFinder.find_spec, builtins.__import__
 def find_spec(name, path=None, target=None):
     return None if name.partition(".")[0] in ABSENT else find(name, path, target)
 
-def checked(name, globals=None, *rest):
+def checked(name, globals=None, *rest, **named):
     ours = str((globals or {{}}).get("__file__", "")).startswith({str(REPOSITORY)!r})
     if ours and name.partition(".")[0] in ("httpx", "tqdm"):
         raise ModuleNotFoundError(f"No module named {{name!r}}")
-    return load(name, globals, *rest)
+    return load(name, globals, *rest, **named)
 
 importlib.machinery.PathFinder.find_spec, builtins.__import__ = staticmethod(find_spec), checked
 """
@@ -128,7 +128,11 @@ def check_figures(parts):
 @pytest.fixture
 def gpu_check(monkeypatch):
     monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    return __import__("gpu_check")
+    module = __import__("gpu_check")
+    threads = module.torch.get_num_threads()
+    module.torch.set_num_threads(1)  # as it does itself on a CPU
+    yield module
+    module.torch.set_num_threads(threads)
 
 
 def bench_on_cpu(gpu_check, folder):

@@ -17,7 +17,8 @@ from PIL import Image
 from conftest import SMALL_BUNDLE, TOOLS, run_command
 from saiqa.console import InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
-from saiqa.engines.loading import load_tokenizer
+from saiqa.engines.loading import load_model, load_tokenizer
+from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.facts import WORDS
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.pixels import PixelBounds, Preprocessing, resized_size
@@ -220,6 +221,12 @@ def test_fault_19_four_dimensions_take_one_pass_over_the_image(prefill):
     watch.remove()
     assert len({case["dimension"] for case in CASES[:4]}) == 4
     assert passes == [1]
+
+
+def test_a_model_in_memory_rates_as_its_checkpoint():
+    engine = PrefillEngine.of_model(load_model(SMALL_BUNDLE), load_tokenizer(SMALL_BUNDLE))
+    for answer, case in zip(engine.rate([request_of(case) for case in CASES]), CASES, strict=True):
+        assert_rated(answer, case)
 
 
 def test_pictures_and_files_rate_alike(prefill):
