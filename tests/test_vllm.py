@@ -107,7 +107,7 @@ def test_pictures_enter_at_the_size_that_the_bounds_say(engine, prefill, bounds,
 def test_a_bad_image_fails_alone(engine, tmp_path):
     (tmp_path / "text.jpg").write_text("not a picture")
     bad = [Request(path, CASES[0]["query"], "The lighting is") for path in (tmp_path / "text.jpg", Path("gone.jpg"))]
-    long = Request(SMALL_BUNDLE / CASES[0]["image"], "room " * 3000, "The lighting is")
+    long = Request(SMALL_BUNDLE / CASES[0]["image"], "room " * 6000, "The lighting is")
     *failed, answer = engine.rate([*bad, long, request_of(CASES[0])])
     assert all(isinstance(failure, Failure) and failure.reason for failure in failed)
     assert "tokens" in failed[2].reason

@@ -12,6 +12,8 @@ from saiqa.engines import Engine, describe_input, load_engine
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.workers import Fleet
 
+_VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
+
 # What to do where an engine's packages are not installed, unless `make setup` does it.
 _REMEDIES = {"vllm": "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"}
 
@@ -27,6 +29,7 @@ class Model:
         system: the system prompt; empty for none.
         bounds: of the pixels of an image.
         upright: whether images are turned as their EXIF orientation says.
+        base_url: of a vLLM server that runs it; None for an engine here.
     """
 
     checkpoint: Path
@@ -39,6 +42,7 @@ class Model:
     upright: bool
     trust_remote_code: bool = False
     compile: bool = False
+    base_url: str | None = None
 
     @classmethod
     def of(
@@ -61,7 +65,10 @@ class Model:
     def load(self) -> Engine:
         """The engine. Raises ``Failed`` where a package it needs is not installed."""
         options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine")}
+        address = options.pop("base_url")
         try:
+            if address:
+                return load_engine(_VLLM_CLIENT, self.checkpoint, base_url=address, **options)
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
             what = f"--engine {self.engine} needs {error.name}, which is not installed"
