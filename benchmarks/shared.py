@@ -330,36 +330,38 @@ class GivenAnswers:
 
 @dataclass
 class Engines:
-    """The release's way and ours, on one checkpoint."""
+    """Another way and ours, on one checkpoint: ``other`` is the release's (``swift``) or vLLM's (``vllm``)."""
 
-    swift: GivenAnswers
-    prefill: object
+    other: GivenAnswers | Engine
+    prefill: Engine
+    name: str = "swift"
 
     @classmethod
-    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool) -> Engines:
+    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool, name: str = "swift") -> Engines:
         options = {"device": device, "dtype": dtype, "batch_size": batch_size}
         prefill = load_engine("prefill", checkpoint, compile=compiled, **options)
-        return cls(GivenAnswers(load_engine("swift", checkpoint, **options), prefill.tokenizer), prefill)
+        other = load_engine(name, checkpoint, **options)
+        return cls(GivenAnswers(other, prefill.tokenizer) if name == "swift" else other, prefill, name)
 
     def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
         """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
-        rated = {"swift": self.swift.rate(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
+        rated = {self.name: self._rate_other(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
         device, dtype = self.prefill.device, self.prefill.dtype
-        seconds = {"swift": [], "prefill": [], "model": []}
+        seconds = {self.name: [], "prefill": [], "model": []}
         products = []
         for _ in range(repeats):
-            seconds["swift"].append(timed(lambda: self.swift.rate(requests), device))
+            seconds[self.name].append(timed(lambda: self._rate_other(requests), device))
             seconds["prefill"].append(timed(lambda: rate_all(self.prefill, requests), device))
             seconds["model"].append(model_seconds(self.prefill, requests))
             products.append(matmul_rate(device, dtype, matmul_side))
         best = {name: min(values) for name, values in seconds.items()}
         n = len({request.image for request in requests})
         flops = pass_flops(self.prefill.model.config, row_shapes(self.prefill, requests))
-        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
+        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in (self.name, "prefill")]
         return {
-            "swift_images_per_s": n / best["swift"],
+            f"{self.name}_images_per_s": n / best[self.name],
             "prefill_images_per_s": n / best["prefill"],
-            "ratio": best["swift"] / best["prefill"],
+            "ratio": best[self.name] / best["prefill"],
             "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
             "gflop_per_image": flops / n / 1e9,
             "model_gflops": flops / best["model"] / 1e9,
@@ -367,3 +369,10 @@ class Engines:
             "share_of_matmul": flops / best["model"] / max(products),
             "seconds": seconds,
         }
+
+    def _rate_other(self, requests: Sequence[Request]) -> list:
+        """vLLM keeps what it has read; a turn that found it there would measure nothing."""
+        if self.name != "vllm":
+            return self.other.rate(requests)
+        self.other.llm.reset_prefix_cache()
+        return rate_all(self.other, requests)
