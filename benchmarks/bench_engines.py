@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""``swift`` (generates, as the release does) against ``prefill``: images a second, their ratio, the largest difference of a
+"""``swift`` (generates, as the release does) or ``vllm`` against ``prefill``: images a second, their ratio, the largest difference of a
 score, and prefill's share of the rate of a large matrix product. One checkpoint with random weights, the same pictures, dtype
 and threads, in one process, in turns."""
 
@@ -21,6 +21,7 @@ from saiqa.console import ArgumentParser, positive_int, run
 EXAMPLES = """
 python benchmarks/bench_engines.py
 python benchmarks/bench_engines.py --threads 1 --repeats 5
+python benchmarks/bench_engines.py --against vllm
 python benchmarks/bench_engines.py --shape tiny --images 2 --sizes 96x64 --repeats 1 --matmul_side 256
 """
 
@@ -29,6 +30,7 @@ def parser() -> ArgumentParser:
     """The flags of the script."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
+    add("--against", choices=("swift", "vllm"), default="swift", help="vllm: in the environment of requirements-vllm.txt")
     add("--shape", choices=("40m", "tiny"), default="40m", help="size of the checkpoint (default: 40m)")
     add("--sizes", nargs="+", default=["640x480", "1024x1024"], metavar="WxH", help="default: 640x480 1024x1024")
     add("--images", type=positive_int, default=8, metavar="N", help="pictures of each size (default: 8)")
@@ -49,14 +51,15 @@ def main(argv=None) -> None:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
         figures = measure(args, Path(name))
-    header = ("images", "dimensions", "swift images/s", "prefill images/s", "ratio", "largest difference", "share of matmul")
-    shared.print_table(header, [_line(case) for case in figures["cases"]])
+    rates = (f"{args.against} images/s", "prefill images/s", "ratio")
+    header = ("images", "dimensions", *rates, "largest difference", "share of matmul")
+    shared.print_table(header, [_line(case, args.against) for case in figures["cases"]])
     print(f"large matrix product: {figures['matmul_gflops']:.0f} GFLOP/s, {figures['machine']['threads']} threads")
     shared.write_json(args.output_json, figures)
 
 
-def _line(case: dict) -> tuple:
-    rates = (f"{case['swift_images_per_s']:.2f}", f"{case['prefill_images_per_s']:.2f}", f"{case['ratio']:.2f}")
+def _line(case: dict, against: str) -> tuple:
+    rates = (f"{case[f'{against}_images_per_s']:.2f}", f"{case['prefill_images_per_s']:.2f}", f"{case['ratio']:.2f}")
     difference, share = f"{case['largest_score_difference']:.1e}", f"{case['share_of_matmul']:.0%}"
     return (case["size"], case["dimensions"], *rates, difference, share)
 
@@ -65,7 +68,7 @@ def measure(args, folder: Path) -> dict:
     """All cases, as JSON values."""
     checkpoint = folder / "checkpoint"
     parameters = shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], getattr(torch, args.dtype))
-    engines = shared.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile)
+    engines = shared.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile, args.against)
     cases = []
     for size in args.sizes:
         images = shared.make_images(folder, tuple(map(int, size.split("x"))), args.images)

@@ -73,7 +73,7 @@ def measure(args, device: torch.device, folder: Path) -> dict:
     side = 256 if args.tiny else 8192
     cases = []
     for dimensions, batch_size, requests in shared.cases(images, args.batch_sizes, least):
-        engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
+        engines.prefill.batch_size = engines.other.engine.engine.max_batch_size = batch_size
         peak = shared.peak_bytes(engines.prefill, requests)
         compared = engines.compare(requests, args.repeats, side)
         cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})

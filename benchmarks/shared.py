@@ -6,9 +6,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
@@ -276,11 +277,14 @@ def peak_bytes(engine, requests: Sequence[Request]) -> int | None:
 
 
 def measure_prefill(
-    engine, requests: Sequence[Request], repeats: int, matmul_side: int, swift: Callable[[], object] | None = None
+    engine,
+    requests: Sequence[Request],
+    repeats: int,
+    matmul_side: int,
+    others: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> dict:
-    """The prefill engine, its passes alone, the large matrix product and, where given, ``swift``, in turns; the best counts."""
-    work = {"swift": swift} if swift else {}
-    work["prefill"] = lambda: rate_all(engine, requests)
+    """The prefill engine, its passes alone, the large matrix product and ``others`` by their names, in turns; the best counts."""
+    work = {**others, "prefill": lambda: rate_all(engine, requests)}
     seconds, products = {name: [] for name in (*work, "model")}, []
     for _ in range(repeats):
         for name, call in work.items():
@@ -386,26 +390,36 @@ class GivenAnswers:
 
 @dataclass
 class Engines:
-    """The release's way and ours, on one checkpoint."""
+    """Another way and ours, on one checkpoint: ``other`` is the release's (``swift``) or vLLM's (``vllm``)."""
 
-    swift: GivenAnswers
-    prefill: object
+    other: GivenAnswers | Engine
+    prefill: Engine
+    name: str = "swift"
 
     @classmethod
-    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool) -> Engines:
+    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool, name: str = "swift") -> Engines:
         options = {"device": device, "dtype": dtype, "batch_size": batch_size}
         prefill = load_engine("prefill", checkpoint, compile=compiled, **options)
-        return cls(GivenAnswers(load_engine("swift", checkpoint, **options), prefill.tokenizer), prefill)
+        other = load_engine(name, checkpoint, **options)
+        return cls(GivenAnswers(other, prefill.tokenizer) if name == "swift" else other, prefill, name)
 
     def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
         """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
-        rated = {"swift": self.swift.rate(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
-        measured = measure_prefill(self.prefill, requests, repeats, matmul_side, lambda: self.swift.rate(requests))
-        n, best = len({request.image for request in requests}), min(measured["seconds"]["swift"])
-        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in ("swift", "prefill")]
+        rated = {self.name: self._rate_other(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
+        other = {self.name: lambda: self._rate_other(requests)}
+        measured = measure_prefill(self.prefill, requests, repeats, matmul_side, other)
+        n, best = len({request.image for request in requests}), min(measured["seconds"][self.name])
+        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in (self.name, "prefill")]
         return {
-            "swift_images_per_s": n / best,
+            f"{self.name}_images_per_s": n / best,
             "ratio": best / min(measured["seconds"]["prefill"]),
             "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
             **measured,
         }
+
+    def _rate_other(self, requests: Sequence[Request]) -> list:
+        """vLLM keeps what it has read; a turn that found it there would measure nothing."""
+        if self.name != "vllm":
+            return self.other.rate(requests)
+        self.other.llm.reset_prefix_cache()
+        return rate_all(self.other, requests)

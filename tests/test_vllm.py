@@ -6,18 +6,26 @@ vLLM has an environment of its own (requirements-vllm.txt); in the project's, on
 from __future__ import annotations
 
 import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from conftest import SMALL_BUNDLE, run_command
-from saiqa.console import InputError
+from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, run_command
+from saiqa.console import Failed, InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
 from saiqa.facts import WORDS
 from saiqa.pixels import PixelBounds
+from saiqa.reward import Reward
 
 TOLERANCE = 1e-4
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
@@ -107,7 +115,7 @@ def test_pictures_enter_at_the_size_that_the_bounds_say(engine, prefill, bounds,
 def test_a_bad_image_fails_alone(engine, tmp_path):
     (tmp_path / "text.jpg").write_text("not a picture")
     bad = [Request(path, CASES[0]["query"], "The lighting is") for path in (tmp_path / "text.jpg", Path("gone.jpg"))]
-    long = Request(SMALL_BUNDLE / CASES[0]["image"], "room " * 3000, "The lighting is")
+    long = Request(SMALL_BUNDLE / CASES[0]["image"], "room " * 6000, "The lighting is")
     *failed, answer = engine.rate([*bad, long, request_of(CASES[0])])
     assert all(isinstance(failure, Failure) and failure.reason for failure in failed)
     assert "tokens" in failed[2].reason
@@ -175,3 +183,111 @@ def test_questions_about_one_image_come_together():
     assert list(by_image(requests)) == [[[0, 3, 6], [1, 4], [2, 5]]]
     assert [len(images) for images in by_image([Request(str(n), "", "") for n in range(130)])] == [64, 64, 2]
     assert len(Question([1], [2, 3], 6, [])) == 9
+
+
+# ---- a server --------------------------------------------------------------------------------------------------------
+
+
+CLIENT = "saiqa.engines.vllm_client:VllmClient"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The address of a real vLLM server with the reference bundle."""
+    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "saiqa.engines.vllm_server", str(SMALL_BUNDLE), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--dtype", "float32", "--enforce-eager"]
+    with log.open("w") as out:
+        process = subprocess.Popen(command, cwd=TOOLS, stdout=out, stderr=out)
+    try:
+        for _ in range(300):
+            assert process.poll() is None, log.read_text()[-2000:]
+            with socket.socket() as tried:
+                if tried.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(1)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@with_vllm
+@pytest.mark.parametrize(("system", "suffix"), [("", ""), (None, "_with_system")])
+def test_a_server_answers_as_the_reference(server, system, suffix):
+    client = load_engine(CLIENT, SMALL_BUNDLE, system=system, base_url=server)
+    for answer, case in zip(client.rate([request_of(case) for case in CASES]), CASES, strict=True):
+        assert_alike(answer, case[f"label_logprobs{suffix}"])
+    assert client.describe()["served"] == str(SMALL_BUNDLE)
+
+
+@with_vllm
+def test_a_server_fails_one_image_alone(server):
+    client = load_engine(CLIENT, SMALL_BUNDLE, system="", base_url=server)
+    gone = Request(Path("gone.jpg"), CASES[0]["query"], "The lighting is")
+    failed, answer = client.rate([gone, request_of(CASES[0])])
+    assert isinstance(failed, Failure)
+    assert_alike(answer, CASES[0]["label_logprobs"])
+
+
+@with_vllm
+def test_command_and_reward_ask_a_server(server, prefill):
+    image = SMALL_BUNDLE / CASES[0]["image"]
+    flags = (image, "--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--json")
+    asked = run_command("score_images.py", *flags, "--engine", "vllm", "--base_url", server)
+    here = run_command("score_images.py", *flags, "--device", "cpu")
+    assert asked.code == here.code == 0, asked.err
+    overall = here.json["images"][0]["overall"]
+    assert asked.json["images"][0]["overall"] == pytest.approx(overall, abs=1e-4)
+    reward = Reward(base_url=server, model_path=SMALL_BUNDLE)
+    assert reward([Image.open(image)])[0] == pytest.approx([overall], abs=0.5)  # it may be asked in other sentences
+
+
+class _Vague(BaseHTTPRequestHandler):
+    """Another OpenAI-compatible server: it answers with the likeliest tokens, as words."""
+
+    def do_GET(self):
+        self._send({"data": [{"id": "model"}]})
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        likely = [{"token": " good", "logprob": -0.1}]
+        self._send({"choices": [{"logprobs": {"content": [{"token": " good", "logprob": -0.1, "top_logprobs": likely}]}}]})
+
+    def _send(self, answer: dict):
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_server_that_cannot_say_five_words_is_refused():
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Vague) as vague:
+        threading.Thread(target=vague.serve_forever, daemon=True).start()
+        client = load_engine(CLIENT, SMALL_BUNDLE, base_url=f"http://127.0.0.1:{vague.server_port}/v1")
+        with pytest.raises(InputError, match="does not say all five words' log-probabilities"):
+            client.rate([request_of(CASES[0])])
+        vague.shutdown()
+
+
+def test_nobody_at_the_address_is_one_line():
+    url = f"http://127.0.0.1:{free_port()}/v1"
+    with pytest.raises(Failed, match="does not score: ConnectError"):
+        load_engine(CLIENT, SMALL_BUNDLE, base_url=url)
+    ran = run_command("score_images.py", "--demo", "--engine", "prefill", "--base_url", url)
+    assert ran.code == 2 and "--base_url is for --engine vllm" in ran.err
+
+
+def test_an_address_without_protocol_is_refused():
+    with pytest.raises(InputError, match="is no address"):
+        load_engine(CLIENT, SMALL_BUNDLE, base_url="127.0.0.1:8000")

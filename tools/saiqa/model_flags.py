@@ -12,7 +12,8 @@ from saiqa.engines import DTYPES, ENGINES
 ON, OFF = "on", "off"
 
 # What ``scorer.Scorer`` and ``models.Model.of`` take under the same names.
-OPTIONS = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels", "compile", "trust_remote_code")
+OPTIONS = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels")
+OPTIONS += ("compile", "trust_remote_code", "base_url")
 
 
 def add_flags(flags: ArgumentParser, *, exif: str) -> None:
@@ -26,6 +27,7 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--system", metavar="TEXT", help="system prompt; default: the one the checkpoint was trained with; '' for none")
     add("--engine", choices=tuple(ENGINES), default="prefill", help="prefill (default): one exact pass; swift; vllm")
+    add("--base_url", metavar="URL", help="of a vLLM server that runs the checkpoint, with --engine vllm: http://HOST:8000/v1")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     auto = "auto (default): bfloat16 on CUDA, on a CPU as stored if it multiplies in bfloat16, else float32"
     add("--dtype", choices=DTYPES, default="auto", help=f"{auto}; int8: the language model in 8 bits (prefill engine only)")
@@ -45,6 +47,8 @@ def check(args: Namespace) -> None:
     for variable, value in ((stores.MEGABYTES_VARIABLE, args.url_megabytes), (stores.SECONDS_VARIABLE, args.url_seconds)):
         if value:
             os.environ[variable] = str(value)
+    if args.base_url and (args.engine != "vllm" or args.compile or args.device != "auto"):
+        raise UsageError("--base_url is for --engine vllm alone", "Leave --device and --compile to the server")
     if args.trust_remote_code and args.engine != "swift":
         raise UsageError("--trust_remote_code is for --engine swift", f"The {args.engine} engine runs no code of the bundle")
     if args.compile and args.engine == "swift":

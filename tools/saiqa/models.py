@@ -12,6 +12,7 @@ from saiqa.engines import Engine, describe_input, load_engine
 from saiqa.pixels import PixelBounds, Preprocessing
 from saiqa.workers import Fleet
 
+_VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
 _FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"
 
 
@@ -26,6 +27,7 @@ class Model:
         system: the system prompt; empty for none.
         bounds: of the pixels of an image.
         upright: whether images are turned as their EXIF orientation says.
+        base_url: of a vLLM server that runs it; None for an engine here.
     """
 
     checkpoint: Path
@@ -38,6 +40,7 @@ class Model:
     upright: bool
     trust_remote_code: bool = False
     compile: bool = False
+    base_url: str | None = None
 
     @classmethod
     def of(
@@ -60,7 +63,10 @@ class Model:
     def load(self) -> Engine:
         """The engine. Raises ``Failed`` where a package it needs is not installed."""
         options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine")}
+        address = options.pop("base_url")
         try:
+            if address:
+                return load_engine(_VLLM_CLIENT, self.checkpoint, base_url=address, **options)
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
             if self.engine == "vllm":

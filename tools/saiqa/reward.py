@@ -57,15 +57,17 @@ class Reward:
     """A reward function over pictures of rooms: the overall score, from 1 to 5.
 
     Args:
-        scorer: a ``saiqa.Scorer``, or anything with its ``score``; None with ``service``.
-        service: address of a ``serve.py``, e.g. ``http://127.0.0.1:8000``; None with ``scorer``.
+        scorer: a ``saiqa.Scorer``, or anything with its ``score``; None with ``service`` or ``base_url``.
+        service: address of a ``serve.py``, e.g. ``http://127.0.0.1:8000``; None with the others.
+        base_url: address of a vLLM server that runs the checkpoint, e.g. ``http://127.0.0.1:8000/v1``; None with the others.
+        model_path: with ``base_url``, the checkpoint's folder here; by default the environment's ``SAIQA_MODEL_PATH``.
         token: what the service asks for; by default the environment's ``SAIQA_TOKEN``.
         dimensions: which of the four count; all when None. The overall score is then that of these alone.
         unscored: ``raise`` (default) raises ``UnscoredError`` for a batch with an image that has no score; ``nan`` gives that
             image NaN, for callers that mask it: an unmasked NaN makes every advantage of its group NaN.
 
     Raises:
-        ValueError: not exactly one of scorer and service, or an ``unscored`` or dimension that does not exist.
+        ValueError: not exactly one of scorer, service and base_url, or an ``unscored`` or dimension that does not exist.
     """
 
     def __init__(
@@ -73,17 +75,23 @@ class Reward:
         scorer: Scorer | Source | None = None,
         *,
         service: str | None = None,
+        base_url: str | None = None,
+        model_path: str | os.PathLike | None = None,
         token: str | None = None,
         dimensions: Sequence[str] | None = None,
         unscored: str = "raise",
     ):
-        if (scorer is None) == (service is None):
-            raise ValueError("give a scorer or the address of a service, and not both")
+        if [scorer, service, base_url].count(None) != 2:
+            raise ValueError("give a scorer or the address of a service, and not both; or the base_url of a vLLM server alone")
         if unscored not in ON_UNSCORED:
             raise ValueError(f"unscored is one of {', '.join(ON_UNSCORED)}, not {unscored!r}")
         unknown = set(dimensions or ()) - set(facts.DIMENSIONS)
         if isinstance(dimensions, str) or unknown:
             raise ValueError(f"dimensions is a list of some of {', '.join(facts.DIMENSIONS)}, not {dimensions!r}")
+        if base_url:
+            from saiqa import Scorer
+
+            scorer = Scorer(model_path or os.environ.get(MODEL_VARIABLE), engine="vllm", base_url=base_url)
         self.source: Source = Client(service, token=token) if scorer is None else scorer
         self.dimensions = tuple(name for name in facts.DIMENSIONS if not dimensions or name in dimensions)
         self.unscored = unscored

@@ -73,6 +73,7 @@ class Scorer:
         upright: turn photographs as their EXIF orientation says. The release does not.
         compile: fuse the model's small steps with torch.compile (prefill and vllm).
         trust_remote_code: run the bundle's own Python files (swift only).
+        base_url: of a vLLM server that runs this checkpoint, e.g. ``http://127.0.0.1:8000/v1`` (vllm only).
 
     Attributes:
         dimensions: the dimensions that can be asked for.
@@ -107,10 +108,13 @@ class Scorer:
         upright: bool = True,
         compile: bool = False,
         trust_remote_code: bool = False,
+        base_url: str | None = None,
     ):
         _check_choice("engine", engine, ENGINES)
         _check_choice("dtype", dtype, DTYPES)
         _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
+        if base_url and engine != "vllm":
+            raise ValueError('base_url is for engine="vllm"')
         roots = bundle.roots(demo)
         path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
@@ -127,6 +131,7 @@ class Scorer:
             upright=upright,
             compile=compile,
             trust_remote_code=trust_remote_code,
+            base_url=base_url,
         )
         data = given_data_root(data_root) if data_root else roots.data
         self.sentences = {name: records.sentences(data, name, prompt_version) for name in self.dimensions}

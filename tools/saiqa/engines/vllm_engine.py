@@ -29,12 +29,11 @@ from saiqa.decoding import Decoded
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.loading import check_weights, describe_torch, resolve_dtype
 from saiqa.engines.memory import READERS
-from saiqa.engines.vllm_inputs import Inputs, Question, by_image
+from saiqa.engines.vllm_inputs import QUESTIONS_AN_IMAGE, Inputs, Question, by_image
 from saiqa.ovis2_5 import INDICATOR_IDS
 from saiqa.pixels import PixelBounds
 
 IMAGE_MARK = "<image>"  # where a picture stands in a prompt, as vLLM has it
-QUESTIONS_AN_IMAGE = 4  # in work together; more wait
 LEAST_PASS = 8192  # tokens; a pass of vLLM takes parts of several questions
 
 # What vLLM calls an image's and a video's start and end, in the order of INDICATOR_IDS.

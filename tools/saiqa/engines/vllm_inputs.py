@@ -23,6 +23,7 @@ from saiqa.prompts import system_prompt
 
 AROUND_AN_IMAGE = 2  # tokens: its start and its end
 TEXT_TOKENS = 2048  # of a question, at most
+QUESTIONS_AN_IMAGE = 4  # in work together; more wait
 CHUNK_IMAGES = 64  # decoded at a time
 
 
