@@ -12,13 +12,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from conftest import REPOSITORY, SMALL_BUNDLE
+from conftest import REPOSITORY, SMALL_BUNDLE, run_command
 from saiqa import bundle, facts
 from saiqa.console import InputError
-from saiqa.engines import loading, weights
+from saiqa.engines import Request, load_engine, loading, weights
+from saiqa.engines.int8 import Int8Linear, Int8Weight, quantise
 from saiqa.engines.loading import load_model, resolve_dtype
 from saiqa.engines.packed import PackedReader
 from saiqa.ovis2_5 import Ovis2_5
+from saiqa.scoring import score_of
 
 MODELS = bundle.roots(demo=True).models
 UNTIED, TIED, TIED_BFLOAT16 = SMALL_BUNDLE, MODELS / facts.tuned_model(), MODELS / "small-base"
@@ -162,3 +164,75 @@ def test_auto_is_the_stored_dtype_where_the_cpu_multiplies_in_it(folder, flags, 
 def test_auto_where_nothing_is_known_of_the_cpu(tmp_path, monkeypatch):
     monkeypatch.setattr(loading, "CPUINFO", tmp_path / "none")
     assert resolve_dtype("auto", CPU, TIED_BFLOAT16) is torch.float32
+
+
+# ---- 8 bits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def asked():
+    cases = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
+    return [Request(SMALL_BUNDLE / case["image"], case["query"], case["answer_prefix"]) for case in cases]
+
+
+def scores(engine, requests) -> list[float]:
+    return [score_of(rating.logprobs) for rating in engine.rate(requests)]
+
+
+@pytest.mark.parametrize("folder", [UNTIED, TIED], ids=["untied", "tied"])
+def test_scores_in_int8_are_close_and_the_same_in_any_batch(folder, asked):
+    exact = scores(load_engine("prefill", folder, device="cpu", dtype="float32", system=""), asked)
+    engine = load_engine("prefill", folder, device="cpu", dtype="int8", system="")
+    assert engine.describe()["dtype"] == "int8"
+    together = scores(engine, asked)
+    assert max(abs(a - b) for a, b in zip(together, exact, strict=True)) < 0.15
+    assert scores(engine, asked) == together
+    alone = [scores(engine, [request])[0] for request in asked]
+    assert max(abs(a - b) for a, b in zip(alone, together, strict=True)) <= 0.005  # the tower is in bfloat16
+
+
+def test_int8_holds_no_other_weight_of_the_language_model():
+    model = load_model(SMALL_BUNDLE, dtype=torch.int8)
+    held = {name for name, _ in model.llm.named_parameters()}
+    assert all("norm" in name or "embed_tokens" in name for name in held)
+    assert {weight.dtype for weight in model.parameters()} == {torch.bfloat16}
+
+
+def test_rows_are_nearly_their_whole_numbers_by_their_scale():
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(500, 64, generator=torch.Generator().manual_seed(1)).to(dtype) * 30
+        x[3] = 0
+        values, scale = quantise(x)
+        assert values[3].abs().max() == 0 and values.abs().max() <= 127
+        assert ((values * scale.float() - x.float()).abs() <= scale.float()).all()
+
+
+@pytest.mark.parametrize("rows", [1, 16, 40])
+@pytest.mark.parametrize("by_onednn", [True, False], ids=["oneDNN", "torch._int_mm"])
+def test_a_linear_map_in_8_bits(by_onednn, rows, monkeypatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: by_onednn)
+    generator = torch.Generator().manual_seed(2)
+    weight, x = torch.randn(24, 64, generator=generator), torch.randn(rows, 64, generator=generator)
+    held = Int8Weight(24, 64, CPU)
+    assert held.write(0, weight[:10]) and held.write(10, weight[10:])
+    linear = Int8Linear(held)
+    assert linear.by_onednn is by_onednn
+    torch.testing.assert_close(linear(x), x @ weight.T, atol=0.4, rtol=0)
+
+
+def test_int8_is_for_prefill():
+    with pytest.raises(ValueError, match="int8 needs the prefill engine"):
+        load_engine("swift", SMALL_BUNDLE, device="cpu", dtype="int8")
+    with pytest.raises(ValueError, match="not for --dtype int8"):
+        load_engine("prefill", SMALL_BUNDLE, device="cpu", dtype="int8", compile=True)
+    for flags in (["--engine", "swift"], ["--compile"]):
+        ran = run_command("infer.py", "--demo", "--dtype", "int8", *flags)
+        assert ran.code == 2 and "Traceback" not in ran.err and "bfloat16" in ran.err
+
+
+def test_an_int8_run_does_not_go_on_with_another(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    flags = [*root.flags, "--dimension", "lighting", "--mode", "infer"]
+    assert run_main("infer.py", *flags).code == 0
+    ran = run_main("infer.py", *flags, "--resume", "--dtype", "int8")
+    assert ran.code == 2 and "dtype was float32, is int8" in ran.err

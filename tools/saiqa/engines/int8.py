@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-MOST = 127  # the range is symmetric
+MOST = 126  # a scale is rounded, to 8 bits in bfloat16: what is 126 by it comes out below 127.5
 _SMALLEST = 1e-12  # of a scale, so that rows of zeros stay zeros
 _GPU_ROWS = 17  # fewer rows torch._int_mm does not take on a GPU
 
@@ -28,8 +28,7 @@ def is_quantised(name: str, tied: bool) -> bool:
 def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows [n, width] -> whole numbers [n, width] int8, and scales [n, 1] in ``x``'s dtype: their product is nearly ``x``."""
     scales = x.abs().amax(-1, keepdim=True).div_(MOST).clamp_(min=_SMALLEST)
-    # The scale has been rounded, so that the largest may come out as 128.
-    return (x / scales).round_().clamp_(-MOST, MOST).to(torch.int8), scales
+    return (x / scales).round_().to(torch.int8), scales
 
 
 class Int8Weight:
