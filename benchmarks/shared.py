@@ -283,7 +283,7 @@ def measure_prefill(
     matmul_side: int,
     others: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> dict:
-    """The prefill engine, its passes alone, the large matrix product and ``others`` by their names, in turns; the best counts."""
+    """The prefill engine, its passes alone, the large matrix product and ``others``, by name, in turns; the best counts."""
     work = {**others, "prefill": lambda: rate_all(engine, requests)}
     seconds, products = {name: [] for name in (*work, "model")}, []
     for _ in range(repeats):
