@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""``swift`` (generates, as the release does) or ``vllm`` against ``prefill``: images a second, their ratio, the largest difference of a
-score, and prefill's share of the rate of a large matrix product. One checkpoint with random weights, the same pictures, dtype
-and threads, in one process, in turns."""
+"""``swift`` (generates, as the release does) or ``vllm`` against ``prefill``: images a second, their ratio, the largest
+difference of a score, and prefill's share of the rate of a large matrix product. One checkpoint with random weights, the same
+pictures, dtype and threads, in one process, in turns."""
 
 from __future__ import annotations
 

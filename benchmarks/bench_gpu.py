@@ -75,7 +75,7 @@ def measure(args, device: torch.device, folder: Path) -> dict:
     cases = []
     for dimensions in (["lighting"], list(facts.DIMENSIONS)):
         for batch_size in args.batch_sizes:
-            engines.prefill.batch_size = engines.swift.engine.engine.max_batch_size = batch_size
+            engines.prefill.batch_size = engines.other.engine.engine.max_batch_size = batch_size
             requests = shared.questions(images[: max(least, batch_size)], dimensions)
             peak = peak_bytes(engines.prefill, requests)
             compared = engines.compare(requests, args.repeats, side)
