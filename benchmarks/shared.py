@@ -422,4 +422,6 @@ class Engines:
         if self.name != "vllm":
             return self.other.rate(requests)
         self.other.llm.reset_prefix_cache()
+        self.other.llm.llm_engine.reset_mm_cache()
+        self.other.llm.llm_engine.reset_encoder_cache()
         return rate_all(self.other, requests)
