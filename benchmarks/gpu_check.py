@@ -96,7 +96,7 @@ class Bench:
     @cached_property
     def model_and_tokenizer(self) -> tuple:
         shape = shared.TINY if self.tiny else shared.NINE_B
-        return shared.build_model(shape, resolve_dtype("bfloat16", self.device), self.device)
+        return shared.build_model(shape, resolve_dtype("bfloat16", self.device, REFERENCE), self.device)
 
     def engine(self, compiled: bool = False) -> PrefillEngine:
         """One of the two engines at a time: each holds the language model's weights in its own order."""

@@ -68,7 +68,7 @@ def by_engine(name):
 def train(folder):
     """Everything that training does before ms-swift starts."""
     flags = ["--demo", "--device", "cpu", "--model", str(folder), "--output_dir", str(folder.parent / "trained")]
-    arguments, _ = launcher.build_parser().parse_known_args(flags)
+    arguments, _ = launcher.parser().parse_known_args(flags)
     launcher.prepare_inputs(launcher.make_plan(arguments, {}, note=lambda line: None))
 
 

@@ -74,7 +74,7 @@ class VllmEngine:
         if trust_remote_code:
             raise ValueError("vLLM runs its own model only; --trust_remote_code needs --engine swift")
         self.device = built_for(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.compile = compile
         self.inputs = Inputs(model_path, system, bounds, upright)
         check_weights(model_path)
