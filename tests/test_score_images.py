@@ -285,7 +285,7 @@ def test_lists(folder, expand, tmp_path):
         (["list.csv", "--image_column", "path", "--output_csv", "list.csv"], 2, ""),
         (["room.png", "--output_csv", "/proc/nowhere/o.csv"], 1, "cannot write"),
         (["room.png", "--weights", "none.json"], 2, "none.json is not there"),
-        ([], 2, "the following arguments are required: PATH"),
+        ([], 2, "no pictures are named"),
     ],
 )
 def test_mistakes_are_one_line_and_load_nothing(tmp_path, score, monkeypatch, typed, code, says):
