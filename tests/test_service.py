@@ -342,7 +342,8 @@ def test_a_token_that_clients_could_not_send_is_refused(monkeypatch, token):
 
 
 def test_help_loads_no_server():
-    code = "import sys; from saiqa.cli import serve; serve.parser().format_help(); print({'fastapi', 'torch', 'uvicorn'} & set(sys.modules))"
+    said = "serve.parser().format_help(); print({'fastapi', 'torch', 'uvicorn'} & set(sys.modules))"
+    code = f"import sys; from saiqa.cli import serve; {said}"
     ran = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY / "tools", capture_output=True, text=True)
     assert ran.stdout.strip() == "set()", ran.stderr
 
