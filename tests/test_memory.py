@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_pat
     free = memory.free_bytes(torch.device("cpu"))
     bundle = bundle_of_weights(tmp_path / "large", int(share_of_free * free / 4))
     root = make_data_root(["lighting"])
-    flags = ["--model_path", bundle, "--data_root", root.path, "--device", "cpu"]
+    flags = ["--model_path", bundle, "--data_root", root.path, "--device", "cpu", "--dtype", "float32"]
     more = {
         "infer.py": ["--dimension", "lighting", "--results_dir", root.results],
         "score_images.py": [root.image("lighting", "abc")],
