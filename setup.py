@@ -11,11 +11,11 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "tools"))
 
-from saiqa import facts  # noqa: E402
+from saiqa import bundle, facts  # noqa: E402
 
-DEMO = HERE / facts.DEMO_FOLDER
+DEMO = bundle.demo_folder()
+ROOMS = bundle.demo_rooms()
 CHECKPOINT = Path(facts.MODELS_FOLDER, facts.tuned_model())
-ANNOTATIONS = Path(facts.DATA_FOLDER, facts.ANNOTATIONS_FOLDER)
 
 
 class BuildWithDemo(build_py):
@@ -24,35 +24,39 @@ class BuildWithDemo(build_py):
     def run(self):
         super().run()
         if not self.editable_mode:  # an editable installation is a clone, which has all of it
-            self._copy_demo(Path(self.build_lib, "saiqa", facts.DEMO_FOLDER))
+            copy_demo(Path(self.build_lib, "saiqa", facts.DEMO_FOLDER))
 
-    def _copy_demo(self, target: Path) -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(DEMO / CHECKPOINT, target / CHECKPOINT)
-        (target / ANNOTATIONS).mkdir(parents=True)
-        for dimension in facts.DIMENSIONS:
-            folder = Path(facts.DATA_FOLDER, facts.IMAGES_FOLDER.format(dimension=dimension))
-            rooms = sorted((DEMO / folder).glob(facts.DEMO_TEST_PICTURES))[: facts.DEMO_ROOMS_EACH]
-            (target / folder).mkdir(parents=True)
-            for room in rooms:
-                shutil.copy(room, target / folder)
-            self._copy_lines(target / ANNOTATIONS, dimension, {room.name for room in rooms})
 
-    @staticmethod
-    def _copy_lines(target: Path, dimension: str, names: set[str]) -> None:
-        """The annotations of these rooms alone."""
+def copy_demo(target: Path) -> None:
+    """Put the demo's checkpoint, the rooms of an installed package, and the annotations of these alone into a folder."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(DEMO / CHECKPOINT, target / CHECKPOINT)
+    data, target_data = DEMO / facts.DATA_FOLDER, target / facts.DATA_FOLDER
+    for room in ROOMS:
+        (target / room.relative_to(DEMO)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(room, target / room.relative_to(DEMO))
+    (target_data / facts.ANNOTATIONS_FOLDER).mkdir()
+    names, ids = {room.name for room in ROOMS}, {room.stem for room in ROOMS}
+    for dimension in facts.DIMENSIONS:
         for version in facts.PROMPT_VERSIONS:
-            file = facts.annotation_jsonl(dimension, "test", version)
-            lines = (DEMO / ANNOTATIONS / file).read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if Path(json.loads(line)["images"][0]).name in names]
-            (target / file).write_text("".join(kept), encoding="utf-8")
-        file = facts.annotation_csv(dimension, "test")
-        header, *rows = (DEMO / ANNOTATIONS / file).read_text(encoding="utf-8").splitlines(keepends=True)
-        stems = {Path(name).stem for name in names}
-        kept = [row for row in rows if row.split(",")[0] in stems]
-        if len(kept) != len(names):
-            raise ValueError(f"{file} has {len(kept)} of the rows of {sorted(names)}")
-        (target / file).write_text(header + "".join(kept), encoding="utf-8")
+            file = bundle.annotation_jsonl(data, dimension, "test", version)
+            kept = [line for line in lines_of(file) if Path(json.loads(line)["images"][0]).name in names]
+            write(bundle.annotation_jsonl(target_data, dimension, "test", version), kept)
+        header, *rows = lines_of(bundle.annotation_csv(data, dimension, "test"))
+        kept = [row for row in rows if row.split(",")[0] in ids]
+        if len(kept) != facts.DEMO_ROOMS_EACH:
+            raise ValueError(f"{len(kept)} of the demo's {dimension} rooms are in its table, not {facts.DEMO_ROOMS_EACH}")
+        write(bundle.annotation_csv(target_data, dimension, "test"), [header, *kept])
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text, with their ends."""
+    return file.read_text(encoding="utf-8").splitlines(keepends=True)
+
+
+def write(file: Path, lines: list[str]) -> None:
+    """As ``lines_of`` gives them."""
+    file.write_text("".join(lines), encoding="utf-8")
 
 
 setup(cmdclass={"build_py": BuildWithDemo})

@@ -15,8 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import torch
 
 import shared
-from saiqa.console import ArgumentParser, InputError, positive_int, run
-from saiqa.engines.loading import resolve_device
+from saiqa.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """
 python benchmarks/bench_gpu.py
@@ -43,9 +42,7 @@ def parser() -> ArgumentParser:
 def main(argv=None) -> None:
     """Run the benchmark. Raises ``InputError`` where there is no such device."""
     args = parser().parse_args(argv)
-    device = resolve_device(args.device)
-    if device.type == "cpu" and not args.tiny:
-        raise InputError("the 9B shape is for a GPU", "Try the script with --device cpu --tiny")
+    device = shared.device_for_9b(args.device, args.tiny)
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-", dir=args.folder) as name:
         figures = measure(args, device, Path(name))
     header = ("dimensions", "batch", "swift images/s", "prefill images/s", "ratio", "share of matmul", "peak GB", "difference")

@@ -37,9 +37,9 @@ from torch.profiler import ProfilerActivity
 
 import shared
 from saiqa import facts
-from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, positive_int, run
+from saiqa.console import ArgumentParser, Failed, Incomplete, positive_int, run
 from saiqa.engines import Request, load_engine, packed
-from saiqa.engines.loading import resolve_device, resolve_dtype
+from saiqa.engines.loading import resolve_dtype
 from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.ovis2_5 import VisionAttention
 from saiqa.pixels import PixelBounds
@@ -534,9 +534,7 @@ def parser() -> ArgumentParser:
 def main(argv=None) -> None:
     """Run the parts. Raises ``InputError`` where there is no such device, ``Failed`` or ``Incomplete`` after the last one."""
     args = parser().parse_args(argv)
-    device = resolve_device(args.device)
-    if device.type == "cpu" and not args.tiny:
-        raise InputError("the 9B shape is for a GPU", "Try the script with --device cpu --tiny")
+    device = shared.device_for_9b(args.device, args.tiny)
     if device.type == "cpu":
         torch.set_num_threads(1)  # threads that share so little work wait for each other most of the time
     size = (96, 64) if args.tiny else tuple(map(int, args.size.split("x")))

@@ -20,9 +20,9 @@ from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList, Qwen2TokenizerFast
 
 from saiqa import bundle, facts
-from saiqa.console import to_json
+from saiqa.console import InputError, to_json
 from saiqa.engines import Engine, Request, load_engine
-from saiqa.engines.loading import load_tokenizer
+from saiqa.engines.loading import load_tokenizer, resolve_device
 from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.pixels import Preprocessing
 from saiqa.scoring import score_of
@@ -301,6 +301,14 @@ def measure_prefill(
         "share_of_matmul": flops / best / rate,
         "seconds": seconds,
     }
+
+
+def device_for_9b(name: str, tiny: bool) -> torch.device:
+    """The device. Raises ``InputError`` where it is not there, or is a CPU and the shape not ``tiny``."""
+    device = resolve_device(name)
+    if device.type == "cpu" and not tiny:
+        raise InputError("the 9B shape is for a GPU", "Try the script with --device cpu --tiny")
+    return device
 
 
 def machine(device: torch.device) -> dict:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from saiqa import checkpoint_files, digests, facts, stores
-from saiqa.console import InputError
+from saiqa.console import HAS_SCRIPTS, InputError
 from saiqa.stores import Place, RemotePath
 
 HOME_VARIABLE = "SAIQA_HOME"
@@ -42,7 +42,7 @@ def home() -> Path:
     """The folder that everything lies in by default: ``SAIQA_HOME``, or the repository, or the working directory."""
     if os.environ.get(HOME_VARIABLE):
         return Path(os.environ[HOME_VARIABLE]).expanduser().absolute()
-    return _CLONE if (_CLONE / "tools" / "score_images.py").is_file() else Path.cwd()
+    return _CLONE if HAS_SCRIPTS else Path.cwd()
 
 
 def demo_folder() -> Path:

@@ -43,13 +43,14 @@ SCRIPTS = {
 }
 _OF_SCRIPT = {script: name for name, script in SCRIPTS.items()}
 _SCRIPT = re.compile(r"(?:(?:python|bash) )?\btools/(\w+\.(?:py|sh))")
-_HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), SCRIPTS["score"]))
+# Whether this is a clone of the repository, with its scripts beside the package.
+HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), SCRIPTS["score"]))
 
 
 def spoken(text: str) -> str:
     """A text that names commands as scripts, with the names they have here: ``saiqa score`` where there are no scripts,
     and where the running command was called so."""
-    if _HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
+    if HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
         return text
     return _SCRIPT.sub(lambda found: f"saiqa {_OF_SCRIPT[found[1]]}" if found[1] in _OF_SCRIPT else found[0], text)
 
@@ -81,8 +82,13 @@ class Failed(UserError):
 
 def lacking(what: str, package: str | None, extra: str = "") -> Failed:
     """The error for something that needs a package which is not installed; ``extra`` is the part of ours that brings it."""
-    installs = "make setup" if _HAS_SCRIPTS else f"pip install 'sa-iqa{f'[{extra}]' if extra else ''}'"
+    installs = "make setup" if HAS_SCRIPTS else f"pip install 'sa-iqa{f'[{extra}]' if extra else ''}'"
     return Failed(f"{what} needs {package}, which is not installed", f"Run `{installs}`")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class UsageError(UserError):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from saiqa import bundle, facts
-from saiqa.console import Failed, InputError
+from saiqa.console import Failed, InputError, first_line
 
 # Weights are read from safetensors only; other formats are left, and so is what could run as code.
 WEIGHTS_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf")
@@ -280,5 +280,4 @@ def _unreachable(error: BaseException) -> Failed:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if isinstance(error, OfflineModeIsEnabled):
         return Failed(f"cannot download from {endpoint}: HF_HUB_OFFLINE is set", "Unset it")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return Failed(f"cannot download from {endpoint}: {reason}", f"Check the network. {_AGAIN}")
+    return Failed(f"cannot download from {endpoint}: {first_line(error)}", f"Check the network. {_AGAIN}")

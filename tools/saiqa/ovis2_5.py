@@ -481,11 +481,15 @@ AutoModelForCausalLM.register(Ovis2_5Config, Ovis2_5, exist_ok=True)
 # --- Prompting -------------------------------------------------------------------------------------------
 
 
+def around_image(query: str) -> tuple[str, str]:
+    """What of a query stands before the image, and what after it: all of it where no ``<image>`` marks the place."""
+    before, tag, after = query.partition("<image>")
+    return (before, after) if tag else ("", query)
+
+
 def turn_text(query: str, system: str | None = None) -> tuple[str, str]:
     """The texts around the image for one user turn: (before, after). ``<image>`` in the query marks its place."""
-    before, tag, after = query.partition("<image>")
-    if not tag:
-        before, after = "", query
+    before, after = around_image(query)
     head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
     return f"{head}<|im_start|>user\n{before}", f"\n{after}<|im_end|>\n<|im_start|>assistant\n"
 

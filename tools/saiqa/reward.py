@@ -8,26 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import math
 import os
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from saiqa import facts
-from saiqa.console import Failed, InputError
+from saiqa.console import Failed
 from saiqa.decoding import IMAGE_ERRORS, decode, unreadable
 from saiqa.scorer import ImageScore, from_array
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
-    import httpx
-
     from saiqa import Scorer
+    from saiqa.asking import Connection
     from saiqa.scorer import ImageLike
 
 SERVICE_VARIABLE = "SAIQA_SERVICE"
@@ -38,9 +35,6 @@ ON_UNSCORED = ("raise", "nan")
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow's, those that PNG holds as they are
 _ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
 _SHARE_OF_BODY = 0.95  # what a form adds to its files stays below the rest
-_LONGEST_PAUSE_SECONDS = 30
-
-_log = logging.getLogger(__name__)
 
 
 class UnscoredError(Failed):
@@ -212,26 +206,23 @@ class Client:
     def __init__(self, service: str, *, token: str | None = None, timeout_seconds: float = 600):
         if not service.startswith(("http://", "https://")):
             raise ValueError(f"the address of a service starts with http:// or https://, and {service!r} does not")
-        token = token or os.environ.get(TOKEN_VARIABLE)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.service, self.timeout_seconds = service, timeout_seconds
+        self._token = token or os.environ.get(TOKEN_VARIABLE)
         self._limits: dict[str, int] = {}
-        self._http = self._connection()
+        self._connection = self._connected()
 
-    def _connection(self) -> httpx.Client:
-        import httpx
+    def _connected(self) -> Connection:
+        from saiqa.asking import Connection
 
-        # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
-        seconds = self.timeout_seconds
-        return httpx.Client(base_url=self.service, headers=self._headers, timeout=seconds, trust_env=False)
+        return Connection(self.service, self._token, self.timeout_seconds, busy=(503,), starts_with="tools/serve.py")
 
     def __getstate__(self) -> dict:
         """Everything but the connections, which are of one process."""
-        return {name: value for name, value in vars(self).items() if name != "_http"}
+        return {name: value for name, value in vars(self).items() if name != "_connection"}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._http = self._connection()
+        self._connection = self._connected()
 
     def score(self, images: Sequence[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
         """Score images, in as many requests as the service's limits ask for.
@@ -256,30 +247,10 @@ class Client:
 
     def _send(self, method: str, path: str, **body) -> dict:
         """The answer as JSON; asks again while the service is busy or away."""
-        import httpx
-
-        deadline = time.monotonic() + self.timeout_seconds
-        pauses = _pauses()
-        while True:
-            try:
-                answer = self._http.request(method, path, **body)
-            except httpx.TransportError as error:
-                reason, pause = f"{type(error).__name__}: {error}", next(pauses)
-            else:
-                if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                    return self._checked(answer)
-                reason, pause = "it is busy", _retry_after(answer) or next(pauses)
-            if time.monotonic() + pause > deadline:
-                raise Failed(f"{self.service} does not score: {reason}", "Start it with tools/serve.py, or ask it less")
-            _log.warning("%s: %s; trying again in %g s", self.service, reason, pause)
-            time.sleep(pause)
-
-    def _checked(self, answer: httpx.Response) -> dict:
-        if answer.is_success:
-            return answer.json()
-        error = Failed if answer.is_server_error else InputError
-        what = f"{self.service} answers {answer.status_code}: {answer.text[:300]}"
-        raise error(what, f"Set {TOKEN_VARIABLE}" if answer.status_code == 401 else "Change the request")
+        answer = self._connection.send(method, path, **body)
+        if not answer.is_success:
+            raise self._connection.refusal(answer, TOKEN_VARIABLE, "Change the request")
+        return answer.json()
 
 
 def _file_or_reason(image: ImageLike) -> bytes | str:
@@ -290,19 +261,6 @@ def _file_or_reason(image: ImageLike) -> bytes | str:
         return _file_bytes(image)
     except IMAGE_ERRORS as error:
         return unreadable(error)
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between attempts: doubling from a quarter."""
-    pause = 0.25
-    while True:
-        yield pause
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-
-
-def _retry_after(answer: httpx.Response) -> float | None:
-    text = answer.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
 
 
 def _chunks(files: Sequence[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from saiqa import reaper
-from saiqa.console import Failed, InputError, UsageError, UserError, keeping_signals, lacking, positive_int
+from saiqa.console import Failed, InputError, UsageError, UserError, first_line, keeping_signals, lacking, positive_int
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.stores import Fetched, RemotePath
 
@@ -232,7 +232,7 @@ class Workers:
                 raise error.cause from None
             raise
         except RayActorError as error:
-            what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times over the same work: {_first_line(error)}"
+            what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times over the same work: {first_line(error)}"
             raise Failed(what, "Try fewer --workers, or a smaller --batch_size") from None
 
     def close(self) -> None:
@@ -319,7 +319,7 @@ def _connect(address: str | None):
             ray.init(**options)
     except Exception as error:  # Ray raises the bare class, for one, where a start takes it longer than 30 s
         where = "on this machine" if address is None else f"at --ray_address {address}"
-        raise Failed(f"Ray {where}: {_first_line(error)}", "Check `ray status`, or leave --workers out") from error
+        raise Failed(f"Ray {where}: {first_line(error)}", "Check `ray status`, or leave --workers out") from error
     return ray
 
 
@@ -334,10 +334,6 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise Failed(f"Ray at --ray_address {address}: {error}", "Check the address and that the cluster runs") from None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _python_path() -> str:

@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not args.dry_run:
         for name, plan in plans.items():
             fetch(name, plan, out)
-    command = next_command(args, root, list(plans))
+    command = spoken(next_command(args, root, list(plans)))
     out.result(f"next: {command}" if not args.dry_run else "nothing was downloaded: --dry_run")
     done = {name: outcome(plan) for name, plan in plans.items()}
     out.finish({"dry_run": args.dry_run, "parts": done, "next": command})
@@ -107,10 +107,6 @@ def outcome(plan: hub.Plan) -> dict:
 
 def next_command(args: argparse.Namespace, root: Path, parts: Sequence[str]) -> str:
     """The command to run next, with the flags that this download makes necessary."""
-    return spoken(_next_script(args, root, parts))
-
-
-def _next_script(args: argparse.Namespace, root: Path, parts: Sequence[str]) -> str:
     model = root / facts.MODELS_FOLDER / facts.tuned_model(args.prompt_version)
     data = root / facts.DATA_FOLDER
     version = [] if args.prompt_version == facts.RECOMMENDED else ["--prompt_version", str(args.prompt_version)]

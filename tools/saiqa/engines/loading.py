@@ -18,7 +18,7 @@ from torch import nn
 from transformers import Qwen2TokenizerFast
 
 from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
-from saiqa.console import InputError, UserError
+from saiqa.console import InputError, UserError, first_line
 from saiqa.decoding import Decoded, decode, open_image
 from saiqa.engines.memory import require_memory, working_dtype
 from saiqa.engines.weights import read_model
@@ -70,8 +70,12 @@ def is_stored_in_bfloat16(path: str | Path) -> bool:
 
 def multiplies_bfloat16() -> bool:
     """Whether the CPU has instructions for products in bfloat16, by what Linux says of it."""
-    flags = CPUINFO.read_text() if CPUINFO.is_file() else ""
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags.split())
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_flags())
+
+
+def _cpu_flags() -> set[str]:
+    """What Linux says that the processor can do, among other words; empty elsewhere."""
+    return set(CPUINFO.read_text().split()) if CPUINFO.is_file() else set()
 
 
 def avoid_trapping_amx() -> None:
@@ -80,7 +84,7 @@ def avoid_trapping_amx() -> None:
     Works before the first bfloat16 product of the process.
     """
     variable, safe = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"
-    if variable in os.environ or not CPUINFO.is_file() or "amx_bf16" not in CPUINFO.read_text():
+    if variable in os.environ or "amx_bf16" not in _cpu_flags():
         return
     product = "import torch; x = torch.ones(64, 64, dtype=torch.bfloat16); torch.nn.functional.linear(x, x)"
     if subprocess.run([sys.executable, "-c", product], capture_output=True).returncode == -signal.SIGILL:
@@ -147,8 +151,7 @@ def refusing(path: str | Path) -> Iterator[None]:
         # A panic in the tokenizers library is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise InputError(f"{path}: cannot load this checkpoint: {reason}", DOWNLOAD_AGAIN) from error
+        raise InputError(f"{path}: cannot load this checkpoint: {first_line(error)[:200]}", DOWNLOAD_AGAIN) from error
 
 
 @contextlib.contextmanager
@@ -245,6 +248,11 @@ def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:
 def file_of(image: str | Path | io.BytesIO) -> str | Path | io.BytesIO:
     """What ``open_image`` takes: of a file in memory a view of its own, for others may be reading it."""
     return io.BytesIO(image.getvalue()) if type(image) is io.BytesIO else image
+
+
+def identity_of(image: str | Path | io.BytesIO | Image.Image) -> int | str:
+    """What tells an image from others within one call: a file by its path, what is in memory by the object."""
+    return id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
 
 
 def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:

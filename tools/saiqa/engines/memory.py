@@ -143,18 +143,24 @@ def require_memory(
         f"{folder}: its weights take {_gb(wanted.weights)} in {name} and an image of {bounds.max_pixels} pixels "
         f"{_gb(wanted.working)} beside them, and {_gb(free)} of {kind} are free"
     )
-    eighths = needs(Path(folder), config, torch.int8, bounds).total
-    if may_quantise and eighths <= free < needs(Path(folder), config, torch.bfloat16, bounds).total:
-        raise Failed(what, f"Use --dtype int8, which takes {_gb(eighths)}")
-    raise Failed(what, _what_would_do(Path(folder), config, dtype, device, bounds, free))
+    raise Failed(what, _what_would_do(Path(folder), config, dtype, device, bounds, free, may_quantise))
 
 
 def _what_would_do(
-    folder: Path, config: Ovis2_5Config, dtype: torch.dtype, device: torch.device, bounds: PixelBounds, free: float
+    folder: Path,
+    config: Ovis2_5Config,
+    dtype: torch.dtype,
+    device: torch.device,
+    bounds: PixelBounds,
+    free: float,
+    may_quantise: bool,
 ) -> str:
     halved = needs(folder, config, torch.bfloat16, bounds)
     if dtype is torch.float32 and halved.total <= free:
         return f"Use --dtype bfloat16, which takes {_gb(halved.total)}"
+    in_8_bits = needs(folder, config, torch.int8, bounds)
+    if may_quantise and in_8_bits.total <= free < halved.total:
+        return f"Use --dtype int8, which takes {_gb(in_8_bits.total)}"
     least = PixelBounds(max_pixels=bounds.min_pixels)
     if needs(folder, config, dtype, least).total <= free:
         return "Use a smaller --max_pixels; the scores are then those of smaller pictures"

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from transformers import Qwen3ForCausalLM
 
-from saiqa.console import Failed
+from saiqa.console import Failed, first_line
 from saiqa.engines.int8 import Int8Linear
 
 # A product of few rows takes another path through the BLAS than one of many, with other last digits, and that of one row also
@@ -122,8 +122,7 @@ def check_compiler(device: torch.device) -> None:
         with torch.inference_mode():
             torch.compile(lambda x: x.exp() + 1)(torch.zeros(64, device=device))
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
-        what = f"--compile: torch.compile does not work here: {reason}"
+        what = f"--compile: torch.compile does not work here: {first_line(error)}"
         raise Failed(what, "Install g++ and Python's headers (on a GPU, triton too), or leave --compile out") from error
 
 

@@ -7,7 +7,7 @@ read ahead of the model by threads.
 
 from __future__ import annotations
 
-import io
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +23,7 @@ from saiqa.engines import Failure, Rating, Request, checked_rating, describe_inp
 from saiqa.engines.loading import (
     describe_torch,
     file_of,
+    identity_of,
     open_bundle,
     read_image,
     resolve_device,
@@ -147,7 +148,7 @@ class PrefillEngine:
         self._read = PackedReader(model.llm, compile)
         if compile:
             model.visual_tokenizer.compile_blocks()
-        self._word_ids: dict[str, list[int]] = {}
+        self._words_after = functools.cache(functools.partial(word_ids_after, tokenizer))
 
     def describe(self) -> dict:
         return {
@@ -175,7 +176,7 @@ class PrefillEngine:
         sizes: dict[object, tuple[int, int] | Failure] = {}
         for place, request in enumerate(requests):
             image = request.image
-            identity = id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
+            identity = identity_of(image)
             if identity not in sizes:
                 sizes[identity] = _image_size(image, self.upright)
             size = sizes[identity]
@@ -203,16 +204,6 @@ class PrefillEngine:
         vit = self.model.config.vit_config
         rows, columns = visual_grid(height, width, self.bounds, vit.patch_size, vit.hidden_stride)
         return rows * columns // vit.hidden_stride**2
-
-    def _words_after(self, answer_prefix: str) -> list[int]:
-        """Token ids of the five words where they follow ``answer_prefix``.
-
-        Raises:
-            ValueError: a word is not one token there, so no single position holds the distribution.
-        """
-        if answer_prefix not in self._word_ids:
-            self._word_ids[answer_prefix] = word_ids_after(self.tokenizer, answer_prefix)
-        return self._word_ids[answer_prefix]
 
     def patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
         """The row's image as ``image_to_patches`` cuts it. Raises one of ``IMAGE_ERRORS`` where it cannot be read."""

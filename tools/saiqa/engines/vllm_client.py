@@ -11,25 +11,25 @@ from __future__ import annotations
 import base64
 import io
 import os
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 from PIL import Image
 
-from saiqa.console import Failed, InputError
+from saiqa.asking import Connection
+from saiqa.console import InputError
 from saiqa.decoding import Decoded
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
+from saiqa.ovis2_5 import around_image
 from saiqa.pixels import PixelBounds
 
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own name
 SERVER = "python -m saiqa.engines.vllm_server"
 
 _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
-_LONGEST_PAUSE_SECONDS = 30
 
 
 class VllmClient:
@@ -69,12 +69,9 @@ class VllmClient:
             raise ValueError("device, compile and trust_remote_code are the server's, not those of its client")
         if not base_url.startswith(("http://", "https://")):
             raise InputError(f"{base_url!r} is no address", "Give one like http://127.0.0.1:8000/v1")
-        self.base_url, self.dtype, self.batch_size, self.timeout_seconds = base_url, dtype, batch_size, timeout_seconds
+        self.base_url, self.dtype, self.batch_size = base_url, dtype, batch_size
         self.inputs = Inputs(model_path, system, bounds, upright)
-        key = os.environ.get(KEY_VARIABLE)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
-        self._http = httpx.Client(base_url=base_url, headers=headers, timeout=timeout_seconds, trust_env=False)
+        self._connection = Connection(base_url, os.environ.get(KEY_VARIABLE), timeout_seconds, _BUSY, SERVER)
         self.served = self._served()
 
     def _served(self) -> str:
@@ -121,9 +118,7 @@ class VllmClient:
         return self._rating(question, answer.json(), picture.notes)
 
     def _body(self, request: Request, question: Question, url: str) -> dict:
-        before, tag, after = request.prompt.partition("<image>")
-        if not tag:
-            before, after = "", request.prompt
+        before, after = around_image(request.prompt)
         texts = ({"type": "text", "text": before}, {"type": "text", "text": f"\n{after}"})
         shown = [texts[0], {"type": "image_url", "image_url": {"url": url}}, texts[1]]
         messages = [{"role": "user", "content": shown if before else shown[1:]}]
@@ -160,26 +155,10 @@ class VllmClient:
 
     def _send(self, method: str, path: str, **body) -> httpx.Response:
         """The answer, good or a refusal of this one question; asks again while the server is busy or away."""
-        deadline = time.monotonic() + self.timeout_seconds
-        for pause in _pauses():
-            try:
-                answer = self._http.request(method, path, **body)
-            except httpx.TransportError as error:
-                reason = f"{type(error).__name__}: {error}"
-                if isinstance(error, httpx.ConnectError) and method == "GET":
-                    deadline = 0  # nobody is there yet
-            else:
-                if answer.is_success or answer.status_code == httpx.codes.BAD_REQUEST:
-                    return answer
-                if answer.status_code not in _BUSY:
-                    error = Failed if answer.is_server_error else InputError
-                    remedy = f"Set {KEY_VARIABLE}" if answer.status_code == httpx.codes.UNAUTHORIZED else "See its log"
-                    raise error(f"{self.base_url} answers {answer.status_code}: {answer.text[:300]}", remedy)
-                reason = "it is busy"
-            if time.monotonic() + pause > deadline:
-                raise Failed(f"{self.base_url} does not score: {reason}", f"Start it with {SERVER}, or ask it less")
-            time.sleep(pause)
-        raise AssertionError("pauses do not end")
+        answer = self._connection.send(method, path, must_be_there=method == "GET", **body)
+        if not answer.is_success and answer.status_code != httpx.codes.BAD_REQUEST:
+            raise self._connection.refusal(answer, KEY_VARIABLE, "See its log")
+        return answer
 
 
 def data_url(picture: Image.Image) -> str:
@@ -187,11 +166,3 @@ def data_url(picture: Image.Image) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between attempts: doubling from a quarter."""
-    pause = 0.25
-    while True:
-        yield pause
-        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

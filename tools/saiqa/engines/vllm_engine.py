@@ -24,7 +24,7 @@ import vllm
 from vllm.platforms import current_platform
 
 from saiqa.checkpoint_files import hub_off, view_of
-from saiqa.console import Failed, InputError
+from saiqa.console import Failed, InputError, first_line
 from saiqa.decoding import Decoded
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.loading import check_weights, describe_torch, resolve_dtype
@@ -98,9 +98,8 @@ class VllmEngine:
                     limit_mm_per_prompt={"image": 1, "video": 0},
                 )
             except Exception as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
                 remedy = "VLLM_LOGGING_LEVEL=INFO shows what it did; --engine prefill works without it"
-                raise Failed(f"{path}: vLLM cannot load this checkpoint: {reason}", remedy) from error
+                raise Failed(f"{path}: vLLM cannot load this checkpoint: {first_line(error)[:200]}", remedy) from error
 
     def describe(self) -> dict:
         return {

@@ -6,6 +6,7 @@ cuts or words anything its own way gives no score instead of another one.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from PIL import Image
 
 from saiqa.decoding import IMAGE_ERRORS, Decoded, unreadable
 from saiqa.engines import Failure, Request, describe_input
-from saiqa.engines.loading import load_tokenizer, model_config, read_image, word_ids_after
+from saiqa.engines.loading import identity_of, load_tokenizer, model_config, read_image, word_ids_after
 from saiqa.ovis2_5 import turn_text
 from saiqa.pixels import PixelBounds, Preprocessing, resized_picture
 from saiqa.prompts import system_prompt
@@ -74,7 +75,7 @@ class Inputs:
         self.tokenizer = load_tokenizer(model_path)
         vit = self.config.vit_config
         self._group_side = vit.patch_size * vit.hidden_stride
-        self._word_ids: dict[str, list[int]] = {}
+        self._words_after = functools.cache(functools.partial(word_ids_after, self.tokenizer))
 
     @property
     def most_tokens(self) -> int:
@@ -110,18 +111,11 @@ class Inputs:
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _words_after(self, answer_prefix: str) -> list[int]:
-        if answer_prefix not in self._word_ids:
-            self._word_ids[answer_prefix] = word_ids_after(self.tokenizer, answer_prefix)
-        return self._word_ids[answer_prefix]
-
 
 def by_image(requests: Sequence[Request]) -> Iterator[list[list[int]]]:
     """The places of the requests about each image, ``CHUNK_IMAGES`` images at a time."""
     places: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
-        image = request.image
-        identity = id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
-        places.setdefault(identity, []).append(place)
+        places.setdefault(identity_of(request.image), []).append(place)
     images = iter(places.values())
     return iter(lambda: list(itertools.islice(images, CHUNK_IMAGES)), [])
