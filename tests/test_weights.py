@@ -208,15 +208,12 @@ def test_rows_are_nearly_their_whole_numbers_by_their_scale():
 
 
 @pytest.mark.parametrize("rows", [1, 16, 40])
-@pytest.mark.parametrize("by_onednn", [True, False], ids=["oneDNN", "torch._int_mm"])
-def test_a_linear_map_in_8_bits(by_onednn, rows, monkeypatch):
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: by_onednn)
+def test_a_linear_map_in_8_bits(rows):
     generator = torch.Generator().manual_seed(2)
     weight, x = torch.randn(24, 64, generator=generator), torch.randn(rows, 64, generator=generator)
     held = Int8Weight(24, 64, CPU)
     assert held.write(0, weight[:10]) and held.write(10, weight[10:])
     linear = Int8Linear(held)
-    assert linear.by_onednn is by_onednn
     torch.testing.assert_close(linear(x), x @ weight.T, atol=0.4, rtol=0)
 
 
