@@ -67,6 +67,16 @@ def test_tables_and_json(script, tmp_path):
         assert case["largest_score_difference"] < bound
 
 
+def test_dtypes_side_by_side(tmp_path):
+    path = tmp_path / "small.json"
+    ran = run("bench_small.py", "--shape", "tiny", "--size", "96x64", "--images", "2", "--repeats", "1", "--output_json", path)
+    assert ran.returncode == 0, ran.stderr
+    cases = {case["dtype"]: case for case in json.loads(path.read_text())["cases"]}
+    assert list(cases) == ["float32", "bfloat16", "int8"] and cases["float32"]["largest_score_difference"] == 0
+    assert all(case["images_per_s"] > 0 and case["peak_bytes"] > 0 for case in cases.values())
+    assert 0 < cases["bfloat16"]["largest_score_difference"] < 0.05 and 0 < cases["int8"]["largest_score_difference"] < 0.2
+
+
 def test_the_9b_shape_is_refused_on_a_cpu(tmp_path):
     ran = run("bench_gpu.py", "--device", "cpu", "--output_json", tmp_path / "figures.json")
     assert ran.returncode == 2 and "--tiny" in ran.stderr and "Traceback" not in ran.stderr
