@@ -1,8 +1,8 @@
 """Linear maps in 8 bits: a scale for each output of the weight, and one for each token of what is multiplied with it.
 
 The products are sums of whole numbers, exact whatever their order: a token's numbers depend on no other token. On every
-device ``torch._int_mm`` makes them: oneDNN's own linear map (``qlinear_pointwise``) is a tenth quicker where it has a kernel for
-signed rows, and ten thousand times slower on a CPU that has none (AVX512-VNNI without AMX).
+device ``torch._int_mm`` makes them; oneDNN's own linear map (``qlinear_pointwise``) is a tenth quicker where it has a
+kernel for signed rows, and ten thousand times slower on a CPU that has none (AVX512-VNNI without AMX).
 """
 
 from __future__ import annotations
