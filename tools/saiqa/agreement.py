@@ -70,7 +70,7 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
     statements = []
     try:
         curve = fit_logistic(x, y)
-        mapped = float(_pearson_of(curve(x), y))
+        mapped = float(pearson_of(curve(x), y))
         if curve.is_step(x):
             statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which flatters its PLCC")
     except CurveError as error:
@@ -106,17 +106,17 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     import numpy
 
     counts = resample_counts(len(x))
-    rank_x, rank_y = _Ranks(x), _Ranks(y)
+    rank_x, rank_y = Ranks(x), Ranks(y)
     mapped = None if curve is None else curve(x)
     found: dict[str, list] = {"plcc": [], "srcc": [], "rmse": []} | ({} if curve is None else {"plcc_logistic": []})
-    for block in _blocks(counts):
-        found["plcc"].append(_pearson(block, x, y))
-        found["srcc"].append(_spearman(block, rank_x, rank_y))
+    for block in blocks(counts):
+        found["plcc"].append(pearson(block, x, y))
+        found["srcc"].append(spearman(block, rank_x, rank_y))
         found["rmse"].append(numpy.sqrt(block @ (x - y) ** 2 / len(x)))
         if curve is not None:
-            found["plcc_logistic"].append(_pearson(block, mapped, y))
+            found["plcc_logistic"].append(pearson(block, mapped, y))
     figures = {name: numpy.concatenate(parts) for name, parts in found.items()}
-    return {**figures, "krcc": _kendall(counts, rank_x, rank_y)}
+    return {**figures, "krcc": kendall(counts, rank_x, rank_y)}
 
 
 def percentile_interval(values) -> Interval | None:
@@ -183,11 +183,11 @@ def compare(
     if len(y) < FEWEST_FOR_INTERVAL:
         raise CorrelationError(f"{len(y)} rows are complete in both runs, a comparison needs {FEWEST_FOR_INTERVAL}")
     of_first, of_second = correlate(a, y), correlate(b, y)
-    ranks = _Ranks(a), _Ranks(b), _Ranks(y)
+    ranks = Ranks(a), Ranks(b), Ranks(y)
     plcc, srcc = [], []
-    for block in _blocks(resample_counts(len(y))):
-        plcc.append(_pearson(block, a, y) - _pearson(block, b, y))
-        srcc.append(_spearman(block, ranks[0], ranks[2]) - _spearman(block, ranks[1], ranks[2]))
+    for block in blocks(resample_counts(len(y))):
+        plcc.append(pearson(block, a, y) - pearson(block, b, y))
+        srcc.append(spearman(block, ranks[0], ranks[2]) - spearman(block, ranks[1], ranks[2]))
     return Comparison(
         n=len(y),
         dropped=len(measured) - len(y),
@@ -331,20 +331,20 @@ def resample_counts(rows: int, resamples: int = RESAMPLES, seed: int = SEED):
     return counts
 
 
-def _blocks(counts) -> Iterator:
+def blocks(counts) -> Iterator:
     """The counts in float64, some resamples at a time: [block, rows]."""
     height = max(1, _BLOCK_CELLS // counts.shape[1])
     for start in range(0, len(counts), height):
         yield counts[start : start + height].astype(float)
 
 
-def _pearson_of(x, y):
+def pearson_of(x, y):
     import numpy
 
-    return _pearson(numpy.ones((1, len(x))), x, y)[0]
+    return pearson(numpy.ones((1, len(x))), x, y)[0]
 
 
-def _pearson(counts, x, y):
+def pearson(counts, x, y):
     """PLCC in every resample, [block]; NaN where a column is constant."""
     n = len(x)
     x, y = x - x.mean(), y - y.mean()
@@ -361,7 +361,7 @@ def _ratio(covariance, variances, scale: float):
         return numpy.where(variances > 1e-12 * scale, covariance / numpy.sqrt(variances), numpy.nan)
 
 
-class _Ranks:
+class Ranks:
     """The values of one column in order, for its ranks in any resample.
 
     Attributes:
@@ -388,7 +388,7 @@ class _Ranks:
         return below + (sizes + 1) / 2 - (rows + 1) / 2
 
 
-def _spearman(counts, rank_x: _Ranks, rank_y: _Ranks):
+def spearman(counts, rank_x: Ranks, rank_y: Ranks):
     """SRCC in every resample, [block]: PLCC of the mid-ranks."""
     sizes_x, sizes_y = rank_x.sizes(counts), rank_y.sizes(counts)
     x, y = rank_x.centred(sizes_x), rank_y.centred(sizes_y)
@@ -396,12 +396,12 @@ def _spearman(counts, rank_x: _Ranks, rank_y: _Ranks):
     return _ratio(covariance, (sizes_x * x**2).sum(axis=1) * (sizes_y * y**2).sum(axis=1), 1.0)
 
 
-def _kendall(counts, rank_x: _Ranks, rank_y: _Ranks):
+def kendall(counts, rank_x: Ranks, rank_y: Ranks):
     """KRCC (tau-b) in every resample, [resamples]; a row drawn twice is tied with itself."""
     import numpy
 
     rows = counts.shape[1]
-    variances = numpy.concatenate([_tau_variances(block, rank_x, rank_y) for block in _blocks(counts)])
+    variances = numpy.concatenate([_tau_variances(block, rank_x, rank_y) for block in blocks(counts)])
     counts = counts[:, rank_x.order]  # so that of two rows the one behind has the larger x, or the same
     x, y = (rank.group[rank_x.order].astype(numpy.float32) for rank in (rank_x, rank_y))
     height = max(1, _BLOCK_CELLS // rows)
@@ -416,7 +416,7 @@ def _kendall(counts, rank_x: _Ranks, rank_y: _Ranks):
     return _ratio(ordered, variances, 1.0)
 
 
-def _tau_variances(counts, rank_x: _Ranks, rank_y: _Ranks):
+def _tau_variances(counts, rank_x: Ranks, rank_y: Ranks):
     """Pairs not tied in x times pairs not tied in y, [block]."""
     rows = counts.shape[1]
     x, y = ((sizes * (sizes - 1) / 2).sum(axis=1) for sizes in (rank_x.sizes(counts), rank_y.sizes(counts)))

@@ -175,10 +175,10 @@ def require_data(path: Place) -> None:
 
 def missing_data(what: str) -> InputError:
     """The error for a part of the benchmark that is not there."""
-    return InputError(what, f"Check the path, or get the benchmark with {_downloads('data')}, or try --demo")
+    return InputError(what, f"Check the path, or get the benchmark with {downloads('data')}, or try --demo")
 
 
-def _downloads(*parts: str) -> str:
+def downloads(*parts: str) -> str:
     return f"`{facts.download_command(*parts)}` in {home()}"
 
 
@@ -211,7 +211,7 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
             "Save the checkpoint again with safe_serialization=True",
         )
     there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
-    downloads = _downloads(_model_part(path), "annotations")
+    downloads = downloads(_model_part(path), "annotations")
     raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {downloads}, or try --demo")
 
 
@@ -261,7 +261,7 @@ def _check_shards(path: Path) -> None:
     if missing:
         raise InputError(
             f"{shown(path)} lacks {len(missing)} of its {len(shards)} files of weights, {missing[0]} first",
-            f"Finish the download: {_downloads(_model_part(path))}",
+            f"Finish the download: {downloads(_model_part(path))}",
         )
 
 

@@ -122,20 +122,20 @@ def command(names: list[str], results: Path, version: int, form: str | None, out
     only = {"only_in_a": len(a.rows) - len(keys), "only_in_b": len(b.rows) - len(keys)}
     runs = f"A is {a.name}, B is {b.name}; images left out: {only['only_in_a']} that only A has, {only['only_in_b']} only B."
     missing = [f"{dimension}: {why}." for dimension, why in compared.items() if isinstance(why, str)]
-    for line in tables.lines(form or tables.TEXT, _HEADER, _cells(compared), [runs, HOW, *missing], labels=1):
+    for line in tables.lines(form or tables.TEXT, HEADER, cells(compared), [runs, HOW, *missing], labels=1):
         out.result(line)
-    out.finish({"a": a.name, "b": b.name, **only, "comparison": [_json(*item) for item in compared.items()]})
-    _refuse_gaps((a, b), keys)
+    out.finish({"a": a.name, "b": b.name, **only, "comparison": [as_json(*item) for item in compared.items()]})
+    refuse_gaps((a, b), keys)
 
 
-_HEADER = ["dimension", "n", "dropped", *(f"{m} {what}" for m in ("PLCC", "SRCC") for what in ("A", "B", "A - B", "p"))]
+HEADER = ["dimension", "n", "dropped", *(f"{m} {what}" for m in ("PLCC", "SRCC") for what in ("A", "B", "A - B", "p"))]
 
 
-def _cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
+def cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
     rows = []
     for dimension, found in compared.items():
         if isinstance(found, str):
-            rows.append([dimension, *[tables.NO_FIGURE] * (len(_HEADER) - 1)])
+            rows.append([dimension, *[tables.NO_FIGURE] * (len(HEADER) - 1)])
         else:
             rows.append([dimension, str(found.n), str(found.dropped), *_figures(found.plcc), *_figures(found.srcc)])
     return rows
@@ -147,14 +147,14 @@ def _figures(difference: Difference) -> list[str]:
     return [*values, tables.figure(difference.value, interval), tables.figure(difference.p)]
 
 
-def _json(dimension: str, found: Comparison | str) -> dict:
+def as_json(dimension: str, found: Comparison | str) -> dict:
     if isinstance(found, str):
         return {"dimension": dimension, "undefined": found}
     of = {name: {**asdict(d), "difference": d.value} for name, d in (("plcc", found.plcc), ("srcc", found.srcc))}
     return {"dimension": dimension, "n": found.n, "dropped": found.dropped, **of}
 
 
-def _refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
+def refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
     items = [
         (" ".join(key[:2]), f"no {facts.PREDICTION_COLUMN} in {run.name}")
         for run in runs

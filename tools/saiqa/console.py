@@ -129,15 +129,15 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
     ``SAIQA_TRACEBACK=1`` lets known errors keep their traceback.
     """
     program = os.path.basename(sys.argv[0])
-    with _stoppable():
+    with stoppable():
         try:
             with as_interrupt():
                 main(argv)
             sys.stdout.flush()
-            return _said_stopped(program, "") if _stopped else 0
+            return _said_stopped(program, "") if stopped_by() else 0
         except UserError as error:
             _flush_quietly()
-            if _wants_traceback():
+            if wants_traceback():
                 raise
             _report(program, error)
             return error.exit_code
@@ -149,7 +149,7 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
             return FAILED
         except (OSError, MemoryError, RecursionError, UnicodeError) as error:
             # What a machine refuses (a full disk, a folder that cannot be read) can come from any line.
-            if _wants_traceback():
+            if wants_traceback():
                 raise
             known = InputError if getattr(error, "errno", None) in _OF_INPUT else Failed
             said = known(str(error) or type(error).__name__, f"{TRACEBACK_VARIABLE}=1 shows where")
@@ -157,7 +157,7 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
             return said.exit_code
 
 
-def _wants_traceback() -> bool:
+def wants_traceback() -> bool:
     return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")
 
 
@@ -190,7 +190,7 @@ _stopped: int | None = None  # the signal that has asked this process to end
 
 
 @contextmanager
-def _stoppable() -> Iterator[None]:
+def stoppable() -> Iterator[None]:
     """Within, SIGINT, SIGTERM and SIGHUP raise ``KeyboardInterrupt``."""
     global _stopped
     if threading.current_thread() is not threading.main_thread():
@@ -222,9 +222,14 @@ def as_interrupt() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if _stopped is None or _wants_traceback():
+        if _stopped is None or wants_traceback():
             raise
         raise KeyboardInterrupt from error
+
+
+def stopped_by() -> int | None:
+    """The signal that has asked this process to end."""
+    return _stopped
 
 
 def check_stopped() -> None:
@@ -246,7 +251,7 @@ def keeping_signals() -> Iterator[None]:
 
 
 def _said_stopped(program: str, hint: str) -> int:
-    terminated = _stopped not in (None, signal.SIGINT)
+    terminated = stopped_by() not in (None, signal.SIGINT)
     _say(f"{program}: {'terminated' if terminated else 'interrupted'}{f'. {hint}' if hint else ''}")
     return TERMINATED if terminated else INTERRUPTED
 

@@ -54,7 +54,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
                 yield file
             _give_name(descriptor, path, temporary)
     except OSError as error:
-        raise _cannot_write(path, error.strerror or str(error)) from error
+        raise cannot_write(path, error.strerror or str(error)) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -94,10 +94,10 @@ def check_writable(path: Path) -> None:
     """Find out before the work, without writing, whether ``path`` can be written. Raises ``Failed``."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise _cannot_write(path, "it is a folder" if path.is_dir() else f"{bundle.shown(folder)} takes no new files")
+        raise cannot_write(path, "it is a folder" if path.is_dir() else f"{bundle.shown(folder)} takes no new files")
 
 
-def _cannot_write(path: Path, reason: str) -> Failed:
+def cannot_write(path: Path, reason: str) -> Failed:
     return Failed(f"cannot write {bundle.shown(path)}: {reason}", "Choose another folder")
 
 
@@ -107,17 +107,17 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _read_text(path: Place) -> str:
+def read_text(path: Place) -> str:
     """The text of a file, line ends untouched."""
-    with _reading(path):
+    with reading(path):
         text = path.read_bytes().decode("utf-8-sig")
     if not text.strip():
-        raise _empty(path)
+        raise empty_file(path)
     return text
 
 
 @contextmanager
-def _reading(path: Place) -> Iterator[None]:
+def reading(path: Place) -> Iterator[None]:
     """Turn what reading a text file can raise into ``InputError``."""
     try:
         yield
@@ -127,7 +127,7 @@ def _reading(path: Place) -> Iterator[None]:
         raise InputError(f"cannot read {bundle.shown(path)}: {error}", "It must be a UTF-8 text file") from None
 
 
-def _empty(path: Place) -> InputError:
+def empty_file(path: Place) -> InputError:
     return InputError(f"{bundle.shown(path)} is empty", "Download or make it again")
 
 
@@ -190,7 +190,7 @@ def _open_csv(path: Path, required: Sequence[str]) -> tuple[list[str], Iterator[
 
 def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers; all as long as the first, the header."""
-    lines = csv.reader(io.StringIO(_read_text(path), newline=""))
+    lines = csv.reader(io.StringIO(read_text(path), newline=""))
     width = None
     try:
         for cells in filter(None, lines):
@@ -248,7 +248,7 @@ def read_jsonl(path: Place) -> list[tuple[int, dict]]:
 def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
     """As ``read_jsonl``, one line in memory at a time; an error is raised when its line's turn comes."""
     empty = True
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         # by \n alone: text inside JSON may hold U+2028 and its like unescaped
         for number, line in enumerate(file, 1):
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -256,7 +256,7 @@ def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
                 empty = False
                 yield number, json_object(path, number, text)
     if empty:
-        raise _empty(path)
+        raise empty_file(path)
 
 
 def json_object(path: Place, number: int, line: str) -> dict:
@@ -550,7 +550,7 @@ class Partial:
                     file.write(json_line(line))
                     self.count += "failed" not in line
         except OSError as error:
-            raise _cannot_write(self.path, error.strerror or str(error)) from error
+            raise cannot_write(self.path, error.strerror or str(error)) from error
 
     def finish(self, output: Path, images: Callable[[], Iterable[str]]) -> int:
         """Write the ratings as a result: of other images first, then in the order of ``images()``; return how many.
@@ -613,7 +613,7 @@ def failure_line(image: str, reason: str) -> dict:
 def _placed_lines(path: Path, torn: bool = False) -> Iterator[tuple[int, int, dict]]:
     """Number, offset in bytes and object of each line that is not blank; a last one without its end only if ``torn``."""
     offset = 0
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if (torn or line.endswith(b"\n")) and not line.isspace():
                 yield number, offset, json_object(path, number, line.decode())
