@@ -11,10 +11,11 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / "tools"))
 
-from saiqa import bundle, facts  # noqa: E402
+from saiqa import facts  # noqa: E402
+from saiqa.files import folders  # noqa: E402
 
-DEMO = bundle.demo_folder()
-ROOMS = bundle.demo_rooms()
+DEMO = folders.demo_folder()
+ROOMS = folders.demo_rooms()
 CHECKPOINT = Path(facts.MODELS_FOLDER, facts.tuned_model())
 
 
@@ -39,14 +40,14 @@ def copy_demo(target: Path) -> None:
     names, ids = {room.name for room in ROOMS}, {room.stem for room in ROOMS}
     for dimension in facts.DIMENSIONS:
         for version in facts.PROMPT_VERSIONS:
-            file = bundle.annotation_jsonl(data, dimension, "test", version)
+            file = folders.annotation_jsonl(data, dimension, "test", version)
             kept = [line for line in lines_of(file) if Path(json.loads(line)["images"][0]).name in names]
-            write(bundle.annotation_jsonl(target_data, dimension, "test", version), kept)
-        header, *rows = lines_of(bundle.annotation_csv(data, dimension, "test"))
+            write(folders.annotation_jsonl(target_data, dimension, "test", version), kept)
+        header, *rows = lines_of(folders.annotation_csv(data, dimension, "test"))
         kept = [row for row in rows if row.split(",")[0] in ids]
         if len(kept) != facts.DEMO_ROOMS_EACH:
             raise ValueError(f"{len(kept)} of the demo's {dimension} rooms are in its table, not {facts.DEMO_ROOMS_EACH}")
-        write(bundle.annotation_csv(target_data, dimension, "test"), [header, *kept])
+        write(folders.annotation_csv(target_data, dimension, "test"), [header, *kept])
 
 
 def lines_of(file: Path) -> list[str]:

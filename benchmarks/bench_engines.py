@@ -16,7 +16,7 @@ import torch
 
 import shared
 from saiqa import facts
-from saiqa.console import ArgumentParser, positive_int, run
+from saiqa.cli.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """
 python benchmarks/bench_engines.py

@@ -15,7 +15,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import torch
 
 import shared
-from saiqa.console import ArgumentParser, positive_int, run
+from saiqa.cli.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """
 python benchmarks/bench_gpu.py

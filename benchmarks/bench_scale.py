@@ -18,8 +18,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
-from saiqa import bundle, facts, records
-from saiqa.console import ArgumentParser, Failed, positive_int, run
+from saiqa import facts
+from saiqa.cli.console import ArgumentParser, positive_int, run
+from saiqa.errors import Failed
+from saiqa.files import folders, jsonl
 
 EXAMPLES = """
 python benchmarks/bench_scale.py
@@ -46,7 +48,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark. Raises ``console.UserError``."""
+    """Run the benchmark. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     figures = {}
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
@@ -137,7 +139,7 @@ def write_questions(root: Path, images: Sequence[Path]) -> None:
     """The questions about these images of a data root, in this project's words."""
     asked = {"query": facts.query(DIMENSION), "response": facts.response(DIMENSION, "good")}
     lines = ({**asked, "images": [f"{facts.DATA_FOLDER}/{image}"]} for image in images)
-    records.write_jsonl(bundle.annotation_jsonl(root, DIMENSION, "test", facts.RECOMMENDED), lines)
+    jsonl.write_jsonl(folders.annotation_jsonl(root, DIMENSION, "test", facts.RECOMMENDED), lines)
 
 
 def run_command(script: str, checkpoint: Path, data: Path, results: Path, workers: int, *flags: str) -> dict:

@@ -14,8 +14,10 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
-from saiqa import bundle, facts, records
-from saiqa.console import ArgumentParser, Failed, positive_int, run
+from saiqa import facts
+from saiqa.cli.console import ArgumentParser, positive_int, run
+from saiqa.errors import Failed
+from saiqa.files import csv_files, folders, jsonl
 
 EXAMPLES = """
 python benchmarks/bench_scoring.py
@@ -39,7 +41,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark. Raises ``console.UserError``."""
+    """Run the benchmark. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
         few, all_rows = commands(Path(name) / "few", FEW), commands(Path(name) / "all", args.rows // len(facts.DIMENSIONS))
@@ -76,7 +78,7 @@ def make_ratings(folder: Path, rows: int) -> None:
     for dimension in facts.DIMENSIONS:
         ids = [f"{dimension}_{number:06}" for number in range(rows)]
         ratings = ({"images": [f"{facts.DATA_FOLDER}/images/{i}.jpg"], "logits": logits(chance)} for i in ids)
-        records.write_jsonl(folder / facts.result_name(dimension, facts.RECOMMENDED, MODEL, ".jsonl"), ratings)
+        jsonl.write_jsonl(folder / facts.result_name(dimension, facts.RECOMMENDED, MODEL, ".jsonl"), ratings)
         columns = [f"{dimension}_score_{rater}" for rater in range(RATERS)]
         mean = facts.MOS_COLUMN.format(dimension=dimension)
         table = []
@@ -84,8 +86,8 @@ def make_ratings(folder: Path, rows: int) -> None:
             scores = [chance.randint(1, 5) for _ in columns]
             row = {facts.ID_COLUMN: image_id, **dict(zip(columns, map(str, scores), strict=True))}
             table.append({**row, mean: f"{sum(scores) / RATERS:.2f}"})
-        path = bundle.annotation_csv(folder, dimension, "test")
-        records.write_csv(path, [facts.ID_COLUMN, *columns, mean], table)
+        path = folders.annotation_csv(folder, dimension, "test")
+        csv_files.write_csv(path, [facts.ID_COLUMN, *columns, mean], table)
 
 
 def logits(chance: random.Random) -> dict[str, float]:

@@ -32,8 +32,9 @@ from urllib.parse import urlsplit
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 sys.path.insert(0, str(TOOLS))
 
-from saiqa import bundle
-from saiqa.console import ArgumentParser, Failed, InputError, Output, UsageError, positive_int, run
+from saiqa.cli.console import ArgumentParser, Output, positive_int, run
+from saiqa.errors import Failed, InputError, UsageError
+from saiqa.files import folders
 from saiqa.scorer import CHUNK_IMAGES
 
 APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
@@ -72,7 +73,7 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark. Raises ``Failed`` where an answer was wrong."""
     from saiqa import Scorer
-    from saiqa.records import write_text
+    from saiqa.files.text_files import write_text
 
     args = parser().parse_args(argv)
     if args.alone_images < 2 * CHUNK_IMAGES:
@@ -106,7 +107,7 @@ class Known:
 
 def make_pool(scorer, args) -> list[Known]:
     """Pictures that can be told apart by their scores. Raises ``InputError`` where there are too few."""
-    folder = Path(args.images) if args.images else bundle.roots(demo=True).data / "images"
+    folder = Path(args.images) if args.images else folders.roots(demo=True).data / "images"
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     random.Random(0).shuffle(paths)
     files = [path.read_bytes() for path in paths[: 2 * args.pool]]

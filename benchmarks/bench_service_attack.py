@@ -23,7 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import bench_service
-from saiqa.console import Failed, Output, run
+from saiqa.cli.console import Output, run
+from saiqa.errors import Failed
 
 EACH = 8
 MOST_BYTES, LEAST_SHARE, MOST_STOP_SECONDS = 2_000_000_000, 0.8, 10
@@ -39,7 +40,7 @@ python benchmarks/bench_service_attack.py --seconds 10 --clients 8
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark. Raises ``Failed`` where something does not hold."""
     from saiqa import Scorer
-    from saiqa.records import write_text
+    from saiqa.files.text_files import write_text
 
     flags = bench_service.parser()
     flags.description, flags.epilog = __doc__, EXAMPLES

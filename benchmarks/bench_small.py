@@ -23,13 +23,14 @@ from safetensors.torch import save_file
 
 import shared
 from null_engine import peak_bytes
-from saiqa import bundle, facts, records
-from saiqa.checkpoint_files import INDEX_FILE
-from saiqa.console import ArgumentParser, positive_int, run
-from saiqa.correlation import correlate
+from saiqa import facts
+from saiqa.cli.console import ArgumentParser, positive_int, run
 from saiqa.engines import Request, load_engine
 from saiqa.engines.loading import load_tokenizer
-from saiqa.ovis2_5 import Ovis2_5
+from saiqa.evaluate.figures import correlate
+from saiqa.files import csv_files, folders, question_files
+from saiqa.files.checkpoint_files import INDEX_FILE
+from saiqa.model.ovis2_5 import Ovis2_5
 from saiqa.scoring import score_of
 
 SHARD_BYTES = 5 * 10**9  # as the release's
@@ -153,7 +154,7 @@ def nine_b(args, folder: Path) -> list[dict]:
 
 def write_in_shards(folder: Path, shape: dict, shard_bytes: int = SHARD_BYTES) -> None:
     """A checkpoint of this shape with random weights in bfloat16, of which one shard at a time is in memory."""
-    demo = bundle.roots(demo=True).models / facts.tuned_model()
+    demo = folders.roots(demo=True).models / facts.tuned_model()
     config = shared.config_of(shape)
     with torch.device("meta"):
         model = Ovis2_5(config)
@@ -194,7 +195,7 @@ def _random(name: str, shape: torch.Size) -> torch.Tensor:
 
 def demo() -> list[dict]:
     """PLCC with the demo's mean opinion scores by dtype, and the largest change of a score from float32's."""
-    roots = bundle.roots(demo=True)
+    roots = folders.roots(demo=True)
     checkpoint = roots.models / facts.tuned_model()
     asked = {dimension: _demo_rows(roots.data, dimension) for dimension in FOUR}
     scores: dict[str, dict[str, list[float]]] = {}
@@ -211,9 +212,9 @@ def demo() -> list[dict]:
 
 def _demo_rows(data: Path, dimension: str) -> tuple[list[Request], list[float]]:
     """The questions about the test images of a dimension, and their mean opinion scores."""
-    sentences = records.sentences(data, dimension, facts.RECOMMENDED)
+    sentences = question_files.sentences(data, dimension, facts.RECOMMENDED)
     table = next((data / "annotations").glob(f"{dimension}_*_test.csv"))
-    rows = records.read_csv(table).rows
+    rows = csv_files.read_csv(table).rows
     folder = data / facts.IMAGES_FOLDER.format(dimension=dimension)
     images = [next(folder.glob(f"{row['id']}.*")) for row in rows]
     requests = [Request(image, sentences.query, sentences.before) for image in images]

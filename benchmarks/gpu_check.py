@@ -37,12 +37,14 @@ from torch.profiler import ProfilerActivity
 
 import shared
 from saiqa import facts
-from saiqa.console import ArgumentParser, Failed, Incomplete, positive_int, run
-from saiqa.engines import Request, load_engine, packed
+from saiqa.cli.console import ArgumentParser, positive_int, run
+from saiqa.engines import Request, load_engine
 from saiqa.engines.loading import resolve_dtype
 from saiqa.engines.prefill_engine import PrefillEngine
-from saiqa.ovis2_5 import VisionAttention
-from saiqa.pixels import PixelBounds
+from saiqa.errors import Failed, Incomplete
+from saiqa.model import packed
+from saiqa.model.ovis2_5 import VisionAttention
+from saiqa.model.pixels import PixelBounds
 from saiqa.scoring import score_of
 
 REPOSITORY = HERE.parent

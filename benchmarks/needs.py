@@ -25,12 +25,12 @@ import torch
 
 import shared
 from null_engine import memory_of_process, peak_bytes
-from saiqa import tables
 from saiqa.engines import Rating, load_engine
 from saiqa.engines.loading import DTYPES
-from saiqa.engines.memory import GB, needs, pass_bytes
-from saiqa.ovis2_5 import Ovis2_5
-from saiqa.pixels import MAX_PIXELS, PixelBounds
+from saiqa.engines.pass_budget import GB, needs, pass_bytes
+from saiqa.evaluate import tables
+from saiqa.model.ovis2_5 import Ovis2_5
+from saiqa.model.pixels import MAX_PIXELS, PixelBounds
 
 GROUP_PIXELS = 32 * 32  # an embedding of the language model stands for so many
 TEXT_TOKENS = 400  # four questions, prompt 4

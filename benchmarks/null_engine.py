@@ -18,7 +18,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import infer
 from saiqa import engines, facts
-from saiqa.console import run
+from saiqa.cli.console import run
 
 SPEC = "null_engine:NullEngine"
 
@@ -39,7 +39,7 @@ class NullEngine:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run infer.py. Raises ``console.UserError``."""
+    """Run infer.py. Raises ``errors.UserError``."""
     engines.ENGINES[SPEC] = SPEC
     started = time.perf_counter()
     infer.main([*(sys.argv[1:] if argv is None else argv), "--engine", SPEC])

@@ -19,17 +19,19 @@ import torch
 from PIL import Image
 from transformers import LogitsProcessor, LogitsProcessorList, Qwen2TokenizerFast
 
-from saiqa import bundle, facts
-from saiqa.console import InputError, to_json
+from saiqa import facts
 from saiqa.engines import Engine, Request, load_engine
 from saiqa.engines.loading import load_tokenizer, resolve_device
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
-from saiqa.pixels import Preprocessing
+from saiqa.errors import InputError
+from saiqa.files import folders
+from saiqa.files.jsonl import to_json
+from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config
+from saiqa.model.pixels import Preprocessing
 from saiqa.scoring import score_of
 
 ANSWER_TOKENS = 13  # of the release's answers, the end included
 SEED = 42
-DEMO_CHECKPOINT = bundle.roots(demo=True).models / facts.tuned_model()
+DEMO_CHECKPOINT = folders.roots(demo=True).models / facts.tuned_model()
 
 
 # --- Checkpoints ------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ def interruptible() -> None:
 @pytest.fixture
 def run_main(capsys, monkeypatch) -> Callable[..., Ran]:
     """Run a command in this process: the same ``run(main)`` as the script's last line, without Python's start."""
-    from saiqa import console
+    from saiqa.cli import console
 
     def run(script: str, *args: str | Path) -> Ran:
         module = __import__(script.removesuffix(".py"))

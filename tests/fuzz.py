@@ -29,9 +29,15 @@ import httpx  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from saiqa import fusion, pipeline, preferences, records, runs, score_files  # noqa: E402
-from saiqa.console import UserError  # noqa: E402
-from saiqa.decoding import IMAGE_ERRORS, decode, open_image, size_of  # noqa: E402
+from saiqa import overall  # noqa: E402
+from saiqa.benchmark import score_stage  # noqa: E402
+from saiqa.errors import UserError  # noqa: E402
+from saiqa.evaluate import scored_table  # noqa: E402
+from saiqa.files import question_files  # noqa: E402
+from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, size_of  # noqa: E402
+from saiqa.pictures import results  # noqa: E402
+from saiqa.preferences import pairs  # noqa: E402
+from saiqa.run import log, record  # noqa: E402
 from saiqa.scorer import Scorer  # noqa: E402
 
 SMALL_BUNDLE = HERE / "data" / "ovis2_5-reference"
@@ -153,14 +159,14 @@ def readers(folder: Path) -> Target:
         "made.run.json": json.dumps(header).encode(),
     }
     read = {
-        "questions.jsonl": records.read_records,
-        "ratings.jsonl": pipeline.read_ratings,
-        "log.partial": records.Partial.read,
-        "scores.jsonl": preferences.read_scored,
-        "scores.csv": score_files.read_table,
-        "scored.csv": lambda path: pipeline.read_scored(path, "layout_score_mos"),
-        "weights.json": fusion.read_weights,
-        "made.run.json": lambda path: runs.read_run_record(path.with_name("made.csv")),
+        "questions.jsonl": question_files.read_records,
+        "ratings.jsonl": score_stage.read_ratings,
+        "log.partial": log.Partial.read,
+        "scores.jsonl": pairs.read_scored,
+        "scores.csv": results.read_table,
+        "scored.csv": lambda path: scored_table.read_scored(path, "layout_score_mos"),
+        "weights.json": overall.read_weights,
+        "made.run.json": lambda path: record.read_run_record(path.with_name("made.csv")),
     }
 
     def run(name: str, content: bytes) -> None:

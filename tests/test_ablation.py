@@ -10,7 +10,8 @@ import sys
 import pytest
 
 from conftest import REPOSITORY, Ran
-from saiqa import agreement, facts
+from saiqa import facts
+from saiqa.evaluate import intervals
 from saiqa.training import ablation
 
 SCRIPT = REPOSITORY / "tools" / "run_ablation.sh"
@@ -76,7 +77,7 @@ def test_one_prompt_there_and_one_trained(tmp_path):
         with open(scored, newline="") as file:
             table = list(csv.DictReader(file))
         mos = "score_mos" if row["dimension"] == facts.POOLED else facts.MOS_COLUMN.format(dimension=row["dimension"])
-        figures = agreement.correlate([float(r["score_pred"]) for r in table], [float(r[mos]) for r in table])
+        figures = intervals.correlate([float(r["score_pred"]) for r in table], [float(r[mos]) for r in table])
         assert int(row["n"]) == len(table)
         assert float(row["plcc"]) == pytest.approx(figures.plcc) and float(row["srcc"]) == pytest.approx(figures.srcc)
     assert (tmp_path / "ablation.md").read_text().strip() == ran.out.strip()

@@ -8,8 +8,8 @@ import numpy
 import pytest
 from scipy import optimize, stats
 
-from saiqa import agreement
-from saiqa.correlation import CorrelationError
+from saiqa.evaluate import intervals, logistic, resampling
+from saiqa.evaluate.figures import CorrelationError
 
 
 def sample(rows: int, seed: int = 0, rho: float = 0.8, digits: int = 12):
@@ -26,13 +26,13 @@ def sample(rows: int, seed: int = 0, rho: float = 0.8, digits: int = 12):
 @pytest.mark.parametrize("digits", [12, 1, 0])
 def test_figures_of_resamples_are_those_of_scipy(digits):
     x, y = sample(150, digits=digits)
-    counts = agreement.resample_counts(150, resamples=30)
+    counts = resampling.resample_counts(150, resamples=30)
     assert (counts.sum(axis=1) == 150).all()
-    ranks = agreement._Ranks(x), agreement._Ranks(y)
+    ranks = resampling.Ranks(x), resampling.Ranks(y)
     found = {
-        "plcc": agreement._pearson(counts.astype(float), x, y),
-        "srcc": agreement._spearman(counts.astype(float), *ranks),
-        "krcc": agreement._kendall(counts, *ranks),
+        "plcc": resampling.pearson(counts.astype(float), x, y),
+        "srcc": resampling.spearman(counts.astype(float), *ranks),
+        "krcc": resampling.kendall(counts, *ranks),
     }
     for i, drawn in enumerate(counts):
         rows = numpy.repeat(x, drawn), numpy.repeat(y, drawn)
@@ -43,18 +43,18 @@ def test_figures_of_resamples_are_those_of_scipy(digits):
 
 def test_pairs_are_counted_across_blocks(monkeypatch):
     x, y = sample(130, digits=1)
-    counts = agreement.resample_counts(130, resamples=7)
-    ranks = agreement._Ranks(x), agreement._Ranks(y)
-    whole = agreement._kendall(counts, *ranks)
-    monkeypatch.setattr(agreement, "_PAIR_BLOCK", 32)
-    monkeypatch.setattr(agreement, "_BLOCK_CELLS", 3 * 130)
-    numpy.testing.assert_allclose(agreement._kendall(counts, *ranks), whole, rtol=0, atol=1e-14)
+    counts = resampling.resample_counts(130, resamples=7)
+    ranks = resampling.Ranks(x), resampling.Ranks(y)
+    whole = resampling.kendall(counts, *ranks)
+    monkeypatch.setattr(resampling, "_PAIR_BLOCK", 32)
+    monkeypatch.setattr(resampling, "_BLOCK_CELLS", 3 * 130)
+    numpy.testing.assert_allclose(resampling.kendall(counts, *ranks), whole, rtol=0, atol=1e-14)
 
 
 def test_an_assessment_is_repeatable_and_its_intervals_hold_the_figures():
     x, y = sample(200)
-    found = agreement.assess(x, y)
-    assert found == agreement.assess(x, y)
+    found = intervals.assess(x, y)
+    assert found == intervals.assess(x, y)
     assert set(found.intervals) == {"plcc", "srcc", "krcc", "rmse", "plcc_logistic"}
     assert found.statements == []
     for name, (low, high) in found.intervals.items():
@@ -63,7 +63,7 @@ def test_an_assessment_is_repeatable_and_its_intervals_hold_the_figures():
 
 def test_the_plcc_interval_is_scipys_bootstrap():
     x, y = sample(120)
-    low, high = agreement.assess(x, y).intervals["plcc"]
+    low, high = intervals.assess(x, y).intervals["plcc"]
     theirs = stats.bootstrap(
         (x, y), lambda a, b: stats.pearsonr(a, b).statistic, paired=True, vectorized=False, method="percentile",
         n_resamples=2000, rng=1,
@@ -73,9 +73,9 @@ def test_the_plcc_interval_is_scipys_bootstrap():
 
 def test_rows_without_a_number_are_dropped_and_counted():
     x, y = map(list, sample(50))
-    whole = agreement.assess(x, y)
+    whole = intervals.assess(x, y)
     x, y = [*x, None, 2.0, math.nan], [*y, 3.0, None, 1.0]
-    dropped = agreement.assess(x, y)
+    dropped = intervals.assess(x, y)
     assert dropped.figures.dropped == 3
     assert dropped.intervals == whole.intervals
 
@@ -86,7 +86,7 @@ def test_intervals_cover_the_true_correlation():
     true = {"plcc": rho, "srcc": 6 / math.pi * math.asin(rho / 2), "krcc": 2 / math.pi * math.asin(rho)}
     covered = dict.fromkeys(true, 0)
     for seed in range(samples):
-        found = agreement.assess(*sample(150, seed=1000 + seed, rho=rho))
+        found = intervals.assess(*sample(150, seed=1000 + seed, rho=rho))
         for name, value in true.items():
             low, high = found.intervals[name]
             covered[name] += low <= value <= high
@@ -95,14 +95,14 @@ def test_intervals_cover_the_true_correlation():
 
 
 def test_few_rows_have_figures_and_no_intervals():
-    found = agreement.assess([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0])
+    found = intervals.assess([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0])
     assert found.figures.plcc == pytest.approx(0.8)
     assert (found.intervals, found.curve) == ({}, None)
     assert any("4 rows" in statement for statement in found.statements)
 
 
 def test_no_interval_where_resamples_are_constant():
-    found = agreement.assess([3.0] * 11 + [4.0], list(numpy.linspace(1, 5, 12)))
+    found = intervals.assess([3.0] * 11 + [4.0], list(numpy.linspace(1, 5, 12)))
     assert "srcc" not in found.intervals
     assert "no interval of srcc: it is undefined in some resamples" in found.statements
 
@@ -122,9 +122,9 @@ def test_the_logistic_fit_is_that_of_an_independent_least_squares(seed, width):
     y = vqeg(x, 4.6, 1.4, 3.2, width) + draw.normal(0, 0.3, 400)
     start = [y.max(), y.min(), x.mean(), x.std()]
     theirs, _ = optimize.curve_fit(vqeg, x, y, p0=start, maxfev=100_000, xtol=1e-14, ftol=1e-14)
-    ours = agreement.fit_logistic(x, y)
+    ours = logistic.fit_logistic(x, y)
     numpy.testing.assert_allclose(ours(x), vqeg(x, *theirs), rtol=0, atol=1e-6)
-    found = agreement.assess(x, y)
+    found = intervals.assess(x, y)
     assert found.plcc_logistic == pytest.approx(stats.pearsonr(vqeg(x, *theirs), y).statistic, abs=1e-6)
     assert (ours.upper, ours.lower, ours.centre) == pytest.approx(tuple(theirs[:3]), abs=1e-4)
 
@@ -132,7 +132,7 @@ def test_the_logistic_fit_is_that_of_an_independent_least_squares(seed, width):
 def test_a_line_is_a_limit_of_the_logistic():
     x, y = sample(300)
     line = numpy.polynomial.Polynomial.fit(x, y, 1)
-    curve = agreement.fit_logistic(x, line(x))
+    curve = logistic.fit_logistic(x, line(x))
     numpy.testing.assert_allclose(curve(x), line(x), rtol=0, atol=1e-5)
 
 
@@ -146,13 +146,13 @@ def test_a_line_is_a_limit_of_the_logistic():
     ],
 )
 def test_columns_that_have_no_curve(x, y, why):
-    with pytest.raises(agreement.CurveError, match=why):
-        agreement.fit_logistic(x, y)
+    with pytest.raises(logistic.CurveError, match=why):
+        logistic.fit_logistic(x, y)
 
 
 def test_reversed_scores_have_no_logistic_plcc():
     x, y = sample(100)
-    found = agreement.assess(-x, y)
+    found = intervals.assess(-x, y)
     assert found.figures.plcc < -0.5
     assert found.plcc_logistic is None and "plcc_logistic" not in found.intervals
     assert found.statements == ["no logistic fit: the best curve falls, the scores run against the mean opinion scores"]
@@ -161,7 +161,7 @@ def test_reversed_scores_have_no_logistic_plcc():
 def test_a_step_is_called_one():
     x = numpy.linspace(1, 5, 100)
     y = numpy.where(x < 3.2, 2.0, 4.0) + numpy.random.default_rng(0).normal(0, 0.1, 100)
-    assert agreement.assess(x, y).statements == ["the logistic fit is a step at 3.20, which flatters its PLCC"]
+    assert intervals.assess(x, y).statements == ["the logistic fit is a step at 3.20, which flatters its PLCC"]
 
 
 # ---- two runs --------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def test_a_step_is_called_one():
 def test_a_better_run_is_told_and_the_other_way_round_alike():
     good, y = sample(300, rho=0.9)
     bad = good + numpy.random.default_rng(5).normal(0, 0.7, 300)
-    found, turned = agreement.compare(good, bad, y), agreement.compare(bad, good, y)
+    found, turned = intervals.compare(good, bad, y), intervals.compare(bad, good, y)
     for name in ("plcc", "srcc"):
         one, other = getattr(found, name), getattr(turned, name)
         assert one.low > 0 and one.p < 0.01
@@ -181,7 +181,7 @@ def test_a_better_run_is_told_and_the_other_way_round_alike():
 
 def test_a_run_does_not_differ_from_itself():
     x, y = sample(50)
-    same = agreement.compare(x, x, y).plcc
+    same = intervals.compare(x, x, y).plcc
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
@@ -191,7 +191,7 @@ def test_the_test_keeps_its_level():
     for seed in range(150):
         draw = numpy.random.default_rng(seed)
         y, first, second = draw.normal(size=(3, 120))
-        found = agreement.compare(y + first, y + second, y).srcc
+        found = intervals.compare(y + first, y + second, y).srcc
         rejected += found.p < 0.05
         missed += not found.low <= 0 <= found.high
     fewest, most = stats.binom.interval(0.999, 150, 0.05)
@@ -201,7 +201,7 @@ def test_the_test_keeps_its_level():
 
 def test_only_rows_complete_in_both_are_compared():
     x, y = map(list, sample(40))
-    found = agreement.compare([None, *x[1:]], [*x[:-1], None], y)
+    found = intervals.compare([None, *x[1:]], [*x[:-1], None], y)
     assert (found.n, found.dropped) == (38, 2)
     with pytest.raises(CorrelationError, match="5 rows are complete in both runs"):
-        agreement.compare(x[:5], x[:5], y[:5])
+        intervals.compare(x[:5], x[:5], y[:5])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from conftest import REPOSITORY
-from saiqa.console import Failed, Incomplete
+from saiqa.errors import Failed, Incomplete
 
 TINY = {
     "bench_engines.py": ["--shape", "tiny", "--images", "2", "--sizes", "96x64", "--repeats", "1", "--matmul_side", "256"],
@@ -211,12 +211,12 @@ def test_operations_are_those_that_torch_counts(tmp_path):
 COUNT = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
-import saiqa.engines.packed, shared, torch
-saiqa.engines.packed.FEW = 1  # what fills groups up is not counted as work
+import saiqa.model.packed, shared, torch
+saiqa.model.packed.FEW = 1  # what fills groups up is not counted as work
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from saiqa.engines.packed import PackedReader, log_probabilities, pack
-from saiqa.ovis2_5 import Ovis2_5
+from saiqa.model.packed import PackedReader, log_probabilities, pack
+from saiqa.model.ovis2_5 import Ovis2_5
 model = Ovis2_5(shared.config_of(shared.TINY)).eval()
 config = model.config
 with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:

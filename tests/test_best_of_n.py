@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import read_csv, write_csv, write_jsonl
-from saiqa import ranking
-from saiqa.ranking import Candidate, NoCandidate
+from saiqa.pictures import ranking
+from saiqa.pictures.ranking import Candidate, NoCandidate
 
 SCORES = {  # path -> (layout, lighting)
     "p1/a.png": (3.0, 4.0),

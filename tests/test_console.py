@@ -16,17 +16,9 @@ import pytest
 
 from conftest import TOOLS, run_command
 from local_progress import Progress, progress_iter
-from saiqa.console import (
-    ArgumentParser,
-    Failed,
-    Incomplete,
-    InputError,
-    Output,
-    UsageError,
-    positive_int,
-    run,
-    to_json,
-)
+from saiqa.cli.console import ArgumentParser, Output, positive_int, run
+from saiqa.errors import Failed, Incomplete, InputError, UsageError
+from saiqa.files.jsonl import to_json
 
 
 def raising(error: BaseException):
@@ -91,7 +83,7 @@ def test_a_variable_gives_the_traceback_of_known_errors(named, monkeypatch):
 
 
 def test_a_reader_that_leaves_is_no_error():
-    code = "import sys; from saiqa.console import run\nsys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)]))"
+    code = "import sys; from saiqa.cli.console import run\nsys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)]))"
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
     writer = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment

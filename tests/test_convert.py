@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from conftest import IDS, MOS, TOOLS, read_jsonl, record, write_csv, write_jsonl
-from saiqa import bundle, facts
+from saiqa import facts
+from saiqa.files import folders
 from saiqa.scoring import word_of_mos
 
 COMMAND = "convert_csv_to_jsonl.py"
@@ -45,7 +46,7 @@ def test_the_image_suffix_is_the_one_on_disk(make_data_root, run_main, suffix):
     assert run_main(COMMAND, "--input_csv", root.csv("layout")).code == 0
     lines = read_jsonl(root.jsonl("layout"))
     assert lines[1]["images"] == [f"SA-BENCH/images/layout/images/abc{suffix}"]
-    assert bundle.resolve_image(lines[1]["images"][0], root.path).is_file()
+    assert folders.resolve_image(lines[1]["images"][0], root.path).is_file()
 
 
 def test_annotations_are_converted_without_images(make_data_root, run_main):
@@ -105,7 +106,7 @@ def test_images_outside_a_data_root_are_written_as_given(tmp_path, run_main, mon
         "response": facts.response("layout", "good"),
         "images": ["photos/007.webp"],
     }
-    assert bundle.resolve_image(line["images"][0], tmp_path / "no-root").is_file()
+    assert folders.resolve_image(line["images"][0], tmp_path / "no-root").is_file()
 
 
 def test_sentences_may_come_from_an_annotation_folder(make_data_root, run_main, tmp_path):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from saiqa.correlation import CorrelationError, correlate
+from saiqa.evaluate.figures import CorrelationError, correlate
 
 
 def test_figures_worked_out_by_hand():

@@ -12,8 +12,8 @@ from PIL import Image
 
 from conftest import NO_ANNOTATIONS, REPOSITORY, SMALL_BUNDLE, TOOLS, read_jsonl, run_command, write_jsonl
 from saiqa import Scorer, facts
-from saiqa.decoding import FIRST_FRAME, ORIENTATION_TAG, OVER_WHITE, decode, open_image, size_of
 from saiqa.engines import Rating, Request, load_engine
+from saiqa.model.decoding import FIRST_FRAME, ORIENTATION_TAG, OVER_WHITE, decode, open_image, size_of
 
 rng = np.random.default_rng(7)
 GREY = rng.integers(0, 256, (40, 56), dtype=np.uint8)

@@ -19,12 +19,13 @@ sys.path.append(str(REPOSITORY / "demo" / "build"))
 
 import study
 
-from saiqa import Scorer, bundle, facts, records
-from saiqa.correlation import correlate
+from saiqa import Scorer, facts
 from saiqa.engines import Rating, Request, load_engine
+from saiqa.evaluate.figures import correlate
+from saiqa.files import csv_files, folders, question_files
 from saiqa.scoring import score_of, split_answer, word_of_mos
 
-DEMO = bundle.roots(demo=True)
+DEMO = folders.roots(demo=True)
 CHECKPOINT = DEMO.models / facts.tuned_model(4)
 TOLERANCE = 1e-4
 LEAST_PLCC = {"distortion": 0.85, "harmony": 0.78, "layout": 0.78, "lighting": 0.86}
@@ -35,7 +36,7 @@ LEAST_FALLING = {"distortion": 0.8, "harmony": 0.8, "layout": 0.8, "lighting": 0
 
 
 def table(dimension, split):
-    found = records.read_csv(bundle.annotation_csv(DEMO.data, dimension, split), required=["id"])
+    found = csv_files.read_csv(folders.annotation_csv(DEMO.data, dimension, split), required=["id"])
     assert len(set(found.column("id"))) == len(found.rows)
     return found
 
@@ -51,12 +52,12 @@ def test_layout_and_size(dimension):
             assert abs(float(row[f"{dimension}_score_mos"]) - mos) < 0.006
             assert 1 <= int(row[f"{dimension}_score_mos_int"]) <= 5
         for version in facts.PROMPT_VERSIONS:
-            examples = records.read_records(bundle.annotation_jsonl(DEMO.data, dimension, split, version))
-            assert [bundle.image_id(example.image) for example in examples] == [row["id"] for row in rows]
+            examples = question_files.read_records(folders.annotation_jsonl(DEMO.data, dimension, split, version))
+            assert [folders.image_id(example.image) for example in examples] == [row["id"] for row in rows]
             for example, row in zip(examples, rows, strict=True):
                 assert example.query == facts.query(dimension, version)
                 assert split_answer(example.response)[1] == word_of_mos(row[f"{dimension}_score_mos"])
-                assert bundle.resolve_image(example.image, DEMO.data).is_file()
+                assert folders.resolve_image(example.image, DEMO.data).is_file()
 
 
 def test_no_test_image_is_in_the_train_split():
@@ -92,8 +93,8 @@ def test_the_checkpoint_carries_its_pixel_bounds_and_no_code():
 def requests():
     asked = []
     for dimension in facts.DIMENSIONS:
-        for example in records.read_records(bundle.annotation_jsonl(DEMO.data, dimension, "test", 4)):
-            image = bundle.resolve_image(example.image, DEMO.data)
+        for example in question_files.read_records(folders.annotation_jsonl(DEMO.data, dimension, "test", 4)):
+            image = folders.resolve_image(example.image, DEMO.data)
             asked.append(Request(image, example.query, split_answer(example.response)[0]))
     return asked
 

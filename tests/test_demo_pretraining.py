@@ -27,7 +27,7 @@ from rooms import Spoil
 from saiqa import facts
 from saiqa.engines import Request
 from saiqa.engines.prefill_engine import PrefillEngine
-from saiqa.ovis2_5 import image_to_patches
+from saiqa.model.ovis2_5 import image_to_patches
 
 SIZE = (160, 224)
 NO_ROOMS = np.zeros((0, 168, 224, 6), np.float16)

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from conftest import SMALL_BUNDLE, read_jsonl
-from saiqa import bundle, facts
+from saiqa import facts
 from saiqa.engines import Request, load_engine
+from saiqa.files import folders
 from saiqa.scoring import score_of
 
-DEMO = bundle.roots(demo=True)
+DEMO = folders.roots(demo=True)
 CHECKPOINTS = {"reference": SMALL_BUNDLE, "demo": DEMO.models / facts.tuned_model()}
 BOUND = {"float32": 1e-6, "bfloat16": 0.005}
 

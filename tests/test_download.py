@@ -192,8 +192,8 @@ def test_dry_run_fetches_nothing(hub, tmp_path):
 
 
 def test_a_disk_that_is_too_small_is_refused_before_the_start(tmp_path):
-    from saiqa import hub
-    from saiqa.console import Failed
+    from saiqa.errors import Failed
+    from saiqa.files import hub as hub
 
     remote = hub.Remote("a/b", "model", "0" * 40, [hub.RemoteFile("sa-iqa-prompt4/x.safetensors", 10**18)], [])
     with pytest.raises(Failed, match=r"1000000000\.0 GB are needed"):

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from conftest import SMALL_BUNDLE, TOOLS, run_command
-from saiqa.console import InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.loading import load_model, load_tokenizer
 from saiqa.engines.prefill_engine import PrefillEngine
+from saiqa.errors import InputError
 from saiqa.facts import WORDS
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config
-from saiqa.pixels import PixelBounds, Preprocessing, resized_size
+from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config
+from saiqa.model.pixels import PixelBounds, Preprocessing, resized_size
 
 TOLERANCE = 1e-4
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]

@@ -16,7 +16,8 @@ from PIL import Image
 from scipy import stats
 
 from conftest import SMALL_BUNDLE, run_command, write_csv, write_jsonl
-from saiqa import facts, tables
+from saiqa import facts
+from saiqa.evaluate import tables
 
 COMMAND = "evaluate_correlation.py"
 ROWS = 40

@@ -29,7 +29,8 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle, facts
+from saiqa import facts
+from saiqa.files import folders
 from saiqa.scoring import ScoringError, by_word, find_rating_token, score_of
 
 FULL = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
@@ -125,10 +126,10 @@ def test_fault_08_a_run_that_stopped_goes_on_where_it_was(make_data_root, run_ma
     root = make_data_root(["lighting"])
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer"]
     run_main("infer.py", *flags)
-    whole, header = read_jsonl(root.ratings("lighting")), bundle.run_record_path(root.ratings("lighting"))
+    whole, header = read_jsonl(root.ratings("lighting")), folders.run_record_path(root.ratings("lighting"))
     marked = [{**line, "text": "from the first run"} for line in whole[:2]]
     root.ratings("lighting").unlink()
-    write_jsonl(bundle.partial_path(root.ratings("lighting")), [json.loads(header.read_text()), *marked])
+    write_jsonl(folders.partial_path(root.ratings("lighting")), [json.loads(header.read_text()), *marked])
     ran = run_main("infer.py", *flags, "--resume")
     assert ran.code == 0, ran.err
     again = read_jsonl(root.ratings("lighting"))
@@ -166,7 +167,7 @@ def test_fault_10_the_prompt_of_the_record_is_the_prompt(make_data_root, run_mai
     assert ran.code == 0, ran.err
     assert "holds prompt 3 while --prompt_version is 4" in ran.err
     with_third = read_jsonl(root.ratings("lighting"))
-    found = json.loads(bundle.run_record_path(root.ratings("lighting")).read_text())
+    found = json.loads(folders.run_record_path(root.ratings("lighting")).read_text())
     assert [prompt["query"] for prompt in found["prompts"]] == [facts.query("lighting", 3)]
     run_main("infer.py", *flags, "--test_jsonl", root.path / "four.jsonl")
     assert read_jsonl(root.ratings("lighting")) != with_third
@@ -247,7 +248,7 @@ def test_fault_20_beside_a_result_stands_how_it_was_made(make_data_root, run_mai
     flags = ["--dimension", "lighting", "--input_csv", root.path / "elsewhere.csv"]
     run_main("infer.py", *root.flags, *flags, "--output_csv", root.path / "mine" / "table.csv")
     for result in (root.ratings("lighting"), root.path / "mine" / "table.csv"):
-        found = json.loads(bundle.run_record_path(result).read_text())
+        found = json.loads(folders.run_record_path(result).read_text())
         assert found["model_path"] == str(SMALL_BUNDLE)
         keys = {"model_fingerprint", "prompt_hash", "engine", "packages", "seconds", "command", "n", "failed"}
         assert keys <= found.keys()

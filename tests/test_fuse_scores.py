@@ -10,7 +10,8 @@ import numpy
 import pytest
 
 from conftest import read_csv, read_jsonl, write_csv, write_jsonl
-from saiqa import bradley_terry, facts, fusion
+from saiqa import facts, overall
+from saiqa.preferences import bradley_terry
 
 COMMAND = "fuse_scores.py"
 DIMENSIONS = tuple(facts.DIMENSIONS)
@@ -134,7 +135,7 @@ def test_fit_writes_weights_that_fusion_reads(run_main, tmp_path):
     output = tmp_path / "new" / "weights.json"
     ran = run_main(COMMAND, "fit", scored, pairs, "--output", output, "--json")
     assert ran.code == 0, ran.err
-    weights = fusion.read_weights(output)
+    weights = overall.read_weights(output)
     assert list(weights.values()) == pytest.approx([0.09, 0.71, 0.03, 0.18], abs=0.05)
     written = json.loads(output.read_text())
     assert written["weights"] == ran.json["weights"] == weights

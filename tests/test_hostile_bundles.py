@@ -13,7 +13,7 @@ import pytest
 from conftest import SMALL_BUNDLE
 from hostile_bundles import CASES, TRAPS
 from saiqa import Scorer
-from saiqa.console import UserError
+from saiqa.errors import UserError
 from saiqa.training import launcher
 
 LONGEST_LINE = 500

@@ -25,7 +25,8 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle, engines, facts
+from saiqa import engines, facts
+from saiqa.files import checkpoint_folders, folders
 from saiqa.scoring import score_of, score_of_known
 
 GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
@@ -144,9 +145,9 @@ def test_json_is_one_object_on_stdout(make_data_root, run_main):
 def test_the_run_record_tells_how_a_result_was_made(make_data_root, run_main):
     root = make_data_root(["lighting"])
     run_main("infer.py", *root.flags, "--dimension", "lighting", "--system", "Be brief.")
-    found = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())
+    found = json.loads(folders.run_record_path(root.scores("lighting")).read_text())
     assert found["model_path"] == str(SMALL_BUNDLE)
-    assert found["model_fingerprint"] == bundle.fingerprint(SMALL_BUNDLE)
+    assert found["model_fingerprint"] == checkpoint_folders.fingerprint(SMALL_BUNDLE)
     assert found["prompts"] == [{"query": facts.query("lighting", 4), "answer_prefix": facts.answer_prefix("lighting")}]
     assert found["system"] == "Be brief."
     assert (found["engine"]["engine"], found["engine"]["dtype"]) == ("prefill", "float32")
@@ -201,7 +202,7 @@ def test_missing_and_corrupt_images_fail_alone(make_data_root, run_main):
     assert ran.out.startswith("PLCC: ")
     scores = {row["id"]: row["score_pred"] for row in read_csv(root.scores("lighting"))}
     assert [i for i, score in scores.items() if not score] == ["abc", "0010"]
-    found = json.loads(bundle.run_record_path(root.ratings("lighting")).read_text())
+    found = json.loads(folders.run_record_path(root.ratings("lighting")).read_text())
     assert [failed["id"] for failed in found["failed"]] == ["0010", "abc"]
 
 
@@ -247,7 +248,7 @@ def test_ctrl_c_keeps_what_is_rated_and_resume_goes_on(make_data_root, run_main,
     assert "--resume" in ran.err
     assert root.ratings("lighting").read_bytes() == whole  # the old result stays
 
-    partial = bundle.partial_path(root.ratings("lighting"))
+    partial = folders.partial_path(root.ratings("lighting"))
     with partial.open("ab") as file:
         file.write(b'{"images": ["SA-BENCH/images/li')  # torn by a crash
     stop_after(3, KeyboardInterrupt)  # enough for what is left, not for everything
@@ -263,7 +264,7 @@ def test_a_partial_result_is_set_aside_once_the_model_has_loaded_and_never_remov
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]
     stop_after(2, KeyboardInterrupt)
     run_main("infer.py", *flags)
-    partial = bundle.partial_path(root.ratings("lighting"))
+    partial = folders.partial_path(root.ratings("lighting"))
     before = partial.read_bytes()
     assert run_main("infer.py", *flags, "--device", "cuda:99").code == 2  # the model does not load
     assert partial.read_bytes() == before
@@ -338,7 +339,7 @@ def test_an_unknown_error_keeps_the_ratings_and_its_traceback(make_data_root, ru
     stop_after(1, ZeroDivisionError)
     with pytest.raises(ZeroDivisionError):
         run_main("infer.py", *root.flags, "--dimension", "lighting", "--max_batch_size", "2")
-    assert len(read_jsonl(bundle.partial_path(root.ratings("lighting")))) == 1 + 2
+    assert len(read_jsonl(folders.partial_path(root.ratings("lighting")))) == 1 + 2
 
 
 def test_a_real_interrupt_leaves_130_and_a_partial_file(make_data_root):
@@ -347,7 +348,7 @@ def test_a_real_interrupt_leaves_130_and_a_partial_file(make_data_root):
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]
     command = [sys.executable, TOOLS / "infer.py", *flags]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
-    partial = bundle.partial_path(root.ratings("lighting"))
+    partial = folders.partial_path(root.ratings("lighting"))
     deadline = time.monotonic() + 120
     while not (partial.exists() and partial.read_bytes().count(b"\n") > 2) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -493,7 +494,7 @@ def test_lines_that_lack_words_are_scored_over_the_others_and_counted(make_data_
     known = {word: GOOD[word] for word in ("excellent", "good", "fair")}
     assert [float(score) for score in scores[:3]] == pytest.approx([score_of(GOOD), 4.5, score_of_known(known)[0]])
     assert scores[3:] == ["", ""]
-    record = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())["score"]
+    record = json.loads(folders.run_record_path(root.scores("lighting")).read_text())["score"]
     assert (record["n"], record["lines_lacking_words"]) == (3, 2)
 
 

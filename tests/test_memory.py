@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
-from saiqa.console import Failed
-from saiqa.engines import load_engine, memory
-from saiqa.ovis2_5 import Ovis2_5Config
-from saiqa.pixels import PixelBounds
+from saiqa.engines import load_engine, pass_budget
+from saiqa.errors import Failed
+from saiqa.model.ovis2_5 import Ovis2_5Config
+from saiqa.model.pixels import PixelBounds
 
 # Real widths' proportions (benchmarks/shared.py), but two layers of each kind: memory does not grow with layers, time does.
 BUILD = """
@@ -96,7 +96,7 @@ def pictures(folder, size, count):
 
 def test_twelve_megapixels_stay_within_the_stated_bound(run, tmp_path):
     measured = run(PEAK, pictures(tmp_path, (4000, 3000), 2))
-    assert measured["peak"] <= measured["bound"] <= memory.WORKING_BYTES["cpu"] + memory.READING_BYTES
+    assert measured["peak"] <= measured["bound"] <= pass_budget.WORKING_BYTES["cpu"] + pass_budget.READING_BYTES
 
 
 def test_running_out_of_memory_makes_passes_smaller(run, tmp_path):
@@ -115,14 +115,14 @@ def test_an_image_that_memory_does_not_suffice_for_fails_alone(run, tmp_path):
 
 def test_the_budget_follows_the_memory_there_is():
     config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
-    each, head = memory.token_bytes(config, torch.float32), memory.head_bytes(config, torch.float32)
-    for free, tokens in ((10**12, memory.MOST_TOKENS["cpu"]), (2 * (head + 100 * each), 100), (0, 1)):
-        assert memory.token_budget(config, torch.float32, "cpu", free) == tokens
+    each, head = pass_budget.token_bytes(config, torch.float32), pass_budget.head_bytes(config, torch.float32)
+    for free, tokens in ((10**12, pass_budget.MOST_TOKENS["cpu"]), (2 * (head + 100 * each), 100), (0, 1)):
+        assert pass_budget.token_budget(config, torch.float32, "cpu", free) == tokens
 
 
 def test_free_memory_is_what_the_kernel_says():
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    assert 0 < memory.free_bytes(torch.device("cpu")) < total
+    assert 0 < pass_budget.free_bytes(torch.device("cpu")) < total
 
 
 def test_the_released_shape_fits_the_stated_bound():
@@ -138,8 +138,8 @@ def test_the_released_shape_fits_the_stated_bound():
     )
     largest = 1344 * 1792 // 1024 + 600
     for kind, dtype in (("cpu", torch.float32), ("cuda", torch.bfloat16)):
-        assert memory.pass_bytes(nine_b, dtype, largest) <= memory.WORKING_BYTES[kind] + memory.READING_BYTES
-        assert memory.token_budget(nine_b, dtype, kind, free=10**12) >= min(largest, memory.MOST_TOKENS[kind])
+        assert pass_budget.pass_bytes(nine_b, dtype, largest) <= pass_budget.WORKING_BYTES[kind] + pass_budget.READING_BYTES
+        assert pass_budget.token_budget(nine_b, dtype, kind, free=10**12) >= min(largest, pass_budget.MOST_TOKENS[kind])
 
 
 # ---- before a model is loaded ----------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def bundle_of_weights(folder: Path, numbers: int) -> Path:
     [(1.5, "Use --dtype bfloat16, which takes"), (5.0, "Free some, or use a machine with more: bfloat16 takes")],
 )
 def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_path, make_data_root):
-    free = memory.free_bytes(torch.device("cpu"))
+    free = pass_budget.free_bytes(torch.device("cpu"))
     bundle = bundle_of_weights(tmp_path / "large", int(share_of_free * free / 4))
     root = make_data_root(["lighting"])
     flags = ["--model_path", bundle, "--data_root", root.path, "--device", "cpu", "--dtype", "float32"]
@@ -183,19 +183,19 @@ def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_pat
 
 def test_a_smaller_picture_is_advised_where_only_that_does_not_fit(monkeypatch):
     config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
-    least = memory.needs(SMALL_BUNDLE, config, torch.float32, PixelBounds(max_pixels=448 * 448))
-    monkeypatch.setattr(memory, "_available_bytes", lambda: least.total + 1)
+    least = pass_budget.needs(SMALL_BUNDLE, config, torch.float32, PixelBounds(max_pixels=448 * 448))
+    monkeypatch.setattr(pass_budget, "_available_bytes", lambda: least.total + 1)
     cpu = torch.device("cpu")
-    memory.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=448 * 448))
+    pass_budget.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=448 * 448))
     with pytest.raises(Failed, match="Use a smaller --max_pixels"):
-        memory.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=2**28))
+        pass_budget.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=2**28))
 
 
 def test_weights_are_counted_by_the_headers():
     model = load_engine("prefill", SMALL_BUNDLE, device="cpu").model
     numbers = sum(weight.numel() for weight in model.parameters())
     for dtype in (torch.float32, torch.bfloat16):
-        assert memory.weight_bytes(SMALL_BUNDLE, model.config, dtype) == numbers * dtype.itemsize
+        assert pass_budget.weight_bytes(SMALL_BUNDLE, model.config, dtype) == numbers * dtype.itemsize
 
 
 def test_in_int8_the_language_model_counts_half():
@@ -206,18 +206,18 @@ def test_in_int8_the_language_model_counts_half():
     heads, kv = llm.num_attention_heads * llm.head_dim, 2 * llm.num_key_value_heads * llm.head_dim
     layer = llm.hidden_size * (2 * heads + kv + 3 * llm.intermediate_size)
     eights = llm.num_hidden_layers * layer + llm.hidden_size * llm.vocab_size
-    assert memory.weight_bytes(SMALL_BUNDLE, model.config, torch.int8) == rest + eights
+    assert pass_budget.weight_bytes(SMALL_BUNDLE, model.config, torch.int8) == rest + eights
 
 
 def test_int8_is_advised_where_bfloat16_does_not_fit(monkeypatch):
     config = Ovis2_5Config.from_pretrained(SMALL_BUNDLE)
     bounds = PixelBounds(max_pixels=448 * 448)
-    least = memory.needs(SMALL_BUNDLE, config, torch.int8, bounds)
-    monkeypatch.setattr(memory, "_available_bytes", lambda: least.total + 1)
+    least = pass_budget.needs(SMALL_BUNDLE, config, torch.int8, bounds)
+    monkeypatch.setattr(pass_budget, "_available_bytes", lambda: least.total + 1)
     cpu = torch.device("cpu")
-    memory.require_memory(SMALL_BUNDLE, config, torch.int8, cpu, bounds)
+    pass_budget.require_memory(SMALL_BUNDLE, config, torch.int8, cpu, bounds)
     for dtype in (torch.float32, torch.bfloat16):
         with pytest.raises(Failed, match="Use --dtype int8, which takes"):
-            memory.require_memory(SMALL_BUNDLE, config, dtype, cpu, bounds, may_quantise=True)
+            pass_budget.require_memory(SMALL_BUNDLE, config, dtype, cpu, bounds, may_quantise=True)
     with pytest.raises(Failed, match="bfloat16 takes"):
-        memory.require_memory(SMALL_BUNDLE, config, torch.bfloat16, cpu, bounds)
+        pass_budget.require_memory(SMALL_BUNDLE, config, torch.bfloat16, cpu, bounds)

@@ -13,11 +13,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from conftest import SMALL_BUNDLE
-from saiqa.console import InputError
 from saiqa.engines.loading import load_model, load_tokenizer, model_config, open_bundle
+from saiqa.errors import InputError
 from saiqa.facts import WORDS
-from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
-from saiqa.pixels import PixelBounds, resized_size, shrink, visual_grid
+from saiqa.model.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
+from saiqa.model.pixels import PixelBounds, resized_size, shrink, visual_grid
 
 TOLERANCE = 1e-4
 EXPECTED = json.loads((SMALL_BUNDLE / "expected.json").read_text())

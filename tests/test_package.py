@@ -74,8 +74,9 @@ def test_the_demo_without_a_clone(installed, run_main):
 
 def test_the_library_without_a_clone(installed):
     code = """
-from saiqa import Scorer, bundle
-(room, *_) = Scorer(demo=True, device="cpu").score(bundle.demo_rooms())
+from saiqa import Scorer
+from saiqa.files.folders import demo_rooms
+(room, *_) = Scorer(demo=True, device="cpu").score(demo_rooms())
 print(*room.scores)
 """
     ran = installed(sys.executable, "-c", code)

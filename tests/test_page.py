@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from conftest import SMALL_BUNDLE
 from saiqa import Scorer, facts
-from saiqa.score_files import Layout
+from saiqa.pictures.results import Layout
 from serving import served_here
 from test_service import PICTURES
 

@@ -23,7 +23,7 @@ from PIL import Image, ImageEnhance
 
 from conftest import REPOSITORY, SMALL_BUNDLE, TOOLS, read_jsonl, write_jsonl
 from saiqa import Scorer, facts
-from saiqa.console import Failed, InputError, UsageError
+from saiqa.errors import Failed, InputError, UsageError
 from saiqa.reward import Client, Reward, UnscoredError
 from serving import served_here
 

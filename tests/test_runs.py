@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, read_csv, read_jsonl, record, write_jsonl
-from saiqa import Scorer, bundle, facts
-from saiqa.console import InputError
-from saiqa.models import Model
-from saiqa.workers import _only
+from saiqa import Scorer, facts
+from saiqa.errors import InputError
+from saiqa.files import folders
+from saiqa.run.ray_workers import _only
+from saiqa.run.spec import Model
 
 MODEL = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
 
@@ -152,7 +153,7 @@ def test_infer_keeps_ratings_of_images_that_are_not_asked_again(run_main, make_d
     ran = run_main("infer.py", *flags, "--resume")
     assert ran.code == 0, ran.err
     lines = read_jsonl(root.ratings("lighting"))
-    assert [bundle.image_id(line["images"][0]) for line in lines] == [*root.ids[:2], *root.ids[2:]]
+    assert [folders.image_id(line["images"][0]) for line in lines] == [*root.ids[:2], *root.ids[2:]]
     assert lines[:3] == first
 
 
@@ -169,7 +170,7 @@ def test_an_addition_that_is_interrupted_loses_nothing(run_main, make_data_root,
         assert run_main("infer.py", *flags, "--resume").code == 130
         stop_after(99, KeyboardInterrupt)
     assert run_main("infer.py", *flags, "--resume").code == 0
-    ids = [bundle.image_id(line["images"][0]) for line in read_jsonl(root.ratings("lighting"))]
+    ids = [folders.image_id(line["images"][0]) for line in read_jsonl(root.ratings("lighting"))]
     assert ids == list("abcdef")
 
 
@@ -179,7 +180,7 @@ def test_kept_scores_are_never_removed_unasked(run_main, rooms, tmp_path, stop_a
     stop_after(3, KeyboardInterrupt)
     ran = run_main(*command)
     assert ran.code == 130 and "3 rated images are kept" in ran.err
-    partial = bundle.partial_path(tmp_path / "o.csv")
+    partial = folders.partial_path(tmp_path / "o.csv")
     kept = partial.read_bytes()
     stop_after(99, KeyboardInterrupt)
     for number in (1, 2):
@@ -228,13 +229,13 @@ sys.path[:0] = [{tools!r}, {here!r}]
 from saiqa import engines
 engines.ENGINES["probe"] = "probe_engine:Probe"
 import {command}
-from saiqa.console import run
+from saiqa.cli.console import run
 sys.argv[0] = "{command}.py"
 sys.exit(run({command}.main, {arguments!r} + ["--engine", "probe"]))
 """
 PROBE_ENGINE = """
 import os, sys
-from saiqa.console import Failed
+from saiqa.errors import Failed
 
 class Probe:
     def __init__(self, *args, **options):

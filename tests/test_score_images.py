@@ -27,8 +27,9 @@ from conftest import (
     write_csv,
     write_jsonl,
 )
-from saiqa import bundle, facts
-from saiqa.image_lists import Lists
+from saiqa import facts
+from saiqa.files import folders
+from saiqa.pictures.lists import Lists
 from saiqa.scorer import Scorer
 
 
@@ -189,7 +190,7 @@ def test_an_interrupted_run_is_continued_to_the_same_scores(folder, score, tmp_p
     command = [sys.executable, TOOLS / "score_images.py", folder, *asked, resumed, *flags]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(list(map(str, command)), **streams, preexec_fn=interruptible)
-    partial = bundle.partial_path(resumed)
+    partial = folders.partial_path(resumed)
     while process.poll() is None and not (partial.exists() and partial.read_bytes().count(b"\n") > 30):
         time.sleep(0.002)
     process.send_signal(signal.SIGINT)
@@ -210,7 +211,7 @@ def test_another_run_is_not_continued(folder, score, tmp_path):
     assert score(folder, "--dimension", "layout", *output).code == 0
     ran = score(folder, "--dimension", "lighting", *output, "--resume")
     assert ran.code == 2 and "is of another run: prompt was" in ran.err
-    assert not bundle.partial_path(tmp_path / "o.csv").exists()
+    assert not folders.partial_path(tmp_path / "o.csv").exists()
     assert score(folder, "--dimension", "layout", *output, "--resume").code == 0
     (tmp_path / "o.run.json").unlink()
     ran = score(folder, "--dimension", "layout", *output, "--resume")
@@ -310,7 +311,7 @@ def test_a_list_is_never_overwritten(folder, tmp_path, score):
 
 
 def test_names_that_are_not_utf8_are_refused(folder, expand):
-    from saiqa.console import InputError
+    from saiqa.errors import InputError
 
     Path(os.fsdecode(bytes(folder) + b"/\xff.png")).write_bytes((folder / "a/room.png").read_bytes())
     with pytest.raises(InputError, match="is not UTF-8"):
@@ -328,7 +329,7 @@ def test_a_list_on_stdin(folder, tmp_path):
 
 
 def test_the_demo_scores_its_own_rooms(tmp_path):
-    image = next((bundle.roots(demo=True).data / "images" / "lighting" / "images").iterdir())
+    image = next((folders.roots(demo=True).data / "images" / "lighting" / "images").iterdir())
     ran = run_command("score_images.py", "--demo", image, "--json")
     assert ran.code == 0, ran.err
     assert "the annotations in " in ran.err and "no judge of real ones" in ran.err

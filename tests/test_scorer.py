@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from conftest import SMALL_BUNDLE, TOOLS
-from saiqa import ImageScore, Scorer, facts, fusion
-from saiqa.console import InputError
+from saiqa import ImageScore, Scorer, facts, overall
 from saiqa.engines import Failure, Rating
+from saiqa.errors import InputError
 from saiqa.scorer import CHUNK_IMAGES, image_score
 
 LOGPROBS = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
@@ -159,13 +159,14 @@ FOUR = {"distortion": 1.0, "harmony": 2.0, "layout": 3.0, "lighting": 5.0}
 
 
 def test_overall_is_a_weighted_mean():
-    assert fusion.overall(FOUR) == pytest.approx(2.75)
-    assert fusion.overall(FOUR, {"distortion": 0.1, "harmony": 0.2, "layout": 0.3, "lighting": 0.4}) == pytest.approx(3.4)
-    assert fusion.overall({"layout": 3.0, "lighting": 5.0}, {"layout": 0.3, "lighting": 0.1}) == pytest.approx(3.5)
+    assert overall.overall_score(FOUR) == pytest.approx(2.75)
+    weights = {"distortion": 0.1, "harmony": 0.2, "layout": 0.3, "lighting": 0.4}
+    assert overall.overall_score(FOUR, weights) == pytest.approx(3.4)
+    assert overall.overall_score({"layout": 3.0, "lighting": 5.0}, {"layout": 0.3, "lighting": 0.1}) == pytest.approx(3.5)
     with pytest.raises(ValueError):
-        fusion.overall({})
+        overall.overall_score({})
     with pytest.raises(ValueError, match="no weight for harmony"):
-        fusion.overall({"harmony": 2.0}, {"layout": 1.0})
+        overall.overall_score({"harmony": 2.0}, {"layout": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -184,9 +185,9 @@ def test_broken_weights_are_refused(tmp_path, text, says):
     path = tmp_path / "weights.json"
     path.write_text(text)
     with pytest.raises(InputError, match=says):
-        fusion.read_weights(path)
+        overall.read_weights(path)
     with pytest.raises(InputError, match="is not there"):
-        fusion.read_weights(tmp_path / "none.json")
+        overall.read_weights(tmp_path / "none.json")
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -24,7 +24,7 @@ from PIL import Image
 
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
 from saiqa import Scorer, facts
-from saiqa.console import InputError
+from saiqa.errors import InputError
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from serving import served, served_here
 

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from conftest import IDS, NO_ANNOTATIONS, SMALL_BUNDLE, read_jsonl, record, write_jsonl
-from saiqa import bundle, stores
-from saiqa.console import InputError
+from saiqa.errors import InputError
+from saiqa.files import folders, places
 from saiqa.scorer import Scorer
 
 
@@ -150,14 +150,14 @@ def test_a_remote_data_root_without_the_annotations_names_them(make_data_root, r
     ],
 )
 def test_the_id_of_a_url_is_its_file_name(image, expected):
-    assert bundle.image_id(image) == expected
+    assert folders.image_id(image) == expected
 
 
 def test_where_an_image_path_leads(tmp_path):
-    remote = stores.place("memory://bench")
-    assert str(bundle.resolve_image("SA-BENCH/images/a.png", remote)) == "memory://bench/images/a.png"
-    assert str(bundle.resolve_image("images/a.png", remote)) == "memory://bench/images/a.png"
-    assert bundle.resolve_image("./SA-BENCH//images/a.png", tmp_path) == tmp_path / "images/a.png"
-    assert bundle.resolve_image("file:///data/a%20b.png", remote) == Path("/data/a b.png")
+    remote = places.place("memory://bench")
+    assert str(folders.resolve_image("SA-BENCH/images/a.png", remote)) == "memory://bench/images/a.png"
+    assert str(folders.resolve_image("images/a.png", remote)) == "memory://bench/images/a.png"
+    assert folders.resolve_image("./SA-BENCH//images/a.png", tmp_path) == tmp_path / "images/a.png"
+    assert folders.resolve_image("file:///data/a%20b.png", remote) == Path("/data/a b.png")
     with pytest.raises(InputError):
-        bundle.resolve_image("nowhere://a.png", tmp_path)
+        folders.resolve_image("nowhere://a.png", tmp_path)

@@ -17,9 +17,10 @@ import pytest
 from safetensors.torch import load_file
 
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
-from saiqa import Scorer, bundle, facts, scoring
-from saiqa.console import UsageError
+from saiqa import Scorer, facts, scoring
 from saiqa.engines import Rating, Request, load_engine
+from saiqa.errors import UsageError
+from saiqa.files import checkpoint_folders
 from saiqa.training.checkpoints import newest_step, promote, replacing
 from saiqa.training.launcher import process_count
 from serving import served_here
@@ -174,7 +175,7 @@ def test_a_second_run_leaves_the_first_checkpoint_and_is_asked_with_its_own_syst
     (run,) = output.glob("v0-*")
     assert ran.stdout.strip().endswith(run.name)
     assert "holds a checkpoint and keeps it" in ran.stderr and str(run) in ran.stderr.splitlines()[-1]
-    assert bundle.find_checkpoint(output, print) == output
+    assert checkpoint_folders.find_checkpoint(output, print) == output
 
     arguments = json.loads((run / "args.json").read_text())
     assert arguments["system"] == SYSTEM and arguments["template"] == "ovis2_5" and arguments["use_chat_template"] is True
@@ -258,7 +259,7 @@ def test_a_run_that_fails_or_is_killed_leaves_the_former_checkpoint(tmp_path):
         process.wait()
     assert list(output.glob("v0-*/checkpoint-*"))
     assert contents(output) == before
-    assert bundle.find_checkpoint(output, print) == output
+    assert checkpoint_folders.find_checkpoint(output, print) == output
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -270,7 +271,7 @@ def test_a_replacement_cut_short_after_any_step_leaves_a_whole_checkpoint(tmp_pa
         write_checkpoint(output, "former", 3 - shards)
         write_checkpoint(run, "new", shards)
         done = sum(1 for _ in itertools.islice(replacing({file.name: file for file in run.iterdir()}, output), steps))
-        found = bundle.find_checkpoint(output, lambda line: None)
+        found = checkpoint_folders.find_checkpoint(output, lambda line: None)
         assert {file.read_text() for file in found.glob("*.safetensors")} in ({"former"}, {"new"})
         assert json.loads((found / "config.json").read_text())["of"] == (found / "tokenizer.json").read_text()
         if done < steps:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from conftest import IDS, MOS, rating, read_csv, read_jsonl, record, write_csv, write_jsonl
-from saiqa import bundle, facts, ids
+from saiqa import facts
+from saiqa.files import folders, ids
 from saiqa.scoring import score_of
 
 # Of each level, what the model may say of it.
@@ -25,7 +26,7 @@ def put(root, rows, words) -> None:
 def scored(root, run_main, *flags):
     """Run the score stage; what it said, its predictions by row, and its record."""
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "score", *flags)
-    record = json.loads(bundle.run_record_path(root.scores("lighting")).read_text())["score"]
+    record = json.loads(folders.run_record_path(root.scores("lighting")).read_text())["score"]
     return ran, [row["score_pred"] for row in read_csv(root.scores("lighting"))], record
 
 
@@ -81,11 +82,11 @@ def test_limit_takes_the_rows_that_come_before_it(make_data_root, run_main):
     root = make_data_root(["lighting"])
     put(root, ["a", "a", "b", "b", "c"], [])
     write_jsonl(root.jsonl("lighting"), [record("lighting", i) for i in ("a", "b", "b", "a", "c")])
-    output = bundle.limited(root.ratings("lighting"), 3)
+    output = folders.limited(root.ratings("lighting"), 3)
     write_jsonl(output, [rating("lighting", i, SURE["good"]) for i in ("a", "b", "b")])
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "score", "--limit", "3")
     assert ran.code == 0, ran.err
-    assert [row["id"] for row in read_csv(bundle.limited(root.scores("lighting"), 3))] == ["a", "b", "b"]
+    assert [row["id"] for row in read_csv(folders.limited(root.scores("lighting"), 3))] == ["a", "b", "b"]
 
 
 # ---- infer -----------------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def with_twins(root) -> list[str]:
 
 
 def images(path) -> list[str]:
-    return [bundle.image_id(line["images"][0]) for line in read_jsonl(path)]
+    return [folders.image_id(line["images"][0]) for line in read_jsonl(path)]
 
 
 @pytest.mark.parametrize("batch", ["1", "2", "64"])
@@ -126,15 +127,15 @@ def test_resume_goes_on_with_twins(make_data_root, run_main, kept):
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "2"]
     assert run_main("infer.py", *flags).code == 0
     result = root.ratings("lighting")
-    whole, made = read_jsonl(result), json.loads(bundle.run_record_path(result).read_text())
+    whole, made = read_jsonl(result), json.loads(folders.run_record_path(result).read_text())
     result.unlink()
-    write_jsonl(bundle.partial_path(result), [{"identity": made["identity"], "engine": made["engine"]}, *whole[:kept]])
+    write_jsonl(folders.partial_path(result), [{"identity": made["identity"], "engine": made["engine"]}, *whole[:kept]])
     ran = run_main("infer.py", *flags, "--resume")
     assert ran.code == 0, ran.err
     assert images(result) == doubled
     for line, before in zip(read_jsonl(result), whole, strict=True):
         assert line["logits"] == pytest.approx(before["logits"], abs=1e-4)
-    assert json.loads(bundle.run_record_path(result).read_text())["n"] == 7
+    assert json.loads(folders.run_record_path(result).read_text())["n"] == 7
 
 
 def test_workers_rate_twins_too(make_data_root, run_main, monkeypatch):
@@ -157,7 +158,7 @@ def test_twins_whose_image_is_not_there_are_counted_each(make_data_root, run_mai
     assert "missing: 2" in run_main("infer.py", *flags, "--dry_run").out
     ran = run_main("infer.py", *flags, "--json")
     assert (ran.code, ran.json["dimensions"]["lighting"]["n"]) == (3, 5)
-    assert json.loads(bundle.run_record_path(root.ratings("lighting")).read_text())["n"] == 5
+    assert json.loads(folders.run_record_path(root.ratings("lighting")).read_text())["n"] == 5
     for image_id in IDS[1:]:
         root.image("lighting", image_id).unlink()
     ran = run_main("infer.py", *flags)
@@ -285,4 +286,4 @@ def test_a_table_of_which_every_id_is_written_otherwise_goes_through_all_stages(
     assert ran.code == 0 and "4 ids of" in ran.err, ran.err
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--limit", "3")
     assert ran.code == 0, ran.err
-    assert [row["id"] for row in read_csv(bundle.limited(root.scores("lighting"), 3))] == ["1", "2", "3"]
+    assert [row["id"] for row in read_csv(folders.limited(root.scores("lighting"), 3))] == ["1", "2", "3"]

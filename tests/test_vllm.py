@@ -20,11 +20,11 @@ import pytest
 from PIL import Image
 
 from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, run_command
-from saiqa.console import Failed, InputError
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
+from saiqa.errors import Failed, InputError
 from saiqa.facts import WORDS
-from saiqa.pixels import PixelBounds
+from saiqa.model.pixels import PixelBounds
 from saiqa.reward import Reward
 
 TOLERANCE = 1e-4

@@ -13,16 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from conftest import REPOSITORY, SMALL_BUNDLE, run_command
-from saiqa import bundle, facts
-from saiqa.console import InputError
-from saiqa.engines import Request, load_engine, loading, weights
-from saiqa.engines.int8 import Int8Linear, Int8Weight, quantise
+from saiqa import facts
+from saiqa.engines import Request, load_engine, loading
 from saiqa.engines.loading import load_model, resolve_dtype
-from saiqa.engines.packed import PackedReader
-from saiqa.ovis2_5 import Ovis2_5
+from saiqa.errors import InputError
+from saiqa.files import folders
+from saiqa.model import weights
+from saiqa.model.int8 import Int8Linear, Int8Weight, quantise
+from saiqa.model.ovis2_5 import Ovis2_5
+from saiqa.model.packed import PackedReader
 from saiqa.scoring import score_of
 
-MODELS = bundle.roots(demo=True).models
+MODELS = folders.roots(demo=True).models
 UNTIED, TIED, TIED_BFLOAT16 = SMALL_BUNDLE, MODELS / facts.tuned_model(), MODELS / "small-base"
 CPU = torch.device("cpu")
 

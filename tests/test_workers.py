@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from conftest import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, read_jsonl
-from saiqa import bundle, reaper, workers
 from saiqa.engines import Rating, Request, load_engine
+from saiqa.files import folders
+from saiqa.run import ray_workers, reaper
 from saiqa.scorer import CHUNK_IMAGES
 
 MANY = [f"i{n:03}" for n in range(120)]
@@ -90,7 +91,7 @@ def undisturbed(make_data_root, run_main):
 def test_a_killed_worker_is_started_again_and_the_bytes_are_those_of_one_process(undisturbed):
     root, result, whole = undisturbed
     running = start(root, "--workers", "2")
-    wait_for_lines(bundle.partial_path(result), 12, running)
+    wait_for_lines(folders.partial_path(result), 12, running)
     os.kill(worker_processes(running.pid)[0], signal.SIGKILL)
     out, err = running.communicate(timeout=300)
     assert (running.returncode, out) == (3, ""), err
@@ -98,13 +99,13 @@ def test_a_killed_worker_is_started_again_and_the_bytes_are_those_of_one_process
     assert "lighting i050: cannot read the image" in err and "lighting i070: " in err
     assert "2 images have no score" in err
     assert result.read_bytes() == whole
-    record = json.loads(bundle.run_record_path(result).read_text())
+    record = json.loads(folders.run_record_path(result).read_text())
     assert (record["workers"], record["n"]) == (2, len(MANY) - 2)
 
 
 def test_a_killed_command_is_resumed_by_another_number_of_workers(undisturbed, run_main):
     root, result, whole = undisturbed
-    partial = bundle.partial_path(result)
+    partial = folders.partial_path(result)
     running = start(root, "--workers", "2")
     wait_for_lines(partial, 12, running)
     left = worker_processes(running.pid)
@@ -145,11 +146,11 @@ def test_dimensions_of_an_image_stay_in_the_batch_that_they_came_in():
         for i in range(0, len(cases), 4)
     ]
     alone = load_engine("prefill", SMALL_BUNDLE, device="cpu")
-    fleet = workers.Fleet(2, None, on_gpu=False, bytes_each=2**30)
-    several = workers.Workers(load_small, fleet, note=print)
+    fleet = ray_workers.Fleet(2, None, on_gpu=False, bytes_each=2**30)
+    several = ray_workers.Workers(load_small, fleet, note=print)
     try:
         assert several.describe() == alone.describe()
-        answers = list(workers.rate_batches(several, batches))
+        answers = list(ray_workers.rate_batches(several, batches))
     finally:
         several.close()
     assert answers == [alone.rate(batch) for batch in batches]
@@ -185,7 +186,7 @@ def test_batches_are_read_no_further_ahead_than_there_is_work_for():
             read.append(number)
             yield [Request(str(SMALL_BUNDLE / case["image"]), case["query"], case["answer_prefix"])]
 
-    answers = workers.rate_batches(engine, batches())
+    answers = ray_workers.rate_batches(engine, batches())
     next(answers)
     assert read == [0]
     assert len(list(answers)) == 4
@@ -197,11 +198,11 @@ def test_resume_asks_a_torn_batch_again_and_tried_images_by_themselves(make_data
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "4"]
     assert run_main("infer.py", *flags).code == 0
     result = root.ratings("lighting")
-    whole, record = result.read_bytes(), json.loads(bundle.run_record_path(result).read_text())
+    whole, record = result.read_bytes(), json.loads(folders.run_record_path(result).read_text())
     lines = whole.decode().splitlines(keepends=True)
     header = json.dumps({"identity": record["identity"], "engine": record["engine"]}) + "\n"
     result.unlink()
-    bundle.partial_path(result).write_text(header + "".join(lines[:5]))
+    folders.partial_path(result).write_text(header + "".join(lines[:5]))
     ran = run_main("infer.py", *flags, "--resume")
     assert (ran.code, "5 of 8 images are rated already" in ran.err) == (0, True)
     assert result.read_bytes() == whole
@@ -219,7 +220,7 @@ def test_pictures_of_any_folder_are_scored_by_workers_as_by_one_process(run_main
         output = tmp_path / f"scores{len(results)}.jsonl"
         ran = run_main("score_images.py", tmp_path, "--dimension", "layout", "--output_jsonl", output, *model, *flags)
         assert ran.code == 3, ran.err
-        record = json.loads(bundle.run_record_path(output).read_text())
+        record = json.loads(folders.run_record_path(output).read_text())
         results.append((output.read_bytes(), ran.out, record["workers"], record["n"]))
     assert results[0] == (*results[1][:2], 1, count - 1)
     assert results[1][2:] == (2, count - 1)

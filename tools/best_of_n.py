@@ -10,7 +10,7 @@ import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
 import sys
 
 from saiqa.cli.best_of_n import main
-from saiqa.console import run
+from saiqa.cli.console import run
 
 if __name__ == "__main__":
     sys.exit(run(main))

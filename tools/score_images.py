@@ -9,8 +9,8 @@ import saiqa  # noqa: F401  (first: Ctrl-C is one line from here on)
 
 import sys
 
+from saiqa.cli.console import run
 from saiqa.cli.score_images import main
-from saiqa.console import run
 
 if __name__ == "__main__":
     sys.exit(run(main))

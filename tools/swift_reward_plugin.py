@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from swift.rewards import ORM, orms
 
-from saiqa.console import UsageError
+from saiqa.errors import UsageError
 from saiqa.reward import Reward
 
 RENDERER_VARIABLE = "SAIQA_RENDERER"

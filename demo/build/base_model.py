@@ -41,9 +41,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
 
-from saiqa import bundle, facts, records
-from saiqa.ovis2_5 import Ovis2_5, Ovis2_5Config, image_to_patches, image_token_ids, turn_text
-from saiqa.pixels import PixelBounds, Preprocessing, resized_size, shrink
+from saiqa import facts
+from saiqa.files import csv_files, folders
+from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config, image_to_patches, image_token_ids, turn_text
+from saiqa.model.pixels import PixelBounds, Preprocessing, resized_size, shrink
 from saiqa.progress import Progress
 from saiqa.scoring import split_answer, word_of_mos
 
@@ -152,7 +153,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
             raise SystemExit(f"{made} is not there: make it with demo/build/{command}")
     pictures, targets, weights, rated, kept_back = [], [], [], [], []
     for column, dimension in enumerate(facts.DIMENSIONS):
-        rows = records.read_csv(bundle.annotation_csv(data_root, dimension, "train")).rows
+        rows = csv_files.read_csv(folders.annotation_csv(data_root, dimension, "train")).rows
         folder = data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
         for number, row in enumerate(rows):
             pictures.append(np.asarray(Image.open(folder / f"{row[facts.ID_COLUMN]}.jpg").convert("RGB")))
@@ -162,7 +163,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
             weights[-1][column] = 1.0
             rated.append(column)
             kept_back.append(number >= len(rows) - held_out)
-    rows = records.read_csv(table).rows
+    rows = csv_files.read_csv(table).rows
     targets += true_quality([[float(row[dimension]) for dimension in facts.DIMENSIONS] for row in rows]).tolist()
     weights += [[1.0] * len(facts.DIMENSIONS)] * len(rows)
     kept_back += [False] * len(rows)
@@ -454,7 +455,7 @@ def new_model(tokenizer: Qwen2TokenizerFast) -> Ovis2_5:
 
 
 def main() -> None:
-    demo = bundle.roots(demo=True)
+    demo = folders.roots(demo=True)
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo.models / facts.DEMO_BASE_MODEL_FOLDER)
     parser.add_argument("--data_root", type=Path, default=demo.data)

@@ -24,8 +24,10 @@ import numpy as np
 import study
 from PIL import Image, ImageDraw, ImageFont
 
-from saiqa import Scorer, agreement, facts, records, tables
-from saiqa.correlation import correlate
+from saiqa import Scorer, facts
+from saiqa.evaluate import intervals, tables
+from saiqa.evaluate.figures import correlate
+from saiqa.files import csv_files
 
 COLUMNS = 5
 CAPTION, MARGIN = 26, 6
@@ -36,7 +38,7 @@ def scored(dimension: str) -> list[tuple[str, float, float]]:
     """(id, MOS, score) of the test pictures, from the last run of ``infer.py --demo``."""
     name = facts.result_name(dimension, facts.RECOMMENDED, facts.tuned_model(), ".csv")
     column = facts.MOS_COLUMN.format(dimension=dimension)
-    rows = records.read_csv(study.DEMO.results / name).rows
+    rows = csv_files.read_csv(study.DEMO.results / name).rows
     return [(row["id"], float(row[column]), float(row["score_pred"])) for row in rows]
 
 
@@ -95,7 +97,7 @@ def table() -> list[str]:
 
 
 def _agreement(rows):
-    found = agreement.assess(*zip(*rows, strict=True))
+    found = intervals.assess(*zip(*rows, strict=True))
     return [str(found.figures.n), *(tables.figure(found.value(name), found.intervals.get(name)) for name in ("plcc", "srcc"))]
 
 

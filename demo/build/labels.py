@@ -37,7 +37,8 @@ from faults import (
     LARGEST_WAVE,
 )
 
-from saiqa import bundle, facts, records
+from saiqa import facts
+from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
 
 COARSER = 4
@@ -173,17 +174,17 @@ def _of_picture(name, count, index):
 def main():
     demo = HERE.parent
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--data_root", type=Path, default=bundle.roots(demo=True).data)
+    parser.add_argument("--data_root", type=Path, default=folders.roots(demo=True).data)
     parser.add_argument("--practice", type=Path, default=demo / render_rooms.PRACTICE)
     parser.add_argument("--output", type=Path, default=demo / "labels")
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    tables = {name: bundle.annotation_csv(arguments.data_root, name, "train") for name in facts.DIMENSIONS}
+    tables = {name: folders.annotation_csv(arguments.data_root, name, "train") for name in facts.DIMENSIONS}
     tables[render_rooms.PRACTICE] = arguments.practice / render_rooms.PRACTICE_TABLE
     with ProcessPoolExecutor(arguments.workers) as pool:
         for name, table in tables.items():
-            made, count = [], len(records.read_csv(table).rows)
+            made, count = [], len(csv_files.read_csv(table).rows)
             with Progress(count, f"labelling {name}", unit="pictures") as progress:
                 for one in pool.map(functools.partial(_of_picture, name, count), range(count), chunksize=8):
                     made.append(one)

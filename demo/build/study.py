@@ -17,9 +17,10 @@ import numpy as np
 import raters
 from PIL import Image
 
-from saiqa import Scorer, bundle, facts, records
+from saiqa import Scorer, facts
+from saiqa.files import csv_files, folders
 
-DEMO = bundle.roots(demo=True)
+DEMO = folders.roots(demo=True)
 SERIES = HERE.parents[1] / "series"
 PENALTIES = 10.0 ** np.arange(-1, 5)
 FOLDS = 5
@@ -38,7 +39,7 @@ def ceiling(dimension: str, split: str = "test") -> float:
 
 def mean_opinions(dimension: str, split: str) -> dict[str, float]:
     """Image id -> MOS."""
-    table = records.read_csv(bundle.annotation_csv(DEMO.data, dimension, split))
+    table = csv_files.read_csv(folders.annotation_csv(DEMO.data, dimension, split))
     return {row[facts.ID_COLUMN]: float(row[facts.MOS_COLUMN.format(dimension=dimension)]) for row in table.rows}
 
 

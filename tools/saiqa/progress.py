@@ -6,7 +6,7 @@ Log files get whole lines without carriage returns; results on stdout are never 
 import sys
 import time
 
-from saiqa.console import check_stopped
+from saiqa.stopping import check_stopped
 
 LINE_EVERY_PERCENT = 10
 LINE_EVERY_SECONDS = 30

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saiqa.checkpoint_files import broken, read_object
+from saiqa.files.checkpoint_files import broken, read_object
 
 # ms-swift leaves it in the folder of a checkpoint that it has trained, and asks the checkpoint as it says.
 ARGUMENTS_FILE = "args.json"

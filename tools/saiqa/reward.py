@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from saiqa import facts
-from saiqa.console import Failed
-from saiqa.decoding import IMAGE_ERRORS, decode, unreadable
+from saiqa.errors import Failed
+from saiqa.model.decoding import IMAGE_ERRORS, decode, unreadable
 from saiqa.scorer import ImageScore, from_array
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from saiqa import Scorer
-    from saiqa.asking import Connection
+    from saiqa.files.connection import Connection
     from saiqa.scorer import ImageLike
 
 SERVICE_VARIABLE = "SAIQA_SERVICE"
@@ -212,7 +212,7 @@ class Client:
         self._connection = self._connected()
 
     def _connected(self) -> Connection:
-        from saiqa.asking import Connection
+        from saiqa.files.connection import Connection
 
         return Connection(self.service, self._token, self.timeout_seconds, busy=(503,), starts_with="tools/serve.py")
 

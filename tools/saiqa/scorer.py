@@ -11,17 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saiqa import bundle, facts, fusion, records, scoring, stores
+from saiqa import facts, scoring
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
-from saiqa.models import Model
-from saiqa.stores import RemotePath
-from saiqa.workers import Workers, rate_batches
+from saiqa.files import checkpoint_folders, folders, places, question_files
+from saiqa.files.places import RemotePath
+from saiqa.overall import overall_score, read_weights
+from saiqa.run.ray_workers import Workers, rate_batches
+from saiqa.run.spec import Model
 
 if TYPE_CHECKING:
     import numpy
     from PIL import Image
 
-    from saiqa.stores import Place
+    from saiqa.files.places import Place
 
     ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
 
@@ -115,12 +117,12 @@ class Scorer:
         _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
         if base_url and engine != "vllm":
             raise ValueError('base_url is for engine="vllm"')
-        roots = bundle.roots(demo)
-        path = bundle.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
+        roots = folders.roots(demo)
+        path = folders.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
-        self.model_name = bundle.model_name(path)
+        self.model_name = checkpoint_folders.model_name(path)
         self.model = Model.of(
-            bundle.find_checkpoint(path, note=lambda line: None),
+            checkpoint_folders.find_checkpoint(path, note=lambda line: None),
             engine=engine,
             device=device,
             dtype=dtype,
@@ -134,14 +136,14 @@ class Scorer:
             base_url=base_url,
         )
         data = given_data_root(data_root) if data_root else roots.data
-        self.sentences = {name: records.sentences(data, name, prompt_version) for name in self.dimensions}
+        self.sentences = {name: question_files.sentences(data, name, prompt_version) for name in self.dimensions}
         if isinstance(data, RemotePath) and all(map(is_own, self.sentences.values())):
-            raise bundle.missing_data(f"{data} has no annotations with the sentences of prompt {prompt_version}")
+            raise folders.missing_data(f"{data} has no annotations with the sentences of prompt {prompt_version}")
         self.prompt_source = prompt_source(self.sentences)
         self._engine: Engine | None = None
         self._process = 0  # that has loaded it
         from_file = isinstance(weights, str | os.PathLike)
-        self.weights = fusion.read_weights(bundle.input_path(weights)) if from_file else weights
+        self.weights = read_weights(folders.input_path(weights)) if from_file else weights
 
     @property
     def engine(self) -> Engine:
@@ -207,7 +209,7 @@ class Scorer:
         for name in dimensions or ():
             _check_choice("dimension", name, self.dimensions)
         asked = tuple(name for name in self.dimensions if not dimensions or name in dimensions)
-        fusion.overall(dict.fromkeys(asked, 1.0), self.weights)
+        overall_score(dict.fromkeys(asked, 1.0), self.weights)
         return asked
 
     def _rate(self, chunks: Iterable[list], asked: tuple[str, ...], workers: Workers | None) -> Iterator[list[ImageScore]]:
@@ -255,7 +257,7 @@ def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Map
         except scoring.ScoringError as error:
             reasons[dimension] = str(error)
     scores = {dimension: scoring.score_of(answers[dimension].logprobs) for dimension in probabilities}
-    overall = None if reasons else fusion.overall(scores, weights)
+    overall = None if reasons else overall_score(scores, weights)
     notes = dict.fromkeys(note for answer in answers.values() if isinstance(answer, Rating) for note in answer.notes)
     return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)), tuple(notes))
 
@@ -267,7 +269,7 @@ def _error(reasons: Mapping[str, str], asked: int) -> str | None:
     return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
 
 
-def prompt_source(sentences: Mapping[str, records.Sentences]) -> str:
+def prompt_source(sentences: Mapping[str, question_files.Sentences]) -> str:
     """Where sentences come from, in one line: the annotations, this project's own wording, or which from where."""
     sources = {name: _source(found) for name, found in sentences.items()}
     if len(set(sources.values())) == 1:
@@ -277,18 +279,18 @@ def prompt_source(sentences: Mapping[str, records.Sentences]) -> str:
 
 def given_data_root(text: str | os.PathLike) -> Place:
     """The benchmark folder or URL that the user names. Raises ``InputError`` for a folder that is not there."""
-    data = bundle.data_path(text)
+    data = folders.data_path(text)
     if not isinstance(data, RemotePath) and not data.is_dir():
-        raise bundle.missing_data(f"the data root {bundle.shown(data)} is not there")
+        raise folders.missing_data(f"the data root {folders.shown(data)} is not there")
     return data
 
 
-def is_own(sentences: records.Sentences) -> bool:
+def is_own(sentences: question_files.Sentences) -> bool:
     """Whether sentences are this project's own wording."""
-    return sentences.source == records.OWN_SENTENCES
+    return sentences.source == question_files.OWN_SENTENCES
 
 
-def _source(sentences: records.Sentences) -> str:
+def _source(sentences: question_files.Sentences) -> str:
     if is_own(sentences):
         return f"this project's own wording ({sentences.source})"
     return f"the annotations in {os.path.dirname(sentences.source)}"
@@ -300,15 +302,15 @@ def _check_choice(kind: str, value: object, choices: Iterable) -> None:
 
 
 def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
-    """What ``workers.rate`` takes, or why a file cannot be read. Raises as ``Scorer.score``.
+    """What ``rate.rate`` takes, or why a file cannot be read. Raises as ``Scorer.score``.
 
     Args:
         at_once: read a file now and not when its turn comes, because another picture may take its place.
     """
     from PIL import Image
 
-    if isinstance(image, str) and stores.is_url(image):
-        return stores.place(image)
+    if isinstance(image, str) and places.is_url(image):
+        return places.place(image)
     if isinstance(image, str | os.PathLike):
         return _from_file(image) if at_once else image if isinstance(image, str) else Path(image)
     if isinstance(image, Image.Image):
@@ -321,7 +323,7 @@ def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO 
 
 
 def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
-    from saiqa.decoding import unreadable
+    from saiqa.model.decoding import unreadable
 
     try:
         return io.BytesIO(Path(path).read_bytes())

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from saiqa import bundle, ranking, records, score_files, stores
-from saiqa.console import ArgumentParser, Failed, Incomplete, InputError, Output, UsageError, positive_int
-from saiqa.image_lists import resolve
-from saiqa.ranking import Candidate, NoCandidate, Ranked
-from saiqa.stores import Place, RemotePath
+from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.errors import Failed, Incomplete, InputError, UsageError
+from saiqa.files import csv_files, folders, places, text_files
+from saiqa.files.places import Place, RemotePath
+from saiqa.pictures import ranking, results
+from saiqa.pictures.lists import resolve
+from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
 
 RANKING_COLUMNS = ("group", "rank", "kept")
 
@@ -35,10 +37,10 @@ def parser() -> ArgumentParser:
     how = flags.add_mutually_exclusive_group(required=True)
     how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete")
     how.add_argument("--group_pattern", metavar="REGEX", help="what its parentheses find in an image's path is the group")
-    add("--by", default=score_files.OVERALL_COLUMN, metavar="COLUMN", help="what to rank by (default: overall)")
+    add("--by", default=results.OVERALL_COLUMN, metavar="COLUMN", help="what to rank by (default: overall)")
     add("--k", type=positive_int, metavar="N", help="keep N of each group (default: 1; with --floor all that pass)")
     add("--floor", action="append", default=[], type=floor, metavar="COLUMN=MIN", help="keep what has at least this")
-    add("--image_column", default=score_files.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
+    add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
     add("--data_root", metavar="DIR", help="what SA-BENCH/ in image paths stands for; default: ./SA-BENCH")
     add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE")
     where = flags.add_mutually_exclusive_group()
@@ -59,21 +61,21 @@ def floor(text: str) -> tuple[str, float]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
-    path = bundle.input_path(args.scored)
-    output = bundle.output_path(args.output_csv) if args.output_csv else path.with_name(f"{path.stem}_ranking.csv")
+    path = folders.input_path(args.scored)
+    output = folders.output_path(args.output_csv) if args.output_csv else path.with_name(f"{path.stem}_ranking.csv")
     check_output(path, output)
     table = read(path, args)
     candidates, unranked = candidates_of(table, args)
     if not candidates:
-        raise InputError(f"not one image of {bundle.shown(path)} can be ranked: {unranked[0][1]}", "Check the flags")
+        raise InputError(f"not one image of {folders.shown(path)} can be ranked: {unranked[0][1]}", "Check the flags")
     ranked = ranking.rank(candidates, args.k or (None if args.floor else 1))
     failed = place_images([one for one in ranked if one.kept], path, args)
     write_ranking(output, table, ranked, args)
     say(ranked, args, out)
-    out.note(f"{len(ranked)} images ranked, {bundle.shown(output)}")
+    out.note(f"{len(ranked)} images ranked, {folders.shown(output)}")
     missing = [{"image": image, "reason": reason} for image, reason in unranked + failed]
     kept = [
         {"group": one.candidate.group, "rank": one.rank, "image": one.candidate.image, args.by: one.candidate.score}
@@ -90,20 +92,20 @@ def check_output(path: Path, output: Path) -> None:
     """Refuse to write over the scores. Raises ``UsageError``, or ``Failed`` where nothing can be written."""
     if output.resolve() == path.resolve():
         raise UsageError("--output_csv is the scored file itself", "Give it another name")
-    records.check_writable(output)
+    text_files.check_writable(output)
 
 
-def read(path: Path, args: argparse.Namespace) -> records.Table:
+def read(path: Path, args: argparse.Namespace) -> csv_files.Table:
     """The scored table. Raises ``InputError`` where it is broken or lacks a column that the flags name."""
     needed = dict.fromkeys([args.image_column, args.by, *(column for column, _ in args.floor)])
-    table = score_files.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
+    table = results.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
     taken = [name for name in RANKING_COLUMNS if name in table.columns and name != args.group_by]
     if taken:
-        raise InputError(f"{bundle.shown(path)} has a column {taken[0]}, which the ranking adds", "Rename it")
+        raise InputError(f"{folders.shown(path)} has a column {taken[0]}, which the ranking adds", "Rename it")
     return table
 
 
-def candidates_of(table: records.Table, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
+def candidates_of(table: csv_files.Table, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """What can be ranked, and (image, reason) of what cannot. Raises ``UsageError`` for a broken pattern."""
     group = group_function(args)
     candidates, unranked = [], []
@@ -114,7 +116,7 @@ def candidates_of(table: records.Table, args: argparse.Namespace) -> tuple[list[
             passes = all(ranking.number_in(row, column) >= minimum for column, minimum in args.floor)
             candidates.append(Candidate(image, group(row), row, score, passes))
         except NoCandidate as error:
-            reason = row.get(score_files.ERROR_COLUMN)
+            reason = row.get(results.ERROR_COLUMN)
             unranked.append((image, f"{error} ({reason})" if reason else str(error)))
     return candidates, unranked
 
@@ -147,18 +149,18 @@ def place_images(kept: Sequence[Ranked], table: Path, args: argparse.Namespace) 
     folder = args.copy_to or args.link_to
     if not folder:
         return []
-    data_root = bundle.input_path(args.data_root) if args.data_root else bundle.roots().data
+    data_root = folders.input_path(args.data_root) if args.data_root else folders.roots().data
     todo: dict[Path, Place] = {}
     failed = []
     for one in kept:
-        source = stores.place(resolve(one.candidate.image, table, data_root))
+        source = places.place(resolve(one.candidate.image, table, data_root))
         if isinstance(source, RemotePath) and args.link_to:
             raise UsageError(f"{source} is behind a URL, which no link can name", "Use --copy_to")
         if isinstance(source, Path) and not source.is_file():
             failed.append((one.candidate.image, f"{source} is not there"))
             continue
         name = f"{one.rank}_{source.name}"
-        todo[bundle.output_path(folder) / folder_name(one.candidate.group) / name] = source
+        todo[folders.output_path(folder) / folder_name(one.candidate.group) / name] = source
     refuse_existing(list(todo), args)
     for target, source in todo.items():
         try:
@@ -181,7 +183,7 @@ def refuse_existing(targets: Sequence[Path], args: argparse.Namespace) -> None:
     """Raise ``InputError`` where a file would be replaced without ``--overwrite``."""
     existing = [target for target in targets if os.path.lexists(target)]
     if existing and not args.overwrite:
-        what = f"{bundle.shown(existing[0].parent)}/{existing[0].name} and {len(existing) - 1} more are there already"
+        what = f"{folders.shown(existing[0].parent)}/{existing[0].name} and {len(existing) - 1} more are there already"
         raise InputError(what, "Choose an empty folder, or add --overwrite")
 
 
@@ -206,19 +208,20 @@ def put(source: Place, target: Path, link: bool) -> None:
     except OSError as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise Failed(f"cannot write {bundle.shown(target.parent)}/{target.name}: {error.strerror}", "Choose another") from error
+        what = f"cannot write {folders.shown(target.parent)}/{target.name}: {error.strerror}"
+        raise Failed(what, "Choose another") from error
 
 
 # ---- the ranking -----------------------------------------------------------------------------------------------------
 
 
-def write_ranking(output: Path, table: records.Table, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
+def write_ranking(output: Path, table: csv_files.Table, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
     """Write every ranked row with its group, rank and whether it was kept (1 or 0)."""
     columns = [*RANKING_COLUMNS, *(name for name in table.columns if name not in RANKING_COLUMNS)]
     rows = (
         {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))} for one in ranked
     )
-    records.write_csv(output, columns, rows)
+    csv_files.write_csv(output, columns, rows)
 
 
 def say(ranked: Sequence[Ranked], args: argparse.Namespace, out: Output) -> None:

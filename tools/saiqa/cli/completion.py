@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from saiqa.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output
 
 SHELLS = ("bash", "zsh", "tcsh")
 
@@ -23,7 +23,7 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     import shtab
 
     from saiqa.cli.main import COMMANDS, PROGRAM

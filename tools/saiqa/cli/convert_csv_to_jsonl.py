@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saiqa import bundle, facts, ids, records, scoring
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError
+from saiqa import facts, scoring
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import Incomplete, InputError, UsageError
+from saiqa.files import csv_files, folders, ids, jsonl, question_files
 
 EXAMPLES = """
 python tools/convert_csv_to_jsonl.py --input_csv SA-BENCH/annotations/lighting_3k_test.csv
@@ -48,23 +50,23 @@ class Job:
     images_as_written: str
     check_images: bool
     score_column: str
-    sentences: records.Sentences
+    sentences: question_files.Sentences
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
     job = make_job(args)
     lines, left_out = convert(job, out)
     if not lines:
-        what = f"none of the {len(left_out)} rows of {bundle.shown(job.table)} can be converted: {left_out[0][1]}"
+        what = f"none of the {len(left_out)} rows of {folders.shown(job.table)} can be converted: {left_out[0][1]}"
         raise InputError(what, "Check --score_column, and --image_dir with --check_images")
     if not args.dry_run:
-        records.write_jsonl(job.output, lines)
+        jsonl.write_jsonl(job.output, lines)
     out.note(f"sentences of {job.sentences.source}")
     done = "would be written to" if args.dry_run else "written to"
-    out.result(f"{len(lines)} of {len(lines) + len(left_out)} rows {done} {bundle.shown(job.output)}")
+    out.result(f"{len(lines)} of {len(lines) + len(left_out)} rows {done} {folders.shown(job.output)}")
     failed = [{"id": image_id, "reason": reason} for image_id, reason in left_out]
     out.finish({"output_jsonl": job.output, "dry_run": args.dry_run, "n": len(lines), "failed": failed})
     if left_out:
@@ -78,19 +80,19 @@ def make_job(args: argparse.Namespace) -> Job:
         UsageError: no dimension can be told.
         InputError: a file or folder is not there.
     """
-    table = bundle.input_path(args.input_csv)
-    dimension = args.dimension or bundle.dimension_in_name(table)
+    table = folders.input_path(args.input_csv)
+    dimension = args.dimension or folders.dimension_in_name(table)
     if dimension is None:
         what = f"{table.name} does not tell the dimension by its name"
         raise UsageError(what, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
-    bundle.require_data(table)
-    images = bundle.input_path(args.image_dir) if args.image_dir else default_images(table, dimension)
+    folders.require_data(table)
+    images = folders.input_path(args.image_dir) if args.image_dir else default_images(table, dimension)
     if args.check_images and not images.is_dir():
-        raise bundle.missing_data(f"the image folder {bundle.shown(images)} is not there")
+        raise folders.missing_data(f"the image folder {folders.shown(images)} is not there")
     name = facts.QUESTIONS_JSONL.format(stem=table.stem, version=args.prompt_version)
     return Job(
         table=table,
-        output=bundle.output_path(args.output_jsonl) if args.output_jsonl else table.with_name(name),
+        output=folders.output_path(args.output_jsonl) if args.output_jsonl else table.with_name(name),
         images=images,
         images_as_written=written_folder(images),
         check_images=args.check_images,
@@ -102,7 +104,7 @@ def make_job(args: argparse.Namespace) -> Job:
 def default_images(table: Path, dimension: str) -> Path:
     """The image folder of the data root that the table lies in, else of the repository's."""
     in_data_root = table.resolve().parent.name == facts.ANNOTATIONS_FOLDER
-    data_root = table.resolve().parent.parent if in_data_root else bundle.roots().data
+    data_root = table.resolve().parent.parent if in_data_root else folders.roots().data
     return data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
 
 
@@ -113,15 +115,15 @@ def written_folder(images: Path) -> str:
     return "/".join((facts.DATA_FOLDER, *tail)) if in_data_root else images.as_posix()
 
 
-def sentences_for(dimension: str, args: argparse.Namespace) -> records.Sentences:
+def sentences_for(dimension: str, args: argparse.Namespace) -> question_files.Sentences:
     """The sentences to write. Raises ``InputError`` where ``--prompts_from`` has none for them."""
     if not args.prompts_from:
-        return records.own_sentences(dimension, args.prompt_version)
-    folder = bundle.input_path(args.prompts_from)
-    found = records.annotated_sentences(folder, dimension, args.prompt_version)
+        return question_files.own_sentences(dimension, args.prompt_version)
+    folder = folders.input_path(args.prompts_from)
+    found = question_files.annotated_sentences(folder, dimension, args.prompt_version)
     if found is None:
         name = facts.annotation_jsonl(dimension, "train", args.prompt_version)
-        raise InputError(f"{bundle.shown(folder)} has no sentences for {dimension}: no {name} or the like", "Check it")
+        raise InputError(f"{folders.shown(folder)} has no sentences for {dimension}: no {name} or the like", "Check it")
     return found
 
 
@@ -132,10 +134,10 @@ def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
         InputError: the table is broken or lacks a column.
     """
     required = (facts.ID_COLUMN, job.score_column)
-    table = records.read_csv(job.table, required=required)
+    table = csv_files.read_csv(job.table, required=required)
     twins = ids.twins(table.column(facts.ID_COLUMN))
     if twins:
-        out.note(f"{bundle.shown(job.table)}: {ids.few(twins, len(twins))} come more than once; each row is a line")
+        out.note(f"{folders.shown(job.table)}: {ids.few(twins, len(twins))} come more than once; each row is a line")
     files = image_files(job.images)
     lines, left_out, supposed = [], [], 0
     for image_id, mos in zip(*map(table.column, required), strict=True):
@@ -145,14 +147,14 @@ def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
             left_out.append((image_id, str(error)))
             continue
         if image_id not in files and job.check_images:
-            left_out.append((image_id, f"no image of this name in {bundle.shown(job.images)}"))
+            left_out.append((image_id, f"no image of this name in {folders.shown(job.images)}"))
             continue
         supposed += image_id not in files
         image = f"{job.images_as_written}/{files.get(image_id, image_id + SUPPOSED_SUFFIX)}"
         sentences = job.sentences
         lines.append({"query": sentences.query, "response": sentences.response(word), "images": [image]})
     if supposed:
-        out.note(f"{supposed} images are not in {bundle.shown(job.images)}: their files are called ID{SUPPOSED_SUFFIX} here")
+        out.note(f"{supposed} images are not in {folders.shown(job.images)}: their files are called ID{SUPPOSED_SUFFIX} here")
     return lines, left_out
 
 
@@ -165,4 +167,4 @@ def image_files(folder: Path) -> Mapping[str, str]:
         return {}
     found = [path.name for path in folder.iterdir() if path.suffix.lower() in facts.IMAGE_SUFFIXES]
     by_preference = sorted(found, key=lambda name: facts.IMAGE_SUFFIXES.index(Path(name).suffix.lower()), reverse=True)
-    return {bundle.image_id(name): name for name in by_preference}
+    return {folders.image_id(name): name for name in by_preference}

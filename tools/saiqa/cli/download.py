@@ -8,8 +8,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from saiqa import bundle, facts, hub
-from saiqa.console import ArgumentParser, Output, spoken
+from saiqa import facts
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import spoken
+from saiqa.files import folders, hub
 from saiqa.progress import Progress
 
 EXAMPLES = """
@@ -37,11 +39,11 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    root = bundle.output_path(args.output_dir) if args.output_dir else bundle.home()
+    root = folders.output_path(args.output_dir) if args.output_dir else folders.home()
     owners = [args.owner] if args.owner else facts.HUB_OWNERS
     plans = {}
     for name in wanted(args.parts):
@@ -68,7 +70,7 @@ def say(name: str, plan: hub.Plan, out: Output) -> None:
     total = sum(file.bytes for file in plan.remote.files)
     what = f"{name}: {_files(plan.remote.files)}, {hub.shown_bytes(total)}, from {plan.remote.repo_id}"
     rest = f"{_files(plan.todo)} to get, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "all there already"
-    out.note(f"{what} to {bundle.shown(plan.folder)}; {rest}")
+    out.note(f"{what} to {folders.shown(plan.folder)}; {rest}")
     if plan.remote.left_out:
         first = ", ".join(plan.remote.left_out[:3])
         out.note(f"{name}: code and weights that are no safetensors are left out, {_files(plan.remote.left_out)}: {first}")

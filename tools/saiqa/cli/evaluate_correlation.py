@@ -7,9 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from saiqa import bundle, comparison, evaluation, facts, pipeline, records
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError
-from saiqa.correlation import Correlation
+from saiqa import facts
+from saiqa.cli import evaluation
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import Incomplete, InputError, UsageError
+from saiqa.evaluate import summary
+from saiqa.evaluate.figures import Correlation
+from saiqa.evaluate.scored_table import ScoredRow, evaluate, read_scored, unscored
+from saiqa.files import csv_files, folders
 
 EXAMPLES = """
 python tools/evaluate_correlation.py
@@ -41,28 +46,28 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
     evaluation.check(args)
-    results = bundle.input_path(args.results_dir) if args.results_dir else bundle.roots(args.demo).results
+    results = folders.input_path(args.results_dir) if args.results_dir else folders.roots(args.demo).results
     if args.compare:
         if args.full or args.report:
             raise UsageError("--compare goes with --table and --json only", "Evaluate the two runs one by one for more")
-        comparison.command(args.compare, results, args.prompt_version, args.table, out)
+        evaluation.say_comparison(args.compare, results, args.prompt_version, args.table, out)
         return
     name = args.model_name or facts.tuned_model(args.prompt_version)
     default = results / facts.result_name(facts.POOLED, args.prompt_version, name, ".csv")
-    output = bundle.output_path(args.output_csv) if args.output_csv else default
+    output = folders.output_path(args.output_csv) if args.output_csv else default
 
     scored = {dimension: read_dimension(dimension, results, name, args) for dimension in facts.DIMENSIONS}
     pooled = [row for rows in scored.values() for row in rows]
-    correlation = pipeline.evaluate(pooled, f"the tables in {bundle.shown(results)}")
+    correlation = evaluate(pooled, f"the tables in {folders.shown(results)}")
     write_merged(output, scored)
 
     by_dimension = {dimension: correlation_or_reason(rows, dimension) for dimension, rows in scored.items()}
     say_table({**by_dimension, facts.POOLED: correlation}, out)
-    out.note(f"merged table: {bundle.shown(output)}")
+    out.note(f"merged table: {folders.shown(output)}")
     out.result(f"PLCC: {correlation.plcc:.3f}")
     out.result(f"SRCC: {correlation.srcc:.3f}")
     figures = {d: asdict(c) if isinstance(c, Correlation) else {"undefined": c} for d, c in by_dimension.items()}
@@ -71,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_gaps(scored)
 
 
-def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[pipeline.ScoredRow]:
+def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[ScoredRow]:
     """The scored rows of one dimension. Raises ``InputError`` that gives the command where there are none."""
     path = scored_table(dimension, results, name, args)
     if not path.is_file():
@@ -79,8 +84,8 @@ def read_dimension(dimension: str, results: Path, name: str, args: argparse.Name
         flags += " --demo" if args.demo else ""
         flags += f" --results_dir {args.results_dir}" if args.results_dir else ""
         flags += f" --model_path PATH/{name}" if args.model_name else ""
-        raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `python tools/infer.py {flags}`")
-    return pipeline.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+        raise InputError(f"{folders.shown(path)} is not there", f"Make it with `python tools/infer.py {flags}`")
+    return read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
 
 
 def scored_table(dimension: str, results: Path, name: str, args: argparse.Namespace) -> Path:
@@ -94,21 +99,21 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
     for dimension in facts.DIMENSIONS:
         path = scored_table(dimension, results, name, args)
         gt_column = facts.MOS_COLUMN.format(dimension=dimension)
-        scored.append(evaluation.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
-    data_root = bundle.data_path(args.data_root) if args.data_root else bundle.roots(args.demo).data
+        scored.append(summary.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
+    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
     return evaluation.finish(scored, data_root, args, out)
 
 
-def write_merged(output: Path, scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:
+def write_merged(output: Path, scored: Mapping[str, Sequence[ScoredRow]]) -> None:
     """Write all rows of all dimensions as one table, numbers as they stand in theirs."""
     merged = ((dimension, *row[:3]) for dimension, rows in scored.items() for row in rows)
-    records.write_cells(output, facts.POOLED_COLUMNS, merged)
+    csv_files.write_cells(output, facts.POOLED_COLUMNS, merged)
 
 
-def correlation_or_reason(rows: Sequence[pipeline.ScoredRow], dimension: str) -> Correlation | str:
+def correlation_or_reason(rows: Sequence[ScoredRow], dimension: str) -> Correlation | str:
     """The correlation within one dimension, or why there is none: the pooled one does not depend on it."""
     try:
-        return pipeline.evaluate(rows, dimension)
+        return evaluate(rows, dimension)
     except InputError as error:
         return error.what
 
@@ -124,12 +129,12 @@ def say_table(correlations: Mapping[str, Correlation | str], out: Output) -> Non
             out.note(f"{dimension:<12}{c.n:>7}{figures}{c.dropped:>9}")
 
 
-def refuse_gaps(scored: Mapping[str, Sequence[pipeline.ScoredRow]]) -> None:
+def refuse_gaps(scored: Mapping[str, Sequence[ScoredRow]]) -> None:
     """Raise ``Incomplete`` where rows have no prediction."""
     items = [
         (f"{dimension} {image_id}", reason)
         for dimension, rows in scored.items()
-        for image_id, reason in pipeline.unscored(rows, "the scored table").items()
+        for image_id, reason in unscored(rows, "the scored table").items()
     ]
     if items:
         remedy = "Score them with `python tools/infer.py --resume`"

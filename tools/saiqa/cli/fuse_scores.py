@@ -10,8 +10,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from saiqa import agreement, bradley_terry, bundle, facts, fusion, preferences, records, runs, tables
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, lacking, to_json
+from saiqa import facts, overall
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import Incomplete, InputError, UsageError, lacking
+from saiqa.evaluate import intervals, tables
+from saiqa.files import folders, text_files
+from saiqa.files.jsonl import to_json
+from saiqa.preferences import bradley_terry
+from saiqa.preferences.pairs import OVERALL, Pairs, read_pairs, read_scored, write_with_overall
+from saiqa.run import record
 
 DESCRIPTION = {
     "fit": "Learn the weights of the four dimensions from pairs of images of which people preferred one.",
@@ -48,14 +55,14 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     out = Output(args.json)
-    output = bundle.output_path(args.output)
-    inputs = [bundle.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text]
+    output = folders.output_path(args.output)
+    inputs = [folders.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text]
     if output.resolve() in [path.resolve() for path in inputs]:
         raise UsageError("--output is also an input", "Give it another name")
-    records.check_writable(output)
+    text_files.check_writable(output)
     if args.action == "fit":
         fit(*inputs, output, args, out)
     else:
@@ -67,19 +74,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
     """Learn weights and write them. Raises ``InputError``, and ``Incomplete`` where pairs had to be left out."""
-    scored = preferences.read_scored(scored_path)
+    scored = read_scored(scored_path)
     missing = [dimension for dimension in facts.DIMENSIONS if dimension not in scored.dimensions]
     if missing:
-        what = f"{bundle.shown(scored_path)} has no scores of {', '.join(missing)}"
+        what = f"{folders.shown(scored_path)} has no scores of {', '.join(missing)}"
         raise InputError(what, "Weights are learned for all four dimensions: score them too")
-    pairs = preferences.read_pairs(pairs_path, scored)
+    pairs = read_pairs(pairs_path, scored)
     try:
         fitted = bradley_terry.fit(pairs.differences, pairs.outcomes)
         weights = dict(zip(facts.DIMENSIONS, map(float, fitted.weights), strict=True))
         spans = bradley_terry.weight_intervals(pairs.differences, pairs.outcomes, pairs.groups)
         held_out = bradley_terry.cross_validate(pairs.differences, pairs.outcomes, pairs.groups, args.seed)
     except bradley_terry.FitError as error:
-        raise InputError(f"{bundle.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
+        raise InputError(f"{folders.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
     except ModuleNotFoundError as error:
         raise lacking("the fit", error.name) from None
     if bradley_terry.is_separated(fitted, pairs.differences, pairs.outcomes):
@@ -93,12 +100,12 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
         "pairs": pairs.counts,
         "held_out": {"folds": bradley_terry.FOLDS, "seed": args.seed, **asdict(held_out)},
         "made_from": {"scored": _source(scored_path), "preferences": _source(pairs_path)},
-        "packages": runs.package_versions(),
+        "packages": record.package_versions(),
         "command": shlex.join(sys.argv),
     }
-    records.write_text(output, to_json(found) + "\n")
+    text_files.write_text(output, to_json(found) + "\n")
     say_fit(weights, spans, pairs, held_out, out)
-    out.note(f"weights: {bundle.shown(output)}")
+    out.note(f"weights: {folders.shown(output)}")
     out.finish({**found, "output": output})
     if pairs.unscored:
         raise Incomplete(f"{len(pairs.unscored)} pairs were left out", list(pairs.unscored.items()), "Score their images")
@@ -110,8 +117,8 @@ def _source(path: Path) -> dict[str, str]:
 
 def say_fit(
     weights: dict[str, float],
-    spans: Sequence[agreement.Interval],
-    pairs: preferences.Pairs,
+    spans: Sequence[intervals.Interval],
+    pairs: Pairs,
     held_out: bradley_terry.HeldOut,
     out: Output,
 ) -> None:
@@ -133,15 +140,15 @@ def say_fit(
 
 def apply(scored_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
     """Write the scored file with ``overall``. Raises ``InputError``, and ``Incomplete`` where images have none."""
-    weights = fusion.read_weights(bundle.input_path(args.weights)) if args.weights else None
-    scored = preferences.read_scored(scored_path)
+    weights = overall.read_weights(folders.input_path(args.weights)) if args.weights else None
+    scored = read_scored(scored_path)
     if len(scored.dimensions) < len(facts.DIMENSIONS):
-        out.warn(f"{bundle.shown(scored_path)} has {', '.join(scored.dimensions)} only, overall is of these")
-    if preferences.OVERALL in scored.columns or any(preferences.OVERALL in entry for entry in scored.entries):
-        out.note(f"{bundle.shown(scored_path)} has an overall score, which is replaced in the output")
-    failures = preferences.write_with_overall(scored, weights, output)
+        out.warn(f"{folders.shown(scored_path)} has {', '.join(scored.dimensions)} only, overall is of these")
+    if OVERALL in scored.columns or any(OVERALL in entry for entry in scored.entries):
+        out.note(f"{folders.shown(scored_path)} has an overall score, which is replaced in the output")
+    failures = write_with_overall(scored, weights, output)
     n = len(scored.names) - len(failures)
-    out.result(f"overall of {n} images: {bundle.shown(output)}")
+    out.result(f"overall of {n} images: {folders.shown(output)}")
     failed = [{"image": name, "reason": reason} for name, reason in failures.items()]
     out.finish({"n": n, "weights": weights, "failed": failed, "output": output})
     if failures:

@@ -9,11 +9,18 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from saiqa import bundle, evaluation, facts, jobs, locks, model_flags, pipeline, prompts, records, workers
-from saiqa.console import ArgumentParser, Incomplete, InputError, Output, UsageError, positive_int
+from saiqa import facts, prompts
+from saiqa.benchmark import infer_stage, score_stage
+from saiqa.benchmark.jobs import Job
+from saiqa.cli import evaluation, jobs, model_flags, worker_flags
+from saiqa.cli.console import ArgumentParser, Output, positive_int
 from saiqa.engines import Engine
-from saiqa.models import Model
-from saiqa.workers import Workers
+from saiqa.errors import Incomplete, InputError, UsageError
+from saiqa.evaluate import scored_table, summary
+from saiqa.files import checkpoint_folders, folders, locks, text_files
+from saiqa.run import record
+from saiqa.run.ray_workers import Workers
+from saiqa.run.spec import Model
 
 MODES = ("infer", "score", "eval", "all")
 
@@ -53,32 +60,32 @@ def parser() -> ArgumentParser:
     model_flags.add_flags(flags, exif=model_flags.OFF)
     add = flags.add_argument_group("speed").add_argument
     add("--max_batch_size", type=positive_int, default=64, metavar="N", help="images between two savings (default: 64)")
-    workers.add_flags(add)
+    worker_flags.add_flags(add)
     evaluation.add_flags(flags)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
     if evaluation.wanted(args) and args.mode not in ("eval", "all"):
         raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
     evaluation.check(args)
-    workers.check(args)
+    worker_flags.check(args)
     out = Output(args.json)
     todo = jobs.make_jobs(args)
     with locks.exclusive(() if args.dry_run else written(todo, args)):
         run_jobs(todo, args, out)
 
 
-def written(todo: Sequence[jobs.Job], args: argparse.Namespace) -> list[Path]:
+def written(todo: Sequence[Job], args: argparse.Namespace) -> list[Path]:
     """The results that the stages asked for write."""
     ratings = [job.output_jsonl for job in todo] if args.mode in ("infer", "all") else []
     return ratings + ([job.output_csv for job in todo] if args.mode in ("score", "all") else [])
 
 
-def run_jobs(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> None:
+def run_jobs(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> None:
     """Check everything, then run the stages asked for, dimension by dimension."""
     checked = check(todo, args, out)
     if args.dry_run:
@@ -97,47 +104,47 @@ def run_jobs(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) ->
 class Checked:
     """The first stage asked for, of one dimension, with what it needs read; the later ones read what it writes."""
 
-    inference: pipeline.Inference | None = None
-    scoring: pipeline.Scoring | None = None
-    scored: list[pipeline.ScoredRow] | None = None
+    inference: infer_stage.Inference | None = None
+    scoring: score_stage.Scoring | None = None
+    scored: list[scored_table.ScoredRow] | None = None
 
 
-def check(todo: Sequence[jobs.Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
+def check(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
     """Everything cheap, for all dimensions, before anything slow."""
     checked = {job.dimension: Checked() for job in todo}
     if args.mode in ("infer", "all"):
         model = model_of(args, out)
         for job in todo:
-            checked[job.dimension].inference = pipeline.prepare(job, model, args.resume, args.digests, out)
+            checked[job.dimension].inference = infer_stage.prepare(job, model, args.resume, args.digests, out)
     for job in todo:
         check_job(job, checked[job.dimension], args)
     return checked
 
 
-def check_job(job: jobs.Job, checked: Checked, args: argparse.Namespace) -> None:
+def check_job(job: Job, checked: Checked, args: argparse.Namespace) -> None:
     """What the stages asked for need on disk, beside questions and checkpoint."""
     if checked.inference:
-        records.check_writable(job.output_jsonl)
+        text_files.check_writable(job.output_jsonl)
     if args.mode in ("score", "all"):
-        records.check_writable(job.output_csv)
+        text_files.check_writable(job.output_csv)
     if args.mode == "all":
-        pipeline.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
+        score_stage.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
     if args.mode == "score":
         require_result(job.output_jsonl, "infer", job, args)
-        checked.scoring = pipeline.prepare_scoring(job)
+        checked.scoring = score_stage.prepare_scoring(job)
     if args.mode == "eval":
         require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
-        checked.scored = pipeline.read_scored(job.output_csv, job.gt_column)
+        checked.scored = scored_table.read_scored(job.output_csv, job.gt_column)
 
 
 def model_of(args: argparse.Namespace, out: Output) -> Model:
     """The checkpoint asked for and how to run it. Raises ``InputError`` where there is none."""
-    checkpoint = bundle.find_checkpoint(jobs.model_path(args), out.note)
+    checkpoint = checkpoint_folders.find_checkpoint(jobs.model_path(args), out.note)
     options = model_flags.options(args) | {"batch_size": min(args.batch_size, args.max_batch_size)}
     return Model.of(checkpoint, **options)
 
 
-def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespace) -> None:
+def require_result(path: Path, mode: str, job: Job, args: argparse.Namespace) -> None:
     """Refuse a result that is not there, with the command that makes it."""
     if path.is_file():
         return
@@ -146,12 +153,12 @@ def require_result(path: Path, mode: str, job: jobs.Job, args: argparse.Namespac
         if getattr(args, name):
             flags += [f"--{name}", str(getattr(args, name))]
     command = shlex.join(["python", "tools/infer.py", *flags, *(["--demo"] if args.demo else [])])
-    raise InputError(f"{bundle.shown(path)} is not there", f"Make it with `{command}`")
+    raise InputError(f"{folders.shown(path)} is not there", f"Make it with `{command}`")
 
 
 @contextmanager
 def loaded(
-    inferences: Sequence[pipeline.Inference], args: argparse.Namespace, out: Output
+    inferences: Sequence[infer_stage.Inference], args: argparse.Namespace, out: Output
 ) -> Iterator[Engine | Workers | None]:
     """The engine, or the workers; None where nothing is left to ask."""
     if not any(inference.questions.askable for inference in inferences):
@@ -160,7 +167,7 @@ def loaded(
     model = inferences[0].run.model
     out.note(f"system prompt: {prompts.shown(model.system)}")
     with ExitStack() as closing:
-        engine = workers.start(model, args, out.note) if workers.wanted(args) else model.load()
+        engine = worker_flags.start(model, args, out.note) if worker_flags.wanted(args) else model.load()
         if isinstance(engine, Workers):
             closing.callback(engine.close)
         for inference in inferences:
@@ -169,7 +176,7 @@ def loaded(
 
 
 def run_stages(
-    job: jobs.Job,
+    job: Job,
     checked: Checked,
     engine: Engine | Workers | None,
     problems: list[InputError],
@@ -181,49 +188,49 @@ def run_stages(
     An undefined correlation goes to ``problems``: the other dimensions still deserve theirs.
     """
     outcome: dict = {}
-    failures: pipeline.Failures = {}
+    failures: record.Failures = {}
     if checked.inference:
-        failures = pipeline.infer(checked.inference, engine, args.max_batch_size, out)
+        failures = infer_stage.infer(checked.inference, engine, args.max_batch_size, out)
         questions = checked.inference.questions
         outcome = {"n": len(questions) - questions.among(failures), "output_jsonl": job.output_jsonl}
         if not outcome["n"]:
             out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
-            return {**outcome, "failed": pipeline.failed_list(failures)}
+            return {**outcome, "failed": record.failed_list(failures)}
     if args.mode in ("score", "all"):
-        outcome["n"], unscored = pipeline.score(checked.scoring or pipeline.prepare_scoring(job), out)
+        outcome["n"], unscored = score_stage.score(checked.scoring or score_stage.prepare_scoring(job), out)
         failures = unscored | failures  # where both know a reason, inference's is the cause
         outcome["output_csv"] = job.output_csv
-        out.note(f"{job.dimension}: {outcome['n']} images scored, {bundle.shown(job.output_csv)}")
+        out.note(f"{job.dimension}: {outcome['n']} images scored, {folders.shown(job.output_csv)}")
     if args.mode in ("eval", "all"):
-        rows = checked.scored or pipeline.read_scored(job.output_csv, job.gt_column)
-        failures = pipeline.unscored(rows, bundle.shown(job.output_csv)) | failures
+        rows = checked.scored or scored_table.read_scored(job.output_csv, job.gt_column)
+        failures = scored_table.unscored(rows, folders.shown(job.output_csv)) | failures
         outcome |= evaluate(job, rows, problems, args, out)
-    return {**outcome, "failed": pipeline.failed_list(failures)}
+    return {**outcome, "failed": record.failed_list(failures)}
 
 
 def evaluate(
-    job: jobs.Job,
-    rows: Sequence[pipeline.ScoredRow],
+    job: Job,
+    rows: Sequence[scored_table.ScoredRow],
     problems: list[InputError],
     args: argparse.Namespace,
     out: Output,
 ) -> dict:
     """Print the correlation of one dimension; its figures as JSON values, none where it is undefined."""
     try:
-        correlation = pipeline.evaluate(rows, bundle.shown(job.output_csv))
+        correlation = scored_table.evaluate(rows, folders.shown(job.output_csv))
     except InputError as error:
         problems.append(error)
         return {}
     if wants_all(args):
         out.result(f"{job.dimension} (n {correlation.n})")
-    pipeline.say_correlation(correlation, job.dimension, out)
+    evaluation.say_correlation(correlation, job.dimension, out)
     return asdict(correlation)
 
 
-def evaluate_fully(todo: Sequence[jobs.Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
+def evaluate_fully(todo: Sequence[Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
     """What ``--full``, ``--table`` and ``--report`` add, over the tables that this run has scored or was pointed to."""
     done = [job for job in todo if args.mode == "eval" or "output_csv" in outcomes[job.dimension]]
-    scored = [evaluation.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
+    scored = [summary.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
     return evaluation.finish(scored, todo[0].data_root, args, out)
 
 
@@ -245,7 +252,7 @@ def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argp
         raise problems[0]
 
 
-def dry_run(todo: Sequence[jobs.Job], checked: dict[str, Checked], args: argparse.Namespace, out: Output) -> None:
+def dry_run(todo: Sequence[Job], checked: dict[str, Checked], args: argparse.Namespace, out: Output) -> None:
     """Say what a run would read and write."""
     plan, items = {}, []
     for job in todo:
@@ -253,14 +260,14 @@ def dry_run(todo: Sequence[jobs.Job], checked: dict[str, Checked], args: argpars
         plan[job.dimension] = plan_of(job, inference, args)
         out.result(f"{job.dimension}:")
         for key, value in plan[job.dimension].items():
-            out.result(f"  {key}: {bundle.shown(value) if isinstance(value, Path) else value}")
+            out.result(f"  {key}: {folders.shown(value) if isinstance(value, Path) else value}")
         items += [(f"{job.dimension} {i}", why) for i, why in inference.questions.missing.items()] if inference else []
     out.finish({"mode": args.mode, "dry_run": True, "dimensions": plan})
     if items:
         raise Incomplete(f"{len(items)} images are missing", items)
 
 
-def plan_of(job: jobs.Job, inference: pipeline.Inference | None, args: argparse.Namespace) -> dict:
+def plan_of(job: Job, inference: infer_stage.Inference | None, args: argparse.Namespace) -> dict:
     """What a run of one dimension would read and write."""
     plan = {}
     if inference:

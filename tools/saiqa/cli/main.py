@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from saiqa import __version__
-from saiqa.console import SCRIPTS, ArgumentParser, UsageError, run
+from saiqa.cli.console import ArgumentParser, run
+from saiqa.errors import SCRIPTS, UsageError
 
 PROGRAM = "saiqa"
 

@@ -14,15 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from saiqa import bundle, facts, jobs, locks, model_flags, prompts, records, runs, scratch, stamps, workers
-from saiqa.console import ArgumentParser, Incomplete, Output, UsageError
-from saiqa.image_lists import Lists
+from saiqa import facts, prompts
+from saiqa.cli import jobs, model_flags, worker_flags
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import Incomplete, UsageError
+from saiqa.files import csv_files, folders, jsonl, locks, scratch, stamps, text_files
+from saiqa.pictures.lists import Lists
+from saiqa.pictures.results import Layout, line_of
 from saiqa.progress import Progress
-from saiqa.records import Partial
-from saiqa.runs import Run
-from saiqa.score_files import Layout, line_of
+from saiqa.run import run
+from saiqa.run.log import Partial
+from saiqa.run.ray_workers import Workers
+from saiqa.run.record import package_versions, write_run_record
+from saiqa.run.run import Run
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer, given_data_root
-from saiqa.workers import Workers
 
 EXAMPLES = """
 python tools/score_images.py --demo
@@ -57,20 +62,20 @@ def parser() -> ArgumentParser:
     model_flags.add_flags(flags, exif=model_flags.ON)
     add = flags.add_argument_group("data and speed").add_argument
     add("--data_root", metavar="DIR", help="folder or URL of the annotations with the model's sentences; default: ./SA-BENCH")
-    workers.add_flags(add)
+    worker_flags.add_flags(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``console.UserError``."""
+    """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
-    workers.check(args)
+    worker_flags.check(args)
     out = Output(args.json)
     outputs = output_paths(args)
     named = args.paths or demo_rooms(args.demo)
     scorer, layout = make_scorer(args)
-    data_root = given_data_root(args.data_root) if args.data_root else bundle.roots(args.demo).data
+    data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(named)
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
@@ -106,10 +111,10 @@ def output_paths(args: argparse.Namespace) -> list[Path]:
     paths = []
     for suffix, typed in ((".jsonl", args.output_jsonl), (".csv", args.output_csv)):
         if typed:
-            path = bundle.output_path(typed)
+            path = folders.output_path(typed)
             if path.suffix != suffix:
                 raise UsageError(f"--output_{suffix[1:]} {typed} does not end in {suffix}", "Name it so")
-            records.check_writable(path)
+            text_files.check_writable(path)
             paths.append(path)
     if args.resume and not paths:
         raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
@@ -120,7 +125,7 @@ def demo_rooms(demo: bool) -> list[str]:
     """What is scored where no picture is named. Raises ``UsageError`` where nobody asked for the demo."""
     if not demo:
         raise UsageError("no pictures are named", "Name files, folders or lists, or try --demo")
-    return [os.path.relpath(room) for room in bundle.demo_rooms()]
+    return [os.path.relpath(room) for room in folders.demo_rooms()]
 
 
 def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
@@ -155,14 +160,14 @@ def prepare_run(
     Raises:
         InputError: the run to be continued was of another model, prompt or engine.
     """
-    log = bundle.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
+    log = folders.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
     identity = scorer.model.identity(prompt_hash(scorer, layout))
 
     def read_finished(output: Path, record: dict) -> Partial:
-        runs.refuse_other(output, record["identity"], identity)
+        run.refuse_other(output, record["identity"], identity)
         return layout.finished_log(output, record, temporary / "finished.jsonl")
 
-    earlier = runs.find_earlier(log, outputs, read_finished, out.note) if resume else None
+    earlier = run.find_earlier(log, outputs, read_finished, out.note) if resume else None
     return Run(log, scorer.model, identity, lambda: iter(images), earlier)
 
 
@@ -188,7 +193,7 @@ def load(
     if not todo:
         return None
     out.note(f"sentences: {scorer.prompt_source}; system prompt: {prompts.shown(scorer.model.system)}")
-    engine = workers.start(scorer.model, args, out.note) if workers.wanted(args) else None
+    engine = worker_flags.start(scorer.model, args, out.note) if worker_flags.wanted(args) else None
     if engine:
         closing.callback(engine.close)
     this.settle((engine or scorer.engine).describe())
@@ -208,7 +213,7 @@ def open_images(this: Run, images: Sequence[str], with_digests: bool, out: Outpu
             continue
         stamped[image] = stamp
     if changed:
-        out.note(runs.changed_note(changed))
+        out.note(run.changed_note(changed))
     return stamped
 
 
@@ -271,11 +276,11 @@ def write(outputs: Sequence[Path], this: Run, layout: Layout, record: dict, out:
     """Write the results, each whole or not at all, and beside them how they were made."""
     for path in outputs:
         if path.suffix == ".csv":
-            records.write_csv(path, layout.columns, map(layout.row, lines(this)))
+            csv_files.write_csv(path, layout.columns, map(layout.row, lines(this)))
         else:
-            records.write_jsonl(path, map(layout.json_value, lines(this)))
-        runs.write_run_record(path, record)
-        out.note(f"{record['images']} images, {bundle.shown(path)}")
+            jsonl.write_jsonl(path, map(layout.json_value, lines(this)))
+        write_run_record(path, record)
+        out.note(f"{record['images']} images, {folders.shown(path)}")
 
 
 def run_record(
@@ -294,7 +299,7 @@ def run_record(
         "system": scorer.model.system or None,
         "weights": layout.weights,
         **this.log.header,
-        "packages": runs.package_versions(),
+        "packages": package_versions(),
         "images": named + this.log.others,
         "n": named - len(failed),
         "failed": [{"image": image, "reason": reason} for image, reason in failed],

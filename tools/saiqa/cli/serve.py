@@ -14,8 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from saiqa import model_flags, prompts
-from saiqa.console import ArgumentParser, InputError, Output, UsageError, lacking, positive_int
+from saiqa import prompts
+from saiqa.cli import model_flags
+from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.errors import InputError, UsageError, lacking
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def _port(text: str) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command until it is told to stop. Raises ``console.UserError``."""
+    """Run the command until it is told to stop. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
     if args.max_images > args.max_queue:

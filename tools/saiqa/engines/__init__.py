@@ -22,7 +22,7 @@ from saiqa.facts import WORDS
 if TYPE_CHECKING:
     from PIL import Image
 
-    from saiqa.pixels import PixelBounds, Preprocessing
+    from saiqa.model.pixels import PixelBounds, Preprocessing
 
 ENGINES = {
     "prefill": "saiqa.engines.prefill_engine:PrefillEngine",

@@ -17,14 +17,14 @@ from PIL import Image
 from torch import nn
 from transformers import Qwen2TokenizerFast
 
-from saiqa.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
-from saiqa.console import InputError, UserError, first_line
-from saiqa.decoding import Decoded, decode, open_image
-from saiqa.engines.memory import require_memory, working_dtype
-from saiqa.engines.weights import read_model
+from saiqa.engines.pass_budget import require_memory, working_dtype
+from saiqa.errors import InputError, UserError, first_line
 from saiqa.facts import WORDS
-from saiqa.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
-from saiqa.pixels import PixelBounds, Preprocessing
+from saiqa.files.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
+from saiqa.model.decoding import Decoded, decode, open_image
+from saiqa.model.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
+from saiqa.model.pixels import PixelBounds, Preprocessing
+from saiqa.model.weights import read_model
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 CPUINFO = Path("/proc/cpuinfo")

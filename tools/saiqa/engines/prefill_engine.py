@@ -18,7 +18,6 @@ import torch
 from PIL import Image
 from transformers import Qwen2TokenizerFast
 
-from saiqa.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import (
     describe_torch,
@@ -30,10 +29,11 @@ from saiqa.engines.loading import (
     resolve_dtype,
     word_ids_after,
 )
-from saiqa.engines.memory import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget, working_dtype
-from saiqa.engines.packed import PackedReader, check_compiler, log_probabilities, pack
-from saiqa.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
-from saiqa.pixels import PixelBounds, shrink, visual_grid
+from saiqa.engines.pass_budget import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget, working_dtype
+from saiqa.model.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
+from saiqa.model.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
+from saiqa.model.packed import PackedReader, check_compiler, log_probabilities, pack
+from saiqa.model.pixels import PixelBounds, shrink, visual_grid
 from saiqa.prompts import system_prompt
 
 LESS_MEMORY = "lower max_pixels, or use bfloat16"

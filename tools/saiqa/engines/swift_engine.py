@@ -16,8 +16,6 @@ os.environ.setdefault("LOG_LEVEL", "ERROR")
 import swift
 from swift import InferRequest, RequestConfig, TransformersEngine, get_model_processor, get_template
 
-from saiqa.checkpoint_files import view_of
-from saiqa.decoding import IMAGE_ERRORS, unreadable
 from saiqa.engines import Failure, Rating, Request, checked_rating, describe_input
 from saiqa.engines.loading import (
     check_finite,
@@ -30,9 +28,11 @@ from saiqa.engines.loading import (
     resolve_device,
     resolve_dtype,
 )
-from saiqa.engines.memory import require_memory
+from saiqa.engines.pass_budget import require_memory
 from saiqa.facts import WORDS
-from saiqa.pixels import PixelBounds, Preprocessing
+from saiqa.files.checkpoint_files import view_of
+from saiqa.model.decoding import IMAGE_ERRORS, unreadable
+from saiqa.model.pixels import PixelBounds, Preprocessing
 from saiqa.prompts import system_prompt
 from saiqa.scoring import find_rating_token
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import httpx
 from PIL import Image
 
-from saiqa.asking import Connection
-from saiqa.console import InputError
-from saiqa.decoding import Decoded
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
-from saiqa.ovis2_5 import around_image
-from saiqa.pixels import PixelBounds
+from saiqa.errors import InputError
+from saiqa.files.connection import Connection
+from saiqa.model.decoding import Decoded
+from saiqa.model.ovis2_5 import around_image
+from saiqa.model.pixels import PixelBounds
 
 KEY_VARIABLE = "VLLM_API_KEY"  # vLLM's own name
 SERVER = "python -m saiqa.engines.vllm_server"

@@ -23,15 +23,15 @@ import torch
 import vllm
 from vllm.platforms import current_platform
 
-from saiqa.checkpoint_files import hub_off, view_of
-from saiqa.console import Failed, InputError, first_line
-from saiqa.decoding import Decoded
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.loading import check_weights, describe_torch, resolve_dtype
-from saiqa.engines.memory import READERS
+from saiqa.engines.pass_budget import READERS
 from saiqa.engines.vllm_inputs import QUESTIONS_AN_IMAGE, Inputs, Question, by_image
-from saiqa.ovis2_5 import INDICATOR_IDS
-from saiqa.pixels import PixelBounds
+from saiqa.errors import Failed, InputError, first_line
+from saiqa.files.checkpoint_files import hub_off, view_of
+from saiqa.model.decoding import Decoded
+from saiqa.model.ovis2_5 import INDICATOR_IDS
+from saiqa.model.pixels import PixelBounds
 
 IMAGE_MARK = "<image>"  # where a picture stands in a prompt, as vLLM has it
 LEAST_PASS = 8192  # tokens; a pass of vLLM takes parts of several questions

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from saiqa.decoding import IMAGE_ERRORS, Decoded, unreadable
 from saiqa.engines import Failure, Request, describe_input
 from saiqa.engines.loading import identity_of, load_tokenizer, model_config, read_image, word_ids_after
-from saiqa.ovis2_5 import turn_text
-from saiqa.pixels import PixelBounds, Preprocessing, resized_picture
+from saiqa.model.decoding import IMAGE_ERRORS, Decoded, unreadable
+from saiqa.model.ovis2_5 import turn_text
+from saiqa.model.pixels import PixelBounds, Preprocessing, resized_picture
 from saiqa.prompts import system_prompt
 
 AROUND_AN_IMAGE = 2  # tokens: its start and its end

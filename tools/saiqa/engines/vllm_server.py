@@ -10,8 +10,9 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-from saiqa.checkpoint_files import view_of
-from saiqa.console import UsageError, run
+from saiqa.cli.console import run
+from saiqa.errors import UsageError
+from saiqa.files.checkpoint_files import view_of
 
 SERVER = "vllm.entrypoints.openai.api_server"
 

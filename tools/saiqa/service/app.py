@@ -166,9 +166,6 @@ def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
     return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes)})
 
 
-# ---- the application -------------------------------------------------------------------------------------------------
-
-
 def create_app(scorer: Scorer, settings: Settings) -> Gate:
     """The ASGI application around one scorer, whose thread it starts; the application's shutdown ends it."""
     service = Service(scorer, settings)

@@ -23,7 +23,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from saiqa import facts
-from saiqa.decoding import IMAGE_ERRORS, open_image, unreadable
+from saiqa.model.decoding import IMAGE_ERRORS, open_image, unreadable
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive

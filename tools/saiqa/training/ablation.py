@@ -14,7 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saiqa import bundle, console, facts, records, tables
+from saiqa import errors, facts
+from saiqa.cli import console
+from saiqa.evaluate import tables
+from saiqa.files import csv_files, folders, text_files
 
 PROGRAM = "run_ablation.sh"
 
@@ -60,12 +63,12 @@ def parser() -> console.ArgumentParser:
 
 def checkpoint_folder(arguments: argparse.Namespace, version: int) -> Path:
     """Where the checkpoint of a prompt version is or goes."""
-    models = bundle.output_path(arguments.models_dir) if arguments.models_dir else bundle.roots(arguments.demo).models
+    models = folders.output_path(arguments.models_dir) if arguments.models_dir else folders.roots(arguments.demo).models
     return models / facts.tuned_model(version)
 
 
 def results_folder(arguments: argparse.Namespace) -> Path:
-    return bundle.output_path(arguments.results_dir) if arguments.results_dir else bundle.roots(arguments.demo).results
+    return folders.output_path(arguments.results_dir) if arguments.results_dir else folders.roots(arguments.demo).results
 
 
 def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, list[Step]]:
@@ -84,7 +87,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
         steps[version] = []
         if not (folder / "config.json").is_file():
             if arguments.no_train:
-                raise console.InputError(f"{bundle.shown(folder)} is no checkpoint", "Leave --no_train out to train it")
+                raise errors.InputError(f"{folders.shown(folder)} is no checkpoint", "Leave --no_train out to train it")
             launch = [sys.executable, "-m", "saiqa.training.launcher", *common, *prompt, "--output_dir", str(folder)]
             steps[version].append(Step(f"training with prompt {version}", [*launch, *training]))
         infer = [sys.executable, "-m", "saiqa", "infer", *common, *prompt, "--model_path", str(folder), *results]
@@ -99,7 +102,7 @@ def run_step(step: Step, output: console.Output) -> list[dict]:
     output.note(step.purpose)
     done = subprocess.run(step.command, stdout=subprocess.PIPE if step.figures else sys.stderr, text=True)
     if done.returncode != 0:
-        raise console.Failed(f"{step.purpose} ended with exit code {done.returncode}", "Its own message is above")
+        raise errors.Failed(f"{step.purpose} ended with exit code {done.returncode}", "Its own message is above")
     return json.loads(done.stdout)["evaluation"] if step.figures else []
 
 
@@ -137,10 +140,10 @@ def markdown(rows: Sequence[dict]) -> list[str]:
 def write(rows: Sequence[dict], folder: Path) -> tuple[Path, Path]:
     """Write ablation.md and ablation.csv, each whole or not at all; their paths."""
     text, table = folder / "ablation.md", folder / "ablation.csv"
-    with records.atomic_writer(text) as file:
+    with text_files.atomic_writer(text) as file:
         file.write("\n".join(markdown(rows)) + "\n")
     cells = ({name: "" if row[name] is None else str(row[name]) for name in COLUMNS} for row in rows)
-    records.write_csv(table, COLUMNS, cells)
+    csv_files.write_csv(table, COLUMNS, cells)
     return text, table
 
 
@@ -160,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     text, table = write(rows, results_folder(arguments))
     for line in markdown(rows):
         output.result(line)
-    output.note(f"{bundle.shown(text)}, {bundle.shown(table)}")
+    output.note(f"{folders.shown(text)}, {folders.shown(table)}")
 
 
 if __name__ == "__main__":

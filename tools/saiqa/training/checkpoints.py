@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from saiqa.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE
+from saiqa.files.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE
 from saiqa.prompts import ARGUMENTS_FILE
 
 # What ms-swift's args.json says of how to ask the checkpoint; the rest is of the machine that trained it.
@@ -61,7 +61,7 @@ def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
     """Make ``folder`` the checkpoint of these files, name -> source, in steps that may be cut short after any.
 
     Everything is made ready under other names before anything goes. From then until the last step the folder is no
-    checkpoint, and ``bundle.find_checkpoint`` finds that of the newest run in it.
+    checkpoint, and ``checkpoint_folders.find_checkpoint`` finds that of the newest run in it.
     """
     ready = {}
     for name, source in files.items():

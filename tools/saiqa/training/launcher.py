@@ -19,9 +19,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from saiqa import bundle, console, facts, records, scoring
-from saiqa.checkpoint_files import make_view, read_config
-from saiqa.pixels import Preprocessing
+from saiqa import errors, facts, scoring
+from saiqa.cli import console
+from saiqa.files import checkpoint_folders, folders, jsonl, question_files
+from saiqa.files.checkpoint_files import make_view, read_config
+from saiqa.model.pixels import Preprocessing
 from saiqa.training.checkpoints import install, newest_step, promote
 
 PROGRAM = "train_sft.sh"
@@ -166,7 +168,7 @@ def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> dic
             values = options.setdefault(RENAMED_OPTIONS.get(name, name), [])
             values[:] = [value] if equals else []
         elif values is None:
-            raise console.UsageError(f"{token!r} belongs to no option", "See --help")
+            raise errors.UsageError(f"{token!r} belongs to no option", "See --help")
         else:
             values.append(token)
     return options
@@ -179,20 +181,20 @@ def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], no
     """Look at files and machine, and decide everything."""
     version = arguments.prompt_version or (facts.RECOMMENDED if arguments.demo else None)
     if version is None:
-        raise console.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is the recommended one")
-    roots = bundle.roots(arguments.demo)
+        raise errors.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is the recommended one")
+    roots = folders.roots(arguments.demo)
     base_name = facts.DEMO_BASE_MODEL_FOLDER if arguments.demo else facts.BASE_MODEL_FOLDER
-    base = bundle.find_checkpoint(bundle.input_path(arguments.model or roots.models / base_name), note).resolve()
-    data_root = bundle.input_path(arguments.data_root) if arguments.data_root else roots.data
-    output = bundle.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
+    base = checkpoint_folders.find_checkpoint(folders.input_path(arguments.model or roots.models / base_name), note).resolve()
+    data_root = folders.input_path(arguments.data_root) if arguments.data_root else roots.data
+    output = folders.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
     if base in (output, *output.parents):
-        raise console.UsageError("--output_dir is in the base model's folder", "Give another folder")
+        raise errors.UsageError("--output_dir is in the base model's folder", "Give another folder")
 
     cpu = _on_cpu(arguments)
     gpus = 0 if cpu else _gpu_count(arguments.cuda_visible_devices)
     processes = process_count(arguments.nproc_per_node, gpus, note)
-    holds = bundle.newest_checkpoint(output) is not None
-    run = output / f"v{bundle.next_run(output)}-{time.strftime('%Y%m%d-%H%M%S')}"
+    holds = checkpoint_folders.newest_checkpoint(output) is not None
+    run = output / f"v{checkpoint_folders.next_run(output)}-{time.strftime('%Y%m%d-%H%M%S')}"
     plan = Plan(
         base=base,
         data_root=data_root,
@@ -207,7 +209,7 @@ def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], no
     if not cpu and not arguments.demo:
         _note_batch(plan.options, processes, note)
     if not plan.takes_output:
-        note(f"{bundle.shown(output)} holds a checkpoint and keeps it; the new one goes to {bundle.shown(run)}")
+        note(f"{folders.shown(output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(run)}")
     return plan
 
 
@@ -228,10 +230,10 @@ def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]])
 
 
 def _annotation_files(data_root: Path, split: str, version: int) -> list[Path]:
-    files = [bundle.annotation_jsonl(data_root, dimension, split, version) for dimension in facts.DIMENSIONS]
+    files = [folders.annotation_jsonl(data_root, dimension, split, version) for dimension in facts.DIMENSIONS]
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise bundle.missing_data(f"{bundle.shown(missing[0])} is not there, one of {len(missing)} missing files")
+        raise folders.missing_data(f"{folders.shown(missing[0])} is not there, one of {len(missing)} missing files")
     return files
 
 
@@ -242,7 +244,7 @@ def _on_cpu(arguments: argparse.Namespace) -> bool:
         return False
     if arguments.device == "auto" and arguments.demo:
         return True
-    raise console.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
+    raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
 
 
 def _gpu_count(visible: str | None) -> int:
@@ -293,7 +295,7 @@ def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> 
     if not gpus:
         return given or CPU_PROCESSES
     if given and given > gpus:
-        raise console.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process a GPU")
+        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process a GPU")
     processes = given or min(gpus, RELEASE_PROCESSES)
     if gpus > processes and not given:
         accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
@@ -348,17 +350,17 @@ def prepare_inputs(plan: Plan) -> None:
     shutil.rmtree(plan.inputs, ignore_errors=True)
     make_view(plan.base, plan.view)
     for file in (file for files in plan.data.values() for file in files):
-        records.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
+        jsonl.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
 
 
 def _with_full_paths(file: Path, data_root: Path) -> list[dict]:
     examples = []
-    for record in records.read_records(file):
-        image = bundle.resolve_image(record.image, data_root).resolve()
+    for record in question_files.read_records(file):
+        image = folders.resolve_image(record.image, data_root).resolve()
         if not image.is_file():
-            raise bundle.missing_data(f"{bundle.shown(file)} names {bundle.shown(image)}, which is not there")
+            raise folders.missing_data(f"{folders.shown(file)} names {folders.shown(image)}, which is not there")
         if scoring.split_answer(record.response) is None:
-            raise console.InputError(f"{bundle.shown(file)}: the response of {record.image} has no rating word")
+            raise errors.InputError(f"{folders.shown(file)}: the response of {record.image} has no rating word")
         examples.append({"query": record.query, "response": record.response, "images": [str(image)]})
     return examples
 
@@ -375,10 +377,10 @@ def run_training(plan: Plan) -> None:
         # stdout is for results: ms-swift's log joins the other messages.
         code = subprocess.run(plan.command(), env={**os.environ, **plan.environment}, stdout=sys.stderr).returncode
         if code != 0:
-            raise console.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
+            raise errors.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
         last = newest_step(plan.run)
         if last is None:
-            raise console.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
+            raise errors.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
         promote(last, plan.run, plan.view)
     finally:
         shutil.rmtree(plan.inputs, ignore_errors=True)
@@ -391,7 +393,7 @@ def _left(run: Path) -> str:
     if newest_step(run) is None:
         shutil.rmtree(run, ignore_errors=True)
         return ""
-    return f"; what it saved is in {bundle.shown(run)}"
+    return f"; what it saved is in {folders.shown(run)}"
 
 
 def shell_line(plan: Plan) -> str:
@@ -408,12 +410,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         output.result(shell_line(plan))
         return
     if importlib.util.find_spec("swift") is None:
-        raise console.lacking("training", f"ms-swift (in {sys.executable})", "train")
+        raise errors.lacking("training", f"ms-swift (in {sys.executable})", "train")
     prepare_inputs(plan)
     checkpoint = plan.output if plan.takes_output else plan.run
-    output.note(f"training {bundle.shown(plan.base)} -> {bundle.shown(checkpoint)}")
+    output.note(f"training {folders.shown(plan.base)} -> {folders.shown(checkpoint)}")
     run_training(plan)
-    output.result(bundle.shown(checkpoint))
+    output.result(folders.shown(checkpoint))
     output.note(f"score with it: {scoring_command(checkpoint, arguments)}")
 
 
@@ -421,7 +423,7 @@ def scoring_command(checkpoint: Path, arguments: argparse.Namespace) -> str:
     """The line that scores the benchmark with a checkpoint."""
     demo = ["--demo"] if arguments.demo else []
     version = ["--prompt_version", str(arguments.prompt_version)] if arguments.prompt_version else []
-    return shlex.join(["python", "tools/infer.py", *demo, *version, "--model_path", bundle.shown(checkpoint)])
+    return shlex.join(["python", "tools/infer.py", *demo, *version, "--model_path", folders.shown(checkpoint)])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""SA-BENCH's stages, which meet only in files: questions, ratings, scores."""

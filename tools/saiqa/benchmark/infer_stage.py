@@ -1,0 +1,217 @@
+"""The stages of ``infer.py``: questions -> ratings -> scores -> correlation. They meet only in files.
+
+Each stage returns the images it has no result for, as id -> reason; the command lists them and leaves exit code 3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from saiqa import facts, scoring
+from saiqa.benchmark.jobs import Job
+from saiqa.benchmark.questions import Question, Questions, missing_reason
+from saiqa.engines import Engine, Failure, Rating, Request
+from saiqa.files import folders, stamps
+from saiqa.notes import Notes
+from saiqa.progress import Progress
+from saiqa.run.log import Partial, failure_line
+from saiqa.run.rate import Answers
+from saiqa.run.ray_workers import Workers, rate_batches
+from saiqa.run.record import Failures, failed_list, package_versions, write_run_record
+from saiqa.run.run import Run, changed_note, find_earlier
+from saiqa.run.spec import Model
+
+# ---- infer: what is known already ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Inference:
+    """The infer stage of one job, checked and ready to run."""
+
+    job: Job
+    questions: Questions
+    run: Run
+    with_digests: bool = False
+
+
+def prepare(job: Job, model: Model, resume: bool, with_digests: bool, out: Notes) -> Inference:
+    """Check everything cheap of the infer stage; with ``resume``, take over what an earlier run has done.
+
+    Args:
+        with_digests: keep the digest of every picture, and tell by it whether a picture has changed.
+
+    Raises:
+        InputError: as ``Questions``, or the earlier run was another one.
+    """
+    log = folders.partial_path(job.output_jsonl)
+    earlier = find_earlier(log, [job.output_jsonl], Partial.of_result, out.note) if resume else None
+    questions = Questions(job, out, earlier.log if earlier else None, with_digests)
+    run = Run(log, model, model.identity(questions.prompt_hash), questions.images, earlier)
+    if earlier:
+        out.note(f"{job.dimension}: {questions.rated} of {len(questions)} images are rated already")
+    if questions.changed:
+        out.note(f"{job.dimension}: {changed_note(questions.changed)}")
+    return Inference(job, questions, run, with_digests)
+
+
+# ---- infer: asking ---------------------------------------------------------------------------------------------------
+
+
+def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out: Notes) -> Failures:
+    """Rate what is open, write the result and its run record; return the images without a rating.
+
+    An earlier result stays until the new one is whole, and where not one image could be rated.
+
+    Args:
+        engine: None where no question is askable.
+        chunk: images a batch that is given to the engine and then saved. Batches are cut at the same places of the
+            questions' file whatever is known, missing, or done by how many workers: a log-probability depends in its last
+            digits on what shares a model pass.
+    """
+    job, questions, run = inference.job, inference.questions, inference.run
+    if not questions.askable and (run.finished or not questions.rated):
+        if run.finished:
+            out.note(f"{folders.shown(job.output_jsonl)} is complete as far as the images are there; nothing to infer")
+        return questions.missing
+    started = time.monotonic()
+    with run.kept(out.note):
+        log = run.begin(out.note)
+        failures = _rate(inference, engine, chunk, out) if engine else questions.missing
+        if log.count or log.others:
+            rated = log.finish(job.output_jsonl, run.images)
+            record = _run_record(inference, failures, time.monotonic() - started)
+            write_run_record(job.output_jsonl, record | {"workers": getattr(engine, "count", 1)})
+            out.note(f"{job.dimension}: {rated} images rated, {folders.shown(job.output_jsonl)}")
+        log.remove()
+    return failures
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Questions that go to the engine together; those that are open, with the stamps of their pictures from before."""
+
+    asked: list[Question]
+    open: dict[str, dict | None]
+
+    def requests(self) -> list[Request]:
+        return [Request(question.file, question.prompt, question.answer_prefix) for question in self.asked]
+
+
+def _rate(inference: Inference, engine: Engine | Workers, chunk: int, out: Notes) -> Failures:
+    """Put what is open to the engine, batch by batch; ratings go to the log, the reasons of failures are returned."""
+    missing: Failures = {}
+    failures: Failures = {}
+    under_way: deque[_Batch] = deque()
+    notes: Counter[str] = Counter()
+
+    def requests() -> Iterator[list[Request]]:
+        for batch in _batches(inference, chunk, missing):
+            under_way.append(batch)
+            yield batch.requests()
+
+    with Progress(inference.questions.askable, inference.job.dimension) as progress:
+        for answers in rate_batches(engine, requests()):
+            batch = under_way.popleft()
+            inference.run.log.append(_result_lines(batch, answers, failures, notes))
+            progress.advance(len(batch.open))
+    for note, count in notes.items():
+        out.note(f"{inference.job.dimension}: of {count} images {note}")
+    return missing | failures
+
+
+def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_Batch]:
+    """The batches with something to ask; images that are not there go to ``missing``.
+
+    A batch in whose midst an earlier run was stopped is asked as a whole again, so that its ratings come out as they
+    would have. Images that were tried in vain are asked by themselves.
+    """
+    run = inference.run
+    for rows in _cut(inference.questions, chunk):
+        there, open_ones = [], []
+        for question in rows:
+            known = run.is_rated(question.image)
+            if question.is_there():
+                there.append(question)
+                if not known:
+                    open_ones.append(question)
+            elif not known:
+                missing[question.id] = missing_reason(question)
+        if open_ones:
+            torn = run.earlier and not run.finished and not all(run.was_tried(q.image) for q in open_ones)
+            yield _Batch(there if torn else open_ones, {q.image: stamps.of(q.file, inference.with_digests) for q in open_ones})
+
+
+def _cut(questions: Iterable[Question], chunk: int) -> Iterator[list[Question]]:
+    questions = iter(questions)
+    while rows := list(itertools.islice(questions, chunk)):
+        yield rows
+
+
+def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Counter[str]) -> Iterator[dict]:
+    """Lines for what was open; the reason of what is no rating, or no distribution, goes to ``failures`` too.
+
+    What was decided about a picture stands in its line and is counted in ``notes``.
+    """
+    for question, answer in zip(batch.asked, answers, strict=True):
+        if question.image not in batch.open:
+            continue
+        reason = _why_not(answer)
+        if reason is not None:
+            failures[question.id] = reason
+            yield failure_line(question.image, reason)
+            continue
+        line = {"images": [question.image], "logits": {word: answer.logprobs[word] for word in facts.WORDS}}
+        notes.update(answer.notes)
+        yield line | _more(answer, batch.open[question.image])
+
+
+def _more(answer: Rating, stamp: dict | None) -> dict:
+    """What a line has behind the release's keys."""
+    text = {} if answer.text is None else {"text": answer.text}
+    noted = {"notes": list(answer.notes)} if answer.notes else {}
+    return text | noted | ({stamps.PICTURE_KEY: stamp} if stamp else {})
+
+
+def _why_not(answer: Rating | Failure) -> str | None:
+    """Why an answer is no rating; None where it is one."""
+    if not isinstance(answer, Rating):
+        return answer.reason
+    try:
+        scoring.check_complete(answer.logprobs)
+    except scoring.ScoringError as error:
+        return str(error)
+    return None
+
+
+# ---- how a result was made -------------------------------------------------------------------------------------------
+
+
+def _run_record(inference: Inference, failures: Failures, seconds: float) -> dict:
+    job, run = inference.job, inference.run
+    identity = run.identity
+    return {
+        "dimension": job.dimension,
+        "prompt_version": job.version,
+        "model_path": str(run.model.checkpoint.resolve()),
+        "model_fingerprint": identity["model"],
+        "prompt_hash": identity["prompt"],
+        "prompts": [{"query": query, "answer_prefix": prefix} for query, prefix in inference.questions.prompts],
+        "system": identity["system"],
+        "engine": run.details,
+        "identity": identity,
+        "packages": package_versions(),
+        "test_jsonl": str(job.test_jsonl.resolve()),
+        "limit": job.limit,
+        "n": len(inference.questions) - inference.questions.among(failures),
+        "twin_ids": inference.questions.twins,
+        "resumed_from": inference.questions.rated,
+        "failed": failed_list(failures),
+        "seconds": round(seconds, 3),
+        "command": shlex.join(sys.argv),
+    }

@@ -1,0 +1,216 @@
+"""What the infer stage asks: the records of a benchmark file as questions, one at a time however many there are."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+import itertools
+import json
+import os
+from array import array
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from saiqa import scoring
+from saiqa.benchmark.jobs import Job
+from saiqa.files import folders, ids, places, question_files, stamps
+from saiqa.files.digests import text_digest
+from saiqa.files.places import RemotePath
+from saiqa.notes import Notes
+from saiqa.run import log
+
+_SHOWN_PROMPTS = 4
+
+# A benchmark has few answers, each many times over.
+_split_answer = functools.lru_cache(maxsize=1024)(scoring.split_answer)
+
+
+@functools.lru_cache(maxsize=1024)
+def _same(prompt: str) -> str:
+    """One object for equal prompts: a batch that goes to a worker then carries it once."""
+    return prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One image of a benchmark file: its path as written, its file, the prompt and the answer up to the rating word."""
+
+    image: str
+    file: str | RemotePath
+    prompt: str
+    answer_prefix: str
+
+    @property
+    def id(self) -> str:
+        return folders.image_id(self.image)
+
+    def is_there(self) -> bool:
+        """Whether the file is there. A remote one is taken to be: only its reading tells, and then it is a failure."""
+        return isinstance(self.file, RemotePath) or os.path.isfile(self.file)
+
+
+class Questions:
+    """The questions of a job, each with its record's own prompt and answer prefix, the first ``job.limit`` of them.
+
+    Iterating reads the file again; no question is held. What is held is 8 bytes an image while the file is checked, and
+    what is missing.
+
+    Args:
+        job: whose questions.
+        earlier: what an earlier run has rated; it forgets the pictures that have changed since.
+        with_digests: tell changed pictures by their content, which reads them all.
+
+    Attributes:
+        rated: how many of the questions ``earlier`` has rated.
+        changed: how many of the others it had rated, before their pictures changed.
+        askable: how many are left whose image is there.
+        missing: image id -> reason, for the others.
+        twins: how many image ids come more than once in the file.
+        prompts: the first few different pairs of prompt and answer prefix, in alphabetical order.
+        prompt_hash: a digest of what the ratings depend on besides the images, 64 hexadecimal digits. Where all images are
+            asked the same, only that counts, so that a file may grow between two runs; where they are not, so does which
+            image is asked what.
+
+    Raises:
+        InputError: the file is missing or broken, or not one of the images is there.
+    """
+
+    def __init__(self, job: Job, out: Notes, earlier: log.Partial | None = None, with_digests: bool = False):
+        folders.require_data(job.test_jsonl)
+        _warn_of_other_name(job, out)
+        self._job = job
+        self._prefix, self._prefix_source = _fallback_prefix(job)
+        self._with_digests = with_digests
+        self._count = self.rated = self.changed = self.askable = self.twins = 0
+        self.missing: dict[str, str] = {}
+        asked = self._check(out, earlier)
+        self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
+        if not self.rated and not self.askable:
+            first = folders.shown(places.place(next(iter(self)).file))
+            what = f"none of the {self._count} images of {folders.shown(job.test_jsonl)} is there, {first} first"
+            raise folders.missing_data(what)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def among(self, image_ids: Collection[str]) -> int:
+        """How many of the questions have one of these ids, of which each is that of a question."""
+        return sum(question.id in image_ids for question in self) if self.twins else len(image_ids)
+
+    def __iter__(self) -> Iterator[Question]:
+        for record in itertools.islice(question_files.stream_records(self._job.test_jsonl), self._job.limit):
+            yield self._question(record)
+
+    def images(self) -> Iterator[str]:
+        """The paths of the images as they are written, in order."""
+        return (question.image for question in self)
+
+    def _question(self, record: question_files.Record) -> Question:
+        answer = _split_answer(record.response)
+        file = folders.image_file(record.image, self._job.data_root)
+        return Question(record.image, file, _same(record.query), answer[0] if answer else self._prefix)
+
+    def _check(self, out: Notes, earlier: log.Partial | None) -> _Asked:
+        """Look at the whole file, and count."""
+        asked, digests, lacking = _Asked(), array("Q"), 0
+        for number, record in enumerate(question_files.stream_records(self._job.test_jsonl)):
+            digests.append(text_digest(folders.image_id(record.image)))
+            lacking += _split_answer(record.response) is None
+            if self._job.limit is None or number < self._job.limit:
+                question = self._question(record)
+                asked.add(question)
+                self._take(question, earlier)
+        self._count_twins(digests, out)
+        if lacking:
+            where = f"{lacking} of {len(digests)} records of {folders.shown(self._job.test_jsonl)}"
+            out.note(f"{where} have no answer: taking the answer sentence of {self._prefix_source}, {self._prefix!r}")
+        return asked
+
+    def _take(self, question: Question, earlier: log.Partial | None) -> None:
+        self._count += 1
+        known = earlier is not None and question.image in earlier.rated
+        if known and earlier.forget_if_changed(question.image, stamps.of(question.file, self._with_digests)):
+            self.changed += 1
+            known = False
+        if known:
+            self.rated += 1
+        elif question.is_there():
+            self.askable += 1
+        else:
+            self.missing[question.id] = missing_reason(question)
+
+    def _count_twins(self, digests: array, out: Notes) -> None:
+        """Count the ids that come more than once, by their digests, and say which the first are."""
+        import numpy  # not at the top: --help does without
+
+        found = numpy.frombuffer(digests, dtype=numpy.uint64)
+        found.sort()
+        twins = array("Q", numpy.unique(found[1:][found[1:] == found[:-1]]).tobytes())
+        self.twins = len(twins)
+        if self.twins:
+            named = ids.few(self._named(twins), self.twins)
+            out.note(f"{folders.shown(self._job.test_jsonl)}: {named} come more than once; every line of them is rated")
+
+    def _named(self, digests: array) -> Iterator[str]:
+        """The ids that have one of the digests, which are sorted; each once, in the order of the file."""
+        named = set()
+        for record in question_files.stream_records(self._job.test_jsonl):
+            image_id = folders.image_id(record.image)
+            digest = text_digest(image_id)
+            at = bisect.bisect_left(digests, digest)
+            if at < len(digests) and digests[at] == digest and image_id not in named:
+                named.add(image_id)
+                yield image_id
+
+
+def missing_reason(question: Question) -> str:
+    """Why an image whose file is not there has no rating."""
+    return f"{question.file} is not there"
+
+
+def _warn_of_other_name(job: Job, out: Notes) -> None:
+    version = folders.version_in_name(job.test_jsonl)
+    if version not in (None, job.version):
+        what = f"{job.test_jsonl.name} holds prompt {version} while --prompt_version is {job.version}"
+        out.warn(f"{what}. The prompts in the file are the ones used")
+    dimension = folders.dimension_in_name(job.test_jsonl)
+    if dimension not in (None, job.dimension):
+        out.warn(f"{job.test_jsonl.name} is named after {dimension} while the dimension is {job.dimension}")
+
+
+def _fallback_prefix(job: Job) -> tuple[str, str]:
+    """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
+    for record in question_files.stream_records(job.test_jsonl):
+        answer = _split_answer(record.response)
+        if answer:
+            return answer[0], "another record of the file"
+    sentences = question_files.sentences(job.data_root, job.dimension, job.version)
+    return sentences.before, sentences.source
+
+
+class _Asked:
+    """What is asked, gathered question by question in constant memory.
+
+    Attributes:
+        pairs: the first few different pairs of prompt and answer prefix in alphabetical order.
+    """
+
+    def __init__(self):
+        self.pairs: set[tuple[str, str]] = set()
+        self._sum = 0
+
+    def add(self, question: Question) -> None:
+        pair = (question.prompt, question.answer_prefix)
+        if pair not in self.pairs:
+            self.pairs.add(pair)
+            if len(self.pairs) > _SHOWN_PROMPTS:
+                self.pairs.remove(max(self.pairs))
+        # A sum does not depend on the order.
+        text = "\0".join((question.image, *pair))
+        self._sum += int.from_bytes(hashlib.blake2b(text.encode(), digest_size=32).digest(), "little")
+
+    def digest(self) -> str:
+        if len(self.pairs) == 1:
+            return hashlib.sha256(json.dumps(list(self.pairs)).encode()).hexdigest()
+        return f"{self._sum % 2**256:064x}"

@@ -1,0 +1,85 @@
+"""The flags and the output of evaluations: ``--full``, ``--table``, ``--report``, ``--compare``."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import InputError
+from saiqa.evaluate import tables
+from saiqa.evaluate.compare import HEADER, HOW, as_json, cells, compare, read_run, refuse_gaps, shared
+from saiqa.evaluate.figures import Correlation
+from saiqa.evaluate.summary import Assessment, Scored, assess, payload, table
+from saiqa.files import folders, text_files
+
+# ---- flags -----------------------------------------------------------------------------------------------------------
+
+
+def add_flags(flags: ArgumentParser) -> None:
+    """The flags of an evaluation with intervals."""
+    add = flags.add_argument_group("evaluation").add_argument
+    add("--full", action="store_true", help="after the two lines: every figure with its 95%% interval, also by generator")
+    add("--table", choices=(tables.MARKDOWN, tables.LATEX), help="--full as a table to paste")
+    add("--report", metavar="FILE", help="--full, and a page with plots, largest disagreements and provenance: x.html")
+
+
+def wanted(args: Namespace) -> bool:
+    """Whether the flags ask for more than PLCC and SRCC."""
+    return bool(args.full or args.table or args.report)
+
+
+def check(args: Namespace) -> None:
+    """Find out before the work whether the report can be written. Raises ``Failed``."""
+    if args.report:
+        text_files.check_writable(folders.output_path(args.report))
+
+
+# ---- output ----------------------------------------------------------------------------------------------------------
+
+
+def say(assessments: Sequence[Assessment], form: str | None, out: Output) -> None:
+    """The table on stdout, an empty line before it."""
+    for line in ["", *table(assessments, form or tables.TEXT)]:
+        out.result(line)
+
+
+def finish(scored: Sequence[Scored], data_root: Path, args: Namespace, out: Output) -> dict:
+    """Assess the tables, say the table, write the report if asked for; the JSON values of it all."""
+    if not scored:
+        return {}
+    assessments = assess(scored)
+    say(assessments, args.table, out)
+    if not args.report:
+        return payload(assessments)
+    from saiqa.evaluate import report  # not at the top: it is for --report only
+
+    path = folders.output_path(args.report)
+    report.write(path, scored, assessments, data_root)
+    out.note(f"report: {folders.shown(path)}")
+    return {**payload(assessments), "report": path}
+
+
+def say_correlation(correlation: Correlation, label: str, out: Output) -> None:
+    """PLCC and SRCC on stdout, what they were computed over on stderr."""
+    out.result(f"PLCC: {correlation.plcc:.3f}")
+    out.result(f"SRCC: {correlation.srcc:.3f}")
+    more = f"KRCC {correlation.krcc:.3f}, RMSE {correlation.rmse:.3f}"
+    out.note(f"{label}: n {correlation.n}, dropped {correlation.dropped}, {more}")
+
+
+def say_comparison(names: list[str], results: Path, version: int, form: str | None, out: Output) -> None:
+    """What ``--compare A B`` does. Raises ``InputError``, and ``Incomplete`` where images have no score."""
+    a, b = (read_run(name, results, version) for name in names)
+    keys = shared(a, b)
+    compared = compare(a, b, keys)
+    if all(isinstance(found, str) for found in compared.values()):
+        raise InputError(f"{a.name} and {b.name}: {next(iter(compared.values()))}", "Score more images in both runs")
+    only = {"only_in_a": len(a.rows) - len(keys), "only_in_b": len(b.rows) - len(keys)}
+    runs = f"A is {a.name}, B is {b.name}; images left out: {only['only_in_a']} that only A has, {only['only_in_b']} only B."
+    missing = [f"{dimension}: {why}." for dimension, why in compared.items() if isinstance(why, str)]
+    for line in tables.lines(form or tables.TEXT, HEADER, cells(compared), [runs, HOW, *missing], labels=1):
+        out.result(line)
+    out.finish({"a": a.name, "b": b.name, **only, "comparison": [as_json(*item) for item in compared.items()]})
+    refuse_gaps((a, b), keys)

@@ -1,0 +1,87 @@
+"""From the flags of ``infer.py`` to jobs: one dimension with all its files. Looks at names, opens nothing."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.benchmark.jobs import Job
+from saiqa.errors import UsageError
+from saiqa.files import checkpoint_folders, folders
+from saiqa.files.places import Place
+
+ALL = "all"
+
+# Flags that name a file of one dimension.
+_INPUT_FLAGS = ("test_jsonl", "input_csv")
+FILE_FLAGS = (*_INPUT_FLAGS, "output_jsonl", "output_csv")
+
+
+def model_path(args: Namespace) -> Path:
+    """The checkpoint folder: as typed, else the one tuned on the prompt version."""
+    if args.model_path:
+        return folders.input_path(args.model_path)
+    return folders.roots(args.demo).models / facts.tuned_model(args.prompt_version)
+
+
+def make_jobs(args: Namespace) -> list[Job]:
+    """The jobs that the flags ask for, in the order of the dimensions.
+
+    Raises:
+        UsageError: no dimension can be told, a file of one dimension is given for all, or an output is also an input.
+    """
+    jobs = [_job(args, dimension) for dimension in dimensions(args)]
+    for job in jobs:
+        _check_apart(job)
+    return jobs
+
+
+def dimensions(args: Namespace) -> list[str]:
+    """The dimensions asked for: by ``--dimension``, else by the names of the input files, else all."""
+    given = [flag for flag in FILE_FLAGS if getattr(args, flag)]
+    if args.dimension not in (None, ALL):
+        return [args.dimension]
+    if not given:
+        return list(facts.DIMENSIONS)
+    if args.dimension == ALL:
+        raise UsageError(f"--{given[0]} names a file of one dimension", "Give --dimension one of them, not all")
+    named = {folders.dimension_in_name(getattr(args, flag)) for flag in given if flag in _INPUT_FLAGS} - {None}
+    if len(named) == 1:
+        return [named.pop()]
+    why = "the file names are of two dimensions" if named else f"--{given[0]} does not tell the dimension by its name"
+    raise UsageError(why, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
+
+
+def _job(args: Namespace, dimension: str) -> Job:
+    roots = folders.roots(args.demo)
+    data_root = folders.data_path(args.data_root) if args.data_root else roots.data
+    results = folders.output_path(args.results_dir) if args.results_dir else roots.results
+    name = checkpoint_folders.model_name(model_path(args))
+
+    def given_input(text: str | None, default: Place) -> Place:
+        return folders.data_path(text) if text else default
+
+    def output(text: str | None, suffix: str) -> Path:
+        default = results / facts.result_name(dimension, args.prompt_version, name, suffix)
+        return folders.limited(folders.output_path(text) if text else default, args.limit)
+
+    questions = folders.annotation_jsonl(data_root, dimension, "test", args.prompt_version)
+    return Job(
+        dimension=dimension,
+        version=args.prompt_version,
+        data_root=data_root,
+        test_jsonl=given_input(args.test_jsonl, questions),
+        output_jsonl=output(args.output_jsonl, ".jsonl"),
+        input_csv=given_input(args.input_csv, folders.annotation_csv(data_root, dimension, "test")),
+        output_csv=output(args.output_csv, ".csv"),
+        gt_column=(args.gt_column or facts.MOS_COLUMN).replace("{dimension}", dimension),
+        limit=args.limit,
+    )
+
+
+def _check_apart(job: Job) -> None:
+    """Refuse to write over an input, or two outputs to one place."""
+    files = [job.test_jsonl, job.input_csv, job.output_jsonl, job.output_csv]
+    if len({path.resolve() for path in files}) < len(files):
+        raise UsageError("two of the files read and written are the same", "Give --output_jsonl and --output_csv names")

@@ -1,0 +1,102 @@
+"""Errors that a user can do something about, and the exit codes they leave; what commands are called here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+
+FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
+TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
+
+# Command -> its script in the repository.
+SCRIPTS = {
+    "score": "score_images.py",
+    "best": "best_of_n.py",
+    "infer": "infer.py",
+    "evaluate": "evaluate_correlation.py",
+    "convert": "convert_csv_to_jsonl.py",
+    "train": "train_sft.sh",
+    "serve": "serve.py",
+    "download": "download.py",
+    "fuse": "fuse_scores.py",
+    "ablation": "run_ablation.sh",
+}
+_OF_SCRIPT = {script: name for name, script in SCRIPTS.items()}
+_SCRIPT = re.compile(r"(?:(?:python|bash) )?\btools/(\w+\.(?:py|sh))")
+# Whether this is a clone of the repository, with its scripts beside the package.
+HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), SCRIPTS["score"]))
+
+
+def spoken(text: str) -> str:
+    """A text that names commands as scripts, with the names they have here: ``saiqa score`` where there are no scripts,
+    and where the running command was called so."""
+    if HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
+        return text
+    return _SCRIPT.sub(lambda found: f"saiqa {_OF_SCRIPT[found[1]]}" if found[1] in _OF_SCRIPT else found[0], text)
+
+
+class UserError(Exception):
+    """An error with a remedy.
+
+    Args:
+        what: what is wrong, naming file and line where there is one; no full stop at the end.
+        remedy: what to do about it.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, what: str, remedy: str = ""):
+        super().__init__(what, remedy)
+        self.what, self.remedy = what, remedy
+
+    def __str__(self) -> str:
+        return spoken(f"{self.what}. {self.remedy}" if self.remedy else self.what)
+
+
+class Failed(UserError):
+    """The work could not be done although the input was right."""
+
+
+def lacking(what: str, package: str | None, extra: str = "") -> Failed:
+    """The error for something that needs a package which is not installed; ``extra`` is the part of ours that brings it."""
+    installs = "make setup" if HAS_SCRIPTS else f"pip install 'sa-iqa{f'[{extra}]' if extra else ''}'"
+    return Failed(f"{what} needs {package}, which is not installed", f"Run `{installs}`")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+class UsageError(UserError):
+    """Flags that are wrong or do not go together."""
+
+    exit_code = BAD_INPUT
+
+
+class InputError(UserError):
+    """A file or folder that is missing, broken or not what it should be."""
+
+    exit_code = BAD_INPUT
+
+
+class Incomplete(UserError):
+    """The work is finished, but some items have no result.
+
+    Args:
+        what: how many of what are without which result.
+        items: (item, reason) for every one of them.
+        remedy: what to do about it.
+    """
+
+    exit_code = INCOMPLETE
+
+    def __init__(self, what: str, items: Sequence[tuple[str, str]], remedy: str = ""):
+        super().__init__(what, remedy)
+        self.items = list(items)
+
+
+def wants_traceback() -> bool:
+    return os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0")

@@ -1,0 +1,151 @@
+"""Two runs over the same images: which of them agrees better with people, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.errors import Incomplete, InputError
+from saiqa.evaluate import intervals, resampling, scored_table, tables
+from saiqa.evaluate.figures import CorrelationError
+from saiqa.evaluate.intervals import Comparison, Difference
+from saiqa.files import csv_files, folders, ids
+
+HOW = (
+    f"A - B with its {intervals.CONFIDENCE:.0%} interval and the two-sided p-value of no difference: paired percentile "
+    f"bootstrap over images, {resampling.RESAMPLES} resamples, seed {resampling.SEED}."
+)
+
+Key = tuple[str, str, int]  # dimension, image id, how many rows of that id come before
+
+
+@dataclass(frozen=True)
+class Run:
+    """A scored run: its name as typed, and its rows."""
+
+    name: str
+    rows: Mapping[Key, scored_table.ScoredRow]
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_run(text: str, results: Path, version: int) -> Run:
+    """A run by the path of a scored or merged table, or by a model's name in the results folder.
+
+    Raises:
+        InputError: there is neither, or a table is broken.
+    """
+    path = folders.input_path(text)
+    if path.is_file():
+        return Run(text, _read_table(path))
+    named = {d: results / facts.result_name(d, version, text, ".csv") for d in facts.DIMENSIONS}
+    there = {dimension: path for dimension, path in named.items() if path.is_file()}
+    if not there:
+        what = f"{text} is neither a file nor a model with tables such as {folders.shown(named['lighting'])}"
+        raise InputError(what, "Give a scored or merged CSV, or a model that tools/infer.py has scored")
+    rows = [_of_dimension(dimension, path) for dimension, path in there.items()]
+    return Run(text, {key: row for part in rows for key, row in part.items()})
+
+
+def _read_table(path: Path) -> dict[Key, scored_table.ScoredRow]:
+    columns = csv_files.read_csv(path, required=[facts.ID_COLUMN, facts.PREDICTION_COLUMN]).columns
+    if set(facts.POOLED_COLUMNS) <= set(columns):
+        dimensions = csv_files.read_csv(path).column(facts.POOLED_COLUMNS[0])
+        rows = scored_table.read_scored(path, facts.POOLED_COLUMNS[2])
+        return _keyed(dimensions, rows)
+    found = [d for d in facts.DIMENSIONS if facts.MOS_COLUMN.format(dimension=d) in columns]
+    if len(found) != 1:
+        raise InputError(
+            f"{folders.shown(path)} has the mean opinion scores of {len(found)} dimensions",
+            "A scored table has those of one, a merged one the columns " + ", ".join(facts.POOLED_COLUMNS),
+        )
+    return _of_dimension(found[0], path)
+
+
+def _of_dimension(dimension: str, path: Path) -> dict[Key, scored_table.ScoredRow]:
+    rows = scored_table.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+    return _keyed([dimension] * len(rows), rows)
+
+
+def _keyed(dimensions: list[str], rows: list[scored_table.ScoredRow]) -> dict[Key, scored_table.ScoredRow]:
+    """Rows by what tells them apart; the rows of an id that comes more than once meet those of another run in their order."""
+    images = ids.numbered((dimension, row.id) for dimension, row in zip(dimensions, rows, strict=True))
+    return {(*image, before): row for (image, before), row in zip(images, rows, strict=True)}
+
+
+# ---- comparing -------------------------------------------------------------------------------------------------------
+
+
+def shared(a: Run, b: Run) -> list[Key]:
+    """The images of both runs. Raises ``InputError`` where there are none, or where people's scores of one differ."""
+    keys = [key for key in a.rows if key in b.rows]
+    if not keys:
+        raise InputError(f"{a.name} and {b.name} have no image in common", "Compare runs over the same images")
+    differing = [key for key in keys if a.rows[key].mos != b.rows[key].mos]
+    if differing:
+        first = differing[0]
+        values = f"{a.rows[first].mos_text} and {b.rows[first].mos_text}"
+        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, {' '.join(first[:2])} first: {values}"
+        raise InputError(what, "Score both runs against the same annotations")
+    return keys
+
+
+def compare(a: Run, b: Run, keys: list[Key]) -> dict[str, Comparison | str]:
+    """By dimension, and over all where there are several: the comparison, or why there is none."""
+    by_dimension: dict[str, list[Key]] = {}
+    for key in keys:
+        by_dimension.setdefault(key[0], []).append(key)
+    if len(by_dimension) > 1:
+        by_dimension[facts.POOLED] = keys
+    return {dimension: _comparison_or_reason(a, b, part) for dimension, part in by_dimension.items()}
+
+
+def _comparison_or_reason(a: Run, b: Run, keys: list[Key]) -> Comparison | str:
+    scores = [[run.rows[key].prediction for key in keys] for run in (a, b)]
+    try:
+        return intervals.compare(*scores, [a.rows[key].mos for key in keys])
+    except CorrelationError as error:
+        return str(error)
+
+
+HEADER = ["dimension", "n", "dropped", *(f"{m} {what}" for m in ("PLCC", "SRCC") for what in ("A", "B", "A - B", "p"))]
+
+
+def cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
+    """The cells of a table under ``HEADER``, a row for each dimension."""
+    rows = []
+    for dimension, found in compared.items():
+        if isinstance(found, str):
+            rows.append([dimension, *[tables.NO_FIGURE] * (len(HEADER) - 1)])
+        else:
+            rows.append([dimension, str(found.n), str(found.dropped), *_figures(found.plcc), *_figures(found.srcc)])
+    return rows
+
+
+def _figures(difference: Difference) -> list[str]:
+    interval = None if difference.low is None else (difference.low, difference.high)
+    values = [tables.figure(difference.first), tables.figure(difference.second)]
+    return [*values, tables.figure(difference.value, interval), tables.figure(difference.p)]
+
+
+def as_json(dimension: str, found: Comparison | str) -> dict:
+    """The comparison in a dimension as JSON values."""
+    if isinstance(found, str):
+        return {"dimension": dimension, "undefined": found}
+    of = {name: {**asdict(d), "difference": d.value} for name, d in (("plcc", found.plcc), ("srcc", found.srcc))}
+    return {"dimension": dimension, "n": found.n, "dropped": found.dropped, **of}
+
+
+def refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
+    """Raise ``Incomplete`` where images have no score."""
+    items = [
+        (" ".join(key[:2]), f"no {facts.PREDICTION_COLUMN} in {run.name}")
+        for run in runs
+        for key in keys
+        if run.rows[key].prediction is None
+    ]
+    if items:
+        raise Incomplete(f"{len(items)} scores are missing, so that these images were left out", items)

@@ -1,0 +1,116 @@
+"""The 4-parameter logistic that maps scores to mean opinion scores (VQEG)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+FEWEST_FOR_CURVE = 10  # four parameters bend to anything shorter
+_FEWEST_ON_SLOPE = 0.05  # share of the rows
+
+
+class CurveError(ValueError):
+    """Rows to which no logistic curve can be fitted that means anything."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The mapping from scores to mean opinion scores that the VQEG's reports put before the linear correlation.
+
+    MOS = lower + (upper - lower) / (1 + exp(-(score - centre) / width)), with upper > lower and width > 0. Where the
+    relation is close to a line, lower and upper lie far outside of the scale: only a middle piece of the curve is used.
+    """
+
+    upper: float
+    lower: float
+    centre: float
+    width: float
+
+    def __call__(self, scores):
+        """The mapped scores, float64 of the same shape."""
+        import numpy
+        from scipy.special import expit
+
+        scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
+        return self.lower + (self.upper - self.lower) * expit(scaled)
+
+    def is_step(self, scores) -> bool:
+        """Whether the curve parts the scores in low and high with hardly any on its slope, from 10% to 90% of the rise."""
+        import numpy
+
+        scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
+        on_slope = abs(scaled) < math.log(9)
+        return bool(scaled.min() < 0 < scaled.max() and on_slope.mean() < _FEWEST_ON_SLOPE)
+
+
+def fit_logistic(x, y) -> Curve:
+    """The least-squares logistic from scores ``x`` to mean opinion scores ``y``, [rows] each.
+
+    For a given centre and width the two levels are a linear regression, so the search is over two parameters only: a
+    grid of starts, then Levenberg-Marquardt from the best of them.
+
+    Raises:
+        CurveError: too few rows, a constant column, or a best curve that falls: the scores run against the MOS, and a
+            correlation after turning them round would hide it.
+    """
+    import numpy
+
+    x, y = numpy.asarray(x, dtype=numpy.float64), numpy.asarray(y, dtype=numpy.float64)
+    if len(x) < FEWEST_FOR_CURVE:
+        raise CurveError(f"{len(x)} rows, four parameters need {FEWEST_FOR_CURVE}")
+    for name, column in (("predictions", x), ("mean opinion scores", y)):
+        if column.min() == column.max():
+            raise CurveError(f"all {name} are {column[0]:g}")
+    mean, spread = x.mean(), x.std()
+    slope, offset = _best_shape((x - mean) / spread, y)
+    basis = _basis((x - mean) / spread, slope, offset)
+    rise, lower = _regression(basis, y)
+    if rise <= 0:
+        raise CurveError("the best curve falls, the scores run against the mean opinion scores")
+    # basis = 1 / (1 + exp(-(slope * (x - mean) / spread + offset)))
+    return Curve(float(lower + rise), float(lower), float(mean - offset * spread / slope), float(spread / slope))
+
+
+def _best_shape(z, y) -> tuple[float, float]:
+    """Slope and offset of the best logistic of the standardised scores ``z``."""
+    import numpy
+    from scipy.optimize import least_squares
+
+    def residuals(parameters):
+        basis = _basis(z, math.exp(parameters[0]), parameters[1])
+        rise, lower = _regression(basis, y)
+        return lower + rise * basis - y
+
+    # Steep curves have many local optima, one between any two scores: the centres are where the scores are.
+    centres = [*numpy.quantile(z, numpy.linspace(0, 1, 33)), *numpy.linspace(z.min(), z.max(), 9)]
+    grid = [(math.log(a), -a * centre) for a in (0.1, 0.5, 1, 2, 4, 8, 16, 32) for centre in centres]
+    starts = sorted(grid, key=lambda start: (residuals(start) ** 2).sum())[:3]
+    tight = {"xtol": 1e-14, "ftol": 1e-14, "gtol": 1e-14}
+    fits = [least_squares(residuals, start, jac="3-point", method="lm", **tight) for start in starts]
+    best = min(fits, key=lambda fit: fit.cost).x
+    slope = _bounded_slope(math.exp(best[0]))
+    return slope, _bounded_offset(z, slope, best[1])
+
+
+def _basis(z, slope: float, offset: float):
+    """The logistic between 0 and 1. Its limits (a line, an exponential, a step) are approached and not passed."""
+    from scipy.special import expit
+
+    slope = _bounded_slope(slope)
+    return expit(slope * z + _bounded_offset(z, slope, offset))
+
+
+def _bounded_slope(slope: float) -> float:
+    return min(max(slope, 1e-3), 1e3)
+
+
+def _bounded_offset(z, slope: float, offset: float) -> float:
+    return float(min(max(offset, -slope * z.max() - 20), -slope * z.min() + 20))
+
+
+def _regression(basis, y) -> tuple[float, float]:
+    """Slope and intercept of ``y`` on ``basis``; slope 0 where the basis is flat."""
+    centred = basis - basis.mean()
+    power = centred @ centred
+    rise = float(centred @ (y - y.mean()) / power) if power > 0 else 0.0
+    return rise, float(y.mean() - rise * basis.mean())

@@ -1,0 +1,324 @@
+"""The evaluation as one HTML file: figures, plots, largest disagreements, provenance. It loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.errors import InputError, lacking
+from saiqa.evaluate import scored_table, summary
+from saiqa.evaluate.intervals import Agreement
+from saiqa.evaluate.summary import Assessment, Scored
+from saiqa.files import folders, ids, jsonl, text_files
+from saiqa.files.jsonl import to_json
+from saiqa.files.places import Fetched, Place, RemotePath
+from saiqa.run.record import read_run_record
+
+DISAGREEMENTS = 10
+_THUMBNAIL_PIXELS = 360  # longer side
+_BINS_PER_POINT = 4  # of the 1..5 scale
+
+# Okabe and Ito's colours: apart also for the colour-blind.
+_POINTS, _CURVE, _PEOPLE = "#0072B2", "#D55E00", "#E69F00"
+
+
+def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment], data_root: Place) -> None:
+    """Write the report, whole or not at all.
+
+    Args:
+        path: the HTML file.
+        scored: the tables, one a dimension.
+        assessments: what ``summary.assess`` makes of them.
+        data_root: where the images are; a URL's are fetched.
+
+    Raises:
+        Failed: matplotlib is not installed, or the file cannot be written.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise lacking("--report", error.name, "report") from None
+    names = ", ".join(table.dimension for table in scored)
+    body = [
+        f"<h1>Scores against people: {escape(names)}</h1>",
+        _section("Agreement", _figures(assessments)),
+        _section("Scores by image", _plots(assessments)),
+        _section("Largest disagreements", _disagreements(scored, data_root)),
+        _section("How the scores were made", "".join(map(_provenance, scored))),
+    ]
+    text_files.write_text(path, _PAGE.format(title=f"SA-IQA: {escape(names)}", style=_STYLE, body="\n".join(body)))
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>\n{content}</section>"
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def _figures(assessments: Sequence[Assessment]) -> str:
+    names = ["rows", *summary.COLUMNS.values(), "n", "dropped"]  # on a telephone the first few are in sight
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = "".join(f"<tr>{_line(assessment)}</tr>\n" for assessment in assessments)
+    notes = "".join(f"<p>{escape(note)}</p>" for note in [summary.HOW, *summary.notes(assessments)])
+    scrolling = 'class="wide" tabindex="0" role="region" aria-label="Figures of agreement"'
+    return f"<div {scrolling}><table>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{notes}"
+
+
+def _line(assessment: Assessment) -> str:
+    """The cells of one line; a generator and an interval stand small below dimension and figure."""
+    n, dropped, *figures = summary.figures(assessment)
+    generator = f"<small>{escape(assessment.generator)}</small>" if assessment.generator else ""
+    cells = [f'<th scope="row">{escape(assessment.dimension)}{generator}</th>']
+    for text in (*figures, n, dropped):
+        value, _, interval = text.partition(" [")
+        cells.append(f"<td>{value}<small>[{interval}</small></td>" if interval else f"<td>{value}</td>")
+    return "".join(cells)
+
+
+# ---- plots -----------------------------------------------------------------------------------------------------------
+
+
+def _plots(assessments: Sequence[Assessment]) -> str:
+    """A scatter plot and a histogram for every dimension and the pool, the generators in it."""
+    whole = [assessment for assessment in assessments if assessment.generator is None]
+    plots = [plot(assessment) for assessment in whole for plot in (_scatter, _histogram)]
+    return f'<div class="plots">{"".join(plots)}</div>' + (
+        "<p>The line is where score and MOS are equal; the curve is the 4-parameter logistic fit, where there is one.</p>"
+    )
+
+
+def _scatter(assessment: Assessment) -> str:
+    pairs = [(row.prediction, row.mos) for row in assessment.rows if None not in (row.prediction, row.mos)]
+    figure, axes = _axes()
+    if pairs:
+        low, high = _scale(assessment)
+        size = 14 if len(pairs) < 1000 else 4
+        axes.plot([low, high], [low, high], color="#999999", linewidth=1)
+        axes.scatter(*zip(*pairs, strict=True), s=size, alpha=0.5, color=_POINTS, linewidths=0, rasterized=True)
+        _draw_curve(axes, assessment.agreement, [prediction for prediction, _ in pairs])
+        axes.set(xlim=(low - 0.1, high + 0.1), ylim=(low - 0.1, high + 0.1), aspect="equal")
+    axes.set(xlabel="score", ylabel="MOS", title=assessment.dimension)
+    return _image(figure, f"Scatter plot of MOS over score, {assessment.dimension}: {_in_words(assessment)}.")
+
+
+def _draw_curve(axes, found: Agreement | str, predictions: Sequence[float]) -> None:
+    import numpy
+
+    if isinstance(found, Agreement) and found.curve:
+        x = numpy.linspace(min(predictions), max(predictions), 200)
+        axes.plot(x, found.curve(x), color=_CURVE, linewidth=2)
+
+
+def _histogram(assessment: Assessment) -> str:
+    import numpy
+
+    low, high = _scale(assessment)
+    bins = numpy.arange(low, high + 1e-9, 1 / _BINS_PER_POINT)
+    figure, axes = _axes()
+    columns = {
+        "MOS": ([row.mos for row in assessment.rows if row.mos is not None], _PEOPLE),
+        "score": ([row.prediction for row in assessment.rows if row.prediction is not None], _POINTS),
+    }
+    for label, (values, colour) in columns.items():
+        axes.hist(values, bins=bins, label=label, color=colour, alpha=0.55)
+    axes.legend(frameon=False)
+    axes.set(xlabel="score and MOS", ylabel="images", title=assessment.dimension)
+    said = "; ".join(f"{label} {_spread(values)}" for label, (values, _) in columns.items())
+    return _image(figure, f"Histograms of MOS and score, {assessment.dimension}: {said}.")
+
+
+def _spread(values: Sequence[float]) -> str:
+    import numpy
+
+    return f"mean {numpy.mean(values):.2f}, standard deviation {numpy.std(values):.2f}" if values else "none"
+
+
+def _scale(assessment: Assessment) -> tuple[float, float]:
+    """The range of both axes: 1 to 5, or wider in whole points where a number lies outside."""
+    import math
+
+    values = [v for row in assessment.rows for v in (row.mos, row.prediction) if v is not None]
+    scale = facts.WORD_VALUES.values()
+    return math.floor(min([*values, *scale])), math.ceil(max([*values, *scale]))
+
+
+def _in_words(assessment: Assessment) -> str:
+    found = assessment.agreement
+    if isinstance(found, str):
+        return found
+    return f"PLCC {found.figures.plcc:.3f}, SRCC {found.figures.srcc:.3f}, {found.figures.n} images"
+
+
+def _axes():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _image(figure, alt: str) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
+    return f'<img src="{_data_address("image/svg+xml", file.getvalue())}" alt="{escape(alt)}">\n'
+
+
+def _data_address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+# ---- largest disagreements -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Disagreement:
+    table: Scored
+    row: scored_table.ScoredRow
+    before: int  # rows of the same id that come before it
+
+    @property
+    def size(self) -> float:
+        return abs(self.row.prediction - self.row.mos)
+
+
+def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
+    found = [
+        _Disagreement(table, row, before)
+        for table in scored
+        for row, (_, before) in zip(table.rows, ids.numbered(row.id for row in table.rows), strict=True)
+        if row.mos is not None and row.prediction is not None
+    ]
+    largest = sorted(found, key=lambda disagreement: -disagreement.size)[:DISAGREEMENTS]
+    paths = {id(d.table): _image_paths(d.table) for d in largest}
+    cards = [_card(d, _file_of(d, paths[id(d.table)], data_root)) for d in largest]
+    said = f"<p>The {len(cards)} of {len(found)} images whose score is farthest from the MOS.</p>"
+    return f'{said}<div class="cards">{"".join(cards)}</div>'
+
+
+def _image_paths(table: Scored) -> dict[str, list[str]]:
+    """Image id -> its paths as written in the ratings, in their order; empty where there are none."""
+    if not table.ratings.is_file():
+        return {}
+    paths: dict[str, list[str]] = {}
+    for number, line in jsonl.stream_jsonl(table.ratings):
+        path = jsonl.only_image(table.ratings, number, line)
+        paths.setdefault(folders.image_id(path), []).append(path)
+    met = ids.same_number((row.id for row in table.rows), paths)
+    return paths | {image_id: paths[rated] for image_id, rated in met.items()}
+
+
+def _file_of(disagreement: _Disagreement, paths: dict[str, list[str]], data_root: Place) -> Place:
+    """The image's file: where its rating says, else where the benchmark keeps it. It need not be there."""
+    image_id = disagreement.row.id
+    if image_id in paths:
+        found = paths[image_id]
+        return folders.resolve_image(found[min(disagreement.before, len(found) - 1)], data_root)
+    folder = Path(facts.DATA_FOLDER, facts.IMAGES_FOLDER.format(dimension=disagreement.table.dimension))
+    names = [str(folder / f"{image_id}{suffix}") for suffix in facts.IMAGE_SUFFIXES]
+    files = [folders.resolve_image(name, data_root) for name in names]
+    with suppress(InputError):  # a store that does not answer
+        return next((file for file in files if file.is_file()), files[0])
+    return files[0]
+
+
+def _card(disagreement: _Disagreement, file: Place) -> str:
+    row, dimension = disagreement.row, disagreement.table.dimension
+    numbers = f"score {row.prediction:.2f}, MOS {row.mos:.2f}"
+    thumbnail = _thumbnail(file)
+    if isinstance(thumbnail, str):
+        picture = f'<div class="missing">{escape(thumbnail)}</div>'
+    else:
+        alt = f"Image {row.id}, {dimension}: {numbers}"
+        picture = f'<img src="{_data_address("image/jpeg", thumbnail)}" alt="{escape(alt)}">'
+    difference = f"{row.prediction - row.mos:+.2f}"
+    caption = f"<b>{difference}</b> {escape(dimension)}: {numbers}<br><code>{escape(row.id)}</code>"
+    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
+
+
+def _thumbnail(file: Place) -> bytes | str:
+    """A small JPEG of an image, or why there is none."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
+            image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))  # decodes a large JPEG at a fraction
+            small = ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        return f"{folders.shown(file)} is not there"
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return f"cannot read {folders.shown(file)}: {error}"
+    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=85)
+    return content.getvalue()
+
+
+# ---- provenance ------------------------------------------------------------------------------------------------------
+
+
+def _provenance(table: Scored) -> str:
+    record_path = folders.run_record_path(table.path)
+    record = read_run_record(table.path)
+    source = f"<p>Scores: <code>{escape(folders.shown(table.path))}</code></p>"
+    if not record:
+        return f"<h3>{table.dimension}</h3>{source}<p>Nothing tells how they were made: no {record_path.name}.</p>"
+    engine = record.get("engine") or {}
+    parts = {
+        "checkpoint": record.get("model_path"),
+        "fingerprint": record.get("model_fingerprint"),
+        "prompt": record.get("prompts", [{}])[0].get("query") if record.get("prompts") else None,
+        "engine": ", ".join(f"{key} {value}" for key, value in engine.items() if isinstance(value, str | int | float)),
+        "images rated": record.get("n"),
+        "command": record.get("command"),
+    }
+    terms = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in parts.items() if value)
+    whole = f"<details><summary>{escape(record_path.name)}</summary><pre>{escape(to_json(record))}</pre></details>"
+    return f"<h3>{table.dimension}</h3>{source}<dl>{terms}</dl>{whole}\n"
+
+
+# ---- the page --------------------------------------------------------------------------------------------------------
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 76rem;
+  padding: 1rem clamp(1rem, 3vw, 2.5rem) 4rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
+.wide { overflow-x: auto; } .wide:focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid #ddd; white-space: nowrap; vertical-align: top; }
+th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
+small { display: block; color: #555; font-weight: normal; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); gap: 1.25rem 1rem; }
+img { width: 100%; height: auto; display: block; } figure { margin: 0; } figcaption { font-size: .9rem; }
+figcaption code, dd, p code { overflow-wrap: anywhere; }
+.missing { background: #eee; padding: 1rem; min-height: 6rem; overflow-wrap: anywhere; font-size: .85rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: #555; } dd { margin: 0; }
+pre { overflow-x: auto; background: #f5f5f5; padding: .75rem; font-size: .8rem; }
+@media (max-width: 34rem) { th, td { padding: .3rem .4rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
+"""
+
+# The policy makes sure of it: nothing is requested from anywhere.
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""

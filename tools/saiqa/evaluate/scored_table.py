@@ -1,0 +1,65 @@
+"""The scored table of a dimension: its rows, and their correlation with the mean opinion scores."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from saiqa import facts, scoring
+from saiqa.errors import InputError, lacking
+from saiqa.evaluate.figures import Correlation, CorrelationError, correlate
+from saiqa.files import csv_files, folders
+from saiqa.run.record import Failures
+
+
+class ScoredRow(NamedTuple):
+    """One image of a scored CSV: the cells as text, the numbers None where a cell is no finite number."""
+
+    id: str
+    mos_text: str
+    prediction_text: str
+    mos: float | None
+    prediction: float | None
+
+
+def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
+    """The rows of a scored CSV. Raises ``InputError`` for missing files and columns, and scores outside 1 to 5."""
+    columns = (facts.ID_COLUMN, gt_column, facts.PREDICTION_COLUMN)
+    there, rows = csv_files.read_cells(path, required=columns)
+    cells = map(operator.itemgetter(*map(there.index, columns)), rows)
+    scored = [ScoredRow(i, mos, prediction, _number(mos), _number(prediction)) for i, mos, prediction in cells]
+    for row in scored:
+        if row.prediction is not None and not scoring.is_score(row.prediction):
+            what = f"{facts.PREDICTION_COLUMN} of {row.id[:100]} is {row.prediction_text}, not from 1 to 5"
+            raise InputError(f"{folders.shown(path)}: {what}", "Score the images again")
+    return scored
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def evaluate(rows: Sequence[ScoredRow], source: str) -> Correlation:
+    """Correlate the predictions with the mean opinion scores.
+
+    Raises:
+        InputError: fewer than three complete rows, or constant columns; ``source`` names them in the message.
+    """
+    try:
+        return correlate([row.prediction for row in rows], [row.mos for row in rows])
+    except CorrelationError as error:
+        raise InputError(f"{source}: {error}", "Check the scores, or score more images") from None
+    except ModuleNotFoundError as error:
+        raise lacking("a correlation", error.name) from None
+
+
+def unscored(rows: Sequence[ScoredRow], source: str) -> Failures:
+    """The rows without a prediction."""
+    return {row.id: f"no {facts.PREDICTION_COLUMN} in {source}" for row in rows if row.prediction is None}

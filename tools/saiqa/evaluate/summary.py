@@ -1,0 +1,164 @@
+"""The evaluation that people publish: every figure with its interval, by dimension, by generator and pooled.
+
+What ``infer.py`` and ``evaluate_correlation.py`` do with ``--full``, ``--table`` and ``--report``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.evaluate import intervals, resampling, scored_table, tables
+from saiqa.evaluate.figures import CorrelationError
+from saiqa.evaluate.intervals import Agreement
+from saiqa.files import csv_files
+
+# Name in ``Agreement`` -> head of its column.
+COLUMNS = {"plcc": "PLCC", "srcc": "SRCC", "krcc": "KRCC", "rmse": "RMSE", "plcc_logistic": "PLCC (logistic)"}
+
+NO_GENERATOR = "(none)"
+
+HOW = (
+    f"Brackets: {intervals.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {resampling.RESAMPLES} resamples, "
+    f"seed {resampling.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE are of the raw scores; PLCC (logistic) is after a "
+    "4-parameter logistic fit of the MOS on the score (VQEG), made on the same rows, and held in the resamples."
+)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scored table of one dimension.
+
+    Attributes:
+        path: the CSV.
+        ratings: the JSONL it was made of, which has the paths of the images; it need not be there.
+        rows: its rows.
+        generators: what made each image, [rows]; None where the table has no such column.
+    """
+
+    dimension: str
+    path: Path
+    ratings: Path
+    rows: Sequence[scored_table.ScoredRow]
+    generators: Sequence[str] | None
+
+
+def read(dimension: str, path: Path, ratings: Path, gt_column: str) -> Scored:
+    """Read a scored table. Raises ``InputError`` as ``scored_table.read_scored``."""
+    rows = scored_table.read_scored(path, gt_column)
+    table = csv_files.read_csv(path)
+    there = facts.GENERATOR_COLUMN in table.columns
+    generators = [text or NO_GENERATOR for text in table.column(facts.GENERATOR_COLUMN)] if there else None
+    return Scored(dimension, path, ratings, rows, generators)
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """One line of the evaluation.
+
+    Attributes:
+        dimension: a dimension, or "all".
+        generator: None for all rows of the dimension.
+        agreement: the figures, or why there are none.
+    """
+
+    dimension: str
+    generator: str | None
+    rows: Sequence[scored_table.ScoredRow]
+    agreement: Agreement | str
+
+    @property
+    def label(self) -> str:
+        return self.dimension if self.generator is None else f"{self.dimension}, {self.generator}"
+
+
+def assess(scored: Sequence[Scored]) -> list[Assessment]:
+    """Every dimension, each followed by its generators where it has several; the pool of dimensions likewise."""
+    return [Assessment(d, g, rows, _agreement_or_reason(rows)) for d, g, rows in _scopes(scored)]
+
+
+def _scopes(scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
+    for table in scored:
+        yield from _with_generators(table.dimension, [table])
+    if len(scored) > 1:
+        yield from _with_generators(facts.POOLED, scored)
+
+
+def _with_generators(
+    name: str, scored: Sequence[Scored]
+) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
+    yield name, None, [row for table in scored for row in table.rows]
+    made: dict[str, list[scored_table.ScoredRow]] = {}
+    for table in scored:
+        for row, generator in zip(table.rows, table.generators or [None] * len(table.rows), strict=True):
+            if generator is not None:
+                made.setdefault(generator, []).append(row)
+    for generator in sorted(made) if len(made) > 1 else ():
+        yield name, generator, made[generator]
+
+
+def _agreement_or_reason(rows: Sequence[scored_table.ScoredRow]) -> Agreement | str:
+    try:
+        return intervals.assess([row.prediction for row in rows], [row.mos for row in rows])
+    except CorrelationError as error:
+        return str(error)
+
+
+def table(assessments: Sequence[Assessment], form: str) -> list[str]:
+    """The lines of the table in one of the forms of ``tables``."""
+    header, rows = cells(assessments)
+    return tables.lines(form, header, rows, [HOW, *notes(assessments)], labels=len(header) - len(COLUMNS) - 2)
+
+
+def cells(assessments: Sequence[Assessment]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells; the column of generators is there where one is known."""
+    by_generator = any(a.generator is not None for a in assessments)
+    header = ["dimension", *(["generator"] if by_generator else []), "n", "dropped", *COLUMNS.values()]
+    rows = []
+    for assessment in assessments:
+        label = [assessment.dimension, *([assessment.generator or facts.POOLED] if by_generator else [])]
+        rows.append([*label, *figures(assessment)])
+    return header, rows
+
+
+def figures(assessment: Assessment) -> list[str]:
+    """n, dropped and the figures of ``COLUMNS`` with their intervals, as text."""
+    found = assessment.agreement
+    if isinstance(found, str):
+        complete = sum(row.mos is not None and row.prediction is not None for row in assessment.rows)
+        return [str(complete), str(len(assessment.rows) - complete), *[tables.NO_FIGURE] * len(COLUMNS)]
+    values = [tables.figure(found.value(name), found.intervals.get(name)) for name in COLUMNS]
+    return [str(found.figures.n), str(found.figures.dropped), *values]
+
+
+def notes(assessments: Sequence[Assessment]) -> list[str]:
+    """Why figures or intervals are missing, one sentence a line of the table."""
+    found = []
+    for assessment in assessments:
+        why = assessment.agreement
+        statements = [f"no figures: {why}"] if isinstance(why, str) else why.statements
+        found += [f"{assessment.label}: {'; '.join(statements)}."] if statements else []
+    return found
+
+
+def payload(assessments: Sequence[Assessment]) -> dict:
+    """The evaluation as JSON values."""
+    how = {"confidence": intervals.CONFIDENCE, "resamples": resampling.RESAMPLES, "seed": resampling.SEED}
+    return {"bootstrap": how, "evaluation": [_json(assessment) for assessment in assessments]}
+
+
+def _json(assessment: Assessment) -> dict:
+    found = assessment.agreement
+    scope = {"dimension": assessment.dimension, "generator": assessment.generator}
+    if isinstance(found, str):
+        return {**scope, "undefined": found}
+    return {
+        **scope,
+        **asdict(found.figures),
+        "plcc_logistic": found.plcc_logistic,
+        "logistic": asdict(found.curve) if found.curve else None,
+        "intervals": found.intervals,
+        "statements": found.statements,
+    }

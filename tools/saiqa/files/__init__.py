@@ -1,0 +1,1 @@
+"""What lies on disk or behind a URL; knows no model."""

@@ -1,0 +1,314 @@
+"""The files of a checkpoint folder: which there are, what may be read of them, and the view that is loaded. Imports no torch.
+
+A checkpoint is data of people one may not know. What loads it, here, in transformers, in ms-swift, is shown a *view*: a folder
+that holds the files listed here and no other, settings without anything that names code or another model, and weights whose
+headers have been checked. So no Python file, adapter, pickle or address of a bundle is ever seen by a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from saiqa.errors import InputError
+from saiqa.files import config_rules, scratch
+from saiqa.files.config_rules import BrokenField
+
+CONFIG_FILE = "config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+_SETTINGS = (
+    "generation_config.json",
+    PREPROCESSOR_FILE,
+    TOKENIZER_CONFIG_FILE,
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+
+# What a checkpoint consists of besides its weights.
+COMPANIONS = (CONFIG_FILE, *_SETTINGS, *VOCABULARY_FILES, *_TEMPLATES)
+
+DOWNLOAD_AGAIN = "Download the checkpoint again"
+_LARGEST_SETTINGS = 64 * 2**20  # bytes
+_LARGEST_HEADER = 100 * 10**6  # bytes; the limit of the safetensors library
+_DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
+
+_SWITCHING = threading.RLock()  # the hub is off or on for a whole process
+
+# Names that make a library run or fetch something, or look elsewhere, wherever in a settings file they stand.
+_REFUSED_SETTINGS = frozenset(
+    ("auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "code_revision", "_commit_hash")
+    + ("_name_or_path", "name_or_path", "base_model_name_or_path", "_attn_implementation", "attn_implementation")
+    + ("_attn_implementation_internal", "_attn_implementation_autoset", "quantization_config", "gguf_file", "adapter_file")
+    + ("tokenizer_file", "vocab_file", "merges_file", "special_tokens_map_file", "added_tokens_file", "chat_template_file")
+)
+
+
+# ---- settings --------------------------------------------------------------------------------------------------------
+
+
+def broken(path: Path, why: str, remedy: str = DOWNLOAD_AGAIN) -> InputError:
+    """The error for a file of a checkpoint that cannot be used."""
+    return InputError(f"{path} {why}", remedy)
+
+
+def read_object(path: Path, remedy: str = DOWNLOAD_AGAIN) -> dict:
+    """The JSON object in a file of a checkpoint.
+
+    Raises:
+        InputError: it is not there, no regular file, larger than 64 MB, or no JSON object.
+    """
+    try:
+        _require_regular(path, remedy)
+        if path.stat().st_size > _LARGEST_SETTINGS:
+            raise broken(path, f"has {path.stat().st_size} bytes, too many for a file of settings", remedy)
+        value = json.loads(path.read_bytes().decode("utf-8"))
+    except RecursionError:
+        raise broken(path, "cannot be read: it is nested too deeply", remedy) from None
+    except (OSError, ValueError) as error:
+        raise broken(path, f"cannot be read: {str(error)[:200]}", remedy) from None
+    if not isinstance(value, dict):
+        raise broken(path, "is not a JSON object", remedy)
+    return value
+
+
+def _require_regular(path: Path, remedy: str = DOWNLOAD_AGAIN) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise broken(path, "is not there", remedy) from None
+    if not stat.S_ISREG(mode):
+        raise broken(path, "is not a regular file", remedy)
+
+
+def read_config(checkpoint: Path) -> dict:
+    """The fields of a checkpoint's config.json that the native model reads, with values that it can have.
+
+    Raises:
+        InputError: as ``read_object``, or a field without a usable value, which it names.
+    """
+    path = Path(checkpoint) / CONFIG_FILE
+    try:
+        return config_rules.cleaned(read_object(path))
+    except BrokenField as error:
+        remedy = "Give an Ovis2.5 checkpoint in the released format"
+        raise broken(path, f"cannot be used: {error.field} {error.why}", remedy) from None
+
+
+def _harmless(value: object) -> object:
+    """A JSON value without the refused names, at any depth."""
+    if isinstance(value, dict):
+        return {name: _harmless(item) for name, item in value.items() if name not in _REFUSED_SETTINGS}
+    if isinstance(value, list):
+        return [_harmless(item) for item in value]
+    return value
+
+
+# ---- weights ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor as the header of a safetensors file describes it.
+
+    Attributes:
+        file: its name in the folder.
+        shape: as torch has it.
+        dtype: a key of ``_DTYPE_BYTES``.
+        start: the tensor's first byte in the file.
+    """
+
+    file: str
+    shape: tuple[int, ...]
+    dtype: str
+    start: int
+
+    @property
+    def numbers(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        return self.numbers * _DTYPE_BYTES[self.dtype]
+
+
+def weight_names(checkpoint: Path) -> list[str]:
+    """Names of the files that hold a checkpoint's weights, sorted: the single one, or the shards that the index names.
+
+    Raises:
+        InputError: the index is broken.
+    """
+    index = checkpoint / INDEX_FILE
+    if (checkpoint / WEIGHTS_FILE).exists() or not index.exists():
+        return [WEIGHTS_FILE]
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards or not all(map(_is_shard_name, shards.values())):
+        raise broken(index, "is not a safetensors index")
+    return sorted(set(shards.values()))
+
+
+def weight_files(checkpoint: Path) -> list[Path]:
+    """The files that hold a checkpoint's weights. Raises ``InputError`` where one is not there, and as ``weight_names``."""
+    files = [checkpoint / name for name in weight_names(checkpoint)]
+    for file in files:
+        _require_regular(file)
+    return files
+
+
+def all_files(checkpoint: Path) -> list[Path]:
+    """Every file of a checkpoint that a rating can depend on: weights, settings, vocabularies. Raises as ``weight_files``."""
+    return [*weight_files(checkpoint), *(checkpoint / name for name in COMPANIONS if (checkpoint / name).is_file())]
+
+
+def _is_shard_name(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and not set(name) & set("/\\\0") and not name.startswith(".")
+
+
+def read_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint by its name, from the headers of its files. No weight is read.
+
+    Raises:
+        InputError: a header is broken or does not agree with the size of its file, or a tensor is there twice.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(Path(checkpoint)):
+        for name, tensor in _tensors_of(file):
+            if name in tensors:
+                raise broken(file, f"holds {name[:100]!r}, and so does {tensors[name].file}")
+            tensors[name] = tensor
+    return tensors
+
+
+def _tensors_of(file: Path) -> Iterator[tuple[str, Tensor]]:
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")  # of the header, a JSON object
+        if size < 10 or not 2 <= length <= min(_LARGEST_HEADER, size - 8):
+            raise broken(file, f"is not a safetensors file, or was cut: {size} bytes with a header of {length}")
+        try:
+            header = json.loads(opened.read(length).decode("utf-8"))
+        except (ValueError, RecursionError):
+            raise broken(file, "is not a safetensors file: its header is no JSON") from None
+    if not isinstance(header, dict):
+        raise broken(file, "is not a safetensors file: its header is no JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or metadata.get("format", "pt") != "pt":
+        raise broken(file, "holds no weights of torch", "Save the checkpoint again with transformers")
+    places = []
+    for name, entry in header.items():
+        tensor = _checked_entry(file, name, entry, 8 + length)
+        places.append((tensor.start, tensor.start + tensor.size_bytes))
+        yield name, tensor
+    _check_places(file, sorted(places), 8 + length, size)
+
+
+def _checked_entry(file: Path, name: str, entry: object, weights_at: int) -> Tensor:
+    fields = entry if isinstance(entry, dict) else {}
+    dtype, shape, place = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
+        why = f"has {name[:100]!r} in {str(dtype)[:40]}, not in one of {', '.join(_DTYPE_BYTES)}"
+        raise broken(file, why, "Save the checkpoint again in bfloat16")
+    if not _are_counts(shape, most=8) or not _are_counts(place, most=2) or len(place) != 2:
+        raise broken(file, f"says of {name[:100]!r} no shape and place that a tensor can have")
+    tensor = Tensor(file.name, tuple(shape), dtype, weights_at + place[0])
+    if place[1] - place[0] != tensor.size_bytes:
+        raise broken(file, f"gives {name[:100]!r} of shape {list(shape)} {place[1] - place[0]} bytes")
+    return tensor
+
+
+def _are_counts(values: object, most: int) -> bool:
+    return isinstance(values, list) and len(values) <= most and all(type(n) is int and 0 <= n < 2**48 for n in values)
+
+
+def _check_places(file: Path, places: list[tuple[int, int]], weights_at: int, size: int) -> None:
+    end = weights_at
+    for start, stop in places:
+        if start != end:
+            at = min(start, end) - weights_at
+            raise broken(file, f"has tensors that overlap or leave a gap, at byte {at} of its weights")
+        end = stop
+    if end != size:
+        held, wanted = size - weights_at, end - weights_at
+        raise broken(file, f"holds {held} bytes of weights and should hold {wanted}; it was cut or added to")
+
+
+# ---- the view --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def view_of(checkpoint: str | Path) -> Iterator[Path]:
+    """The view of a checkpoint, in a temporary folder. Raises ``InputError`` as ``make_view``."""
+    with scratch.folder() as folder:
+        yield make_view(checkpoint, folder)
+
+
+def make_view(checkpoint: str | Path, view: str | Path) -> Path:
+    """Fill the empty or absent folder ``view`` with what may be loaded of a checkpoint; returns it.
+
+    Weights and vocabularies are links; settings are written anew.
+
+    Raises:
+        InputError: a file is missing or cannot be used; it says which, and why.
+    """
+    checkpoint, view = Path(checkpoint).resolve(), Path(view)
+    config, tensors = read_config(checkpoint), read_tensors(checkpoint)
+    settings = {name: _harmless(read_object(checkpoint / name)) for name in _SETTINGS if (checkpoint / name).exists()}
+    _check_tokenizer(checkpoint, settings.get(TOKENIZER_CONFIG_FILE, {}))
+    view.mkdir(parents=True, exist_ok=True)
+    for name, content in {CONFIG_FILE: config, **settings}.items():
+        _write(view / name, content)
+    files = weight_files(checkpoint)
+    if files != [checkpoint / WEIGHTS_FILE]:
+        _write(view / INDEX_FILE, {"metadata": {}, "weight_map": {name: tensor.file for name, tensor in tensors.items()}})
+    plain = [checkpoint / name for name in (*VOCABULARY_FILES, *_TEMPLATES) if (checkpoint / name).exists()]
+    for file in (*files, *plain):
+        _require_regular(file)
+        (view / file.name).symlink_to(file.resolve())
+    return view
+
+
+def _check_tokenizer(checkpoint: Path, settings: dict) -> None:
+    name = settings.get("tokenizer_class", _TOKENIZERS[0])
+    if name not in _TOKENIZERS:
+        why = f"names {str(name)[:60]!r} as tokenizer_class, not one of {', '.join(_TOKENIZERS)}"
+        raise broken(checkpoint / TOKENIZER_CONFIG_FILE, why, "Take the tokenizer of the base model")
+    single, *pair = ((checkpoint / name).exists() for name in VOCABULARY_FILES)
+    if not single and not all(pair):
+        raise broken(checkpoint, f"has no tokenizer: neither {VOCABULARY_FILES[0]} nor vocab.json with merges.txt")
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def hub_off() -> Iterator[None]:
+    """Within, transformers and huggingface_hub of this process ask no hub for anything, whatever a checkpoint says."""
+    import huggingface_hub
+    from transformers.utils import hub
+
+    switches = [(huggingface_hub.constants, "HF_HUB_OFFLINE"), (hub, "_is_offline_mode")]
+    before = [(module, name, getattr(module, name)) for module, name in switches if hasattr(module, name)]
+    # A session keeps what it was made with, so that there must be none from before, and none after.
+    forget_sessions = getattr(huggingface_hub.utils, "reset_sessions", None) or huggingface_hub.close_session
+    with _SWITCHING:
+        for module, name, _ in before:
+            setattr(module, name, True)
+        forget_sessions()
+        try:
+            yield
+        finally:
+            for module, name, value in before:
+                setattr(module, name, value)
+            forget_sessions()

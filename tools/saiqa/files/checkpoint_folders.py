@@ -1,0 +1,108 @@
+"""Folders of checkpoints: the one a path means, its name, its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.errors import InputError
+from saiqa.files import checkpoint_files, digests
+from saiqa.files.folders import downloads, shown
+
+_OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_TRAINING_RUN = re.compile(r"v(\d+)-.+")
+_TRAINING_STEP = re.compile(r"checkpoint-(\d+)")
+
+
+def _model_part(path: Path) -> str:
+    """The part of the release that a checkpoint folder is, by its name."""
+    return "base_model" if path.name == facts.BASE_MODEL_FOLDER else "model"
+
+
+def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
+    """The folder with the weights: ``path`` itself, or the newest checkpoint of a training run in it.
+
+    Args:
+        path: a checkpoint folder, or one with training runs (``v0-...``, ``v0-.../checkpoint-N``, ``checkpoint-N``).
+        note: told which checkpoint was taken, where it is not ``path``.
+
+    Raises:
+        InputError: nothing there, a download that stopped half-way, or weights in a format that can run code.
+    """
+    if found := newest_checkpoint(path):
+        if found != path:
+            note(f"{shown(path)}: taking the newest checkpoint of the training run in it, {found.relative_to(path)}")
+        _check_shards(found)
+        return found
+    if any(next(path.glob(pattern), None) for pattern in _OTHER_WEIGHTS):
+        raise InputError(
+            f"{shown(path)}: weights are loaded from safetensors only, and there are none",
+            "Save the checkpoint again with safe_serialization=True",
+        )
+    there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
+    command = downloads(_model_part(path), "annotations")
+    raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {command}, or try --demo")
+
+
+def newest_checkpoint(path: Path) -> Path | None:
+    """``path`` itself where it is a checkpoint, else the newest one of the training runs in it; None where there is none."""
+    candidates = [*_training_checkpoints(path), path]
+    return next((folder for folder in reversed(candidates) if _is_checkpoint(folder)), None)
+
+
+def next_run(path: Path) -> int:
+    """The number of the next training run in a folder; the first is 0."""
+    runs = (_TRAINING_RUN.fullmatch(folder.name) for folder in path.glob("v*-*"))
+    return max((int(run[1]) for run in runs if run), default=-1) + 1
+
+
+def model_name(path: Path) -> str:
+    """The last part of a model path, as result files carry it."""
+    return path.name or path.resolve().name
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+
+
+def _training_checkpoints(path: Path) -> list[Path]:
+    """Folders that training leaves below ``path``, the newest last: by run number, then by step; a run's own last."""
+    found = []
+    runs = [(-1, path), *((int(run[1]), path / run[0]) for run in map(_TRAINING_RUN.fullmatch, _names(path, "v*-*")) if run)]
+    for number, folder in runs:
+        steps = map(_TRAINING_STEP.fullmatch, _names(folder, "checkpoint-*"))
+        found += [(number, int(step[1]), folder / step[0]) for step in steps if step]
+        if folder != path:
+            found.append((number, float("inf"), folder))
+    return [folder for _, _, folder in sorted(found)]
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
+    return [path.name for path in folder.glob(pattern)]
+
+
+def _check_shards(path: Path) -> None:
+    """Refuse a checkpoint whose index names shards that are not there."""
+    if not (path / checkpoint_files.INDEX_FILE).exists():
+        return
+    shards = checkpoint_files.weight_names(path)
+    missing = [shard for shard in shards if not (path / shard).is_file()]
+    if missing:
+        raise InputError(
+            f"{shown(path)} lacks {len(missing)} of its {len(shards)} files of weights, {missing[0]} first",
+            f"Finish the download: {downloads(_model_part(path))}",
+        )
+
+
+def fingerprint(checkpoint: Path) -> str:
+    """A digest of everything in a checkpoint that a rating can depend on, whole files: 64 hexadecimal digits.
+
+    Raises:
+        InputError: a file of weights is not there.
+    """
+    files = checkpoint_files.all_files(checkpoint)
+    lines = (f"{file.name} {digest}\n" for file, digest in zip(files, digests.of_files(files), strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

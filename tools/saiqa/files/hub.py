@@ -1,0 +1,284 @@
+"""The released files on the Hugging Face Hub: what there is of a part, what of it is missing here, and getting that.
+
+Listing, transfers and what they do about a connection that breaks are huggingface_hub's; it also reads the usual environment
+variables (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from saiqa import facts
+from saiqa.errors import Failed, InputError, first_line
+from saiqa.files.folders import shown
+
+# Weights are read from safetensors only; other formats are left, and so is what could run as code.
+WEIGHTS_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf")
+CODE_SUFFIXES = (".py",)
+
+_SPARE_BYTES = 256 * 1024**2  # left free on the disk
+_PARALLEL_FILES = 8
+_TIMEOUT_SECONDS = 30
+_BEGUN = ".cache/huggingface/download"  # where huggingface_hub, too, keeps what is not whole
+_AGAIN = "Run the same command again: what is there is kept"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Something to download: folders of one of the two repositories.
+
+    Attributes:
+        repository: its name without the owner, which is also the local folder's.
+        folders: the folders of the repository that belong to the part.
+        title: what it is, for people.
+    """
+
+    repository: str
+    folders: tuple[str, ...]
+    title: str
+
+
+def parts(version: int = facts.RECOMMENDED) -> dict[str, Part]:
+    """Name of a part -> the part; the model is the one tuned on a prompt version."""
+    images = PurePosixPath(facts.IMAGES_FOLDER).parts[0]
+    return {
+        "model": Part(facts.MODELS_FOLDER, (facts.tuned_model(version),), "the scorer"),
+        "base_model": Part(facts.MODELS_FOLDER, (facts.BASE_MODEL_FOLDER,), "what training starts from"),
+        "annotations": Part(facts.DATA_FOLDER, (facts.ANNOTATIONS_FOLDER,), "ratings and sentences, a few MB"),
+        "data": Part(facts.DATA_FOLDER, (facts.ANNOTATIONS_FOLDER, images), "annotations and images"),
+    }
+
+
+# ---- what there is ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file of a repository: its name with folders, and its size."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Remote:
+    """The files of a part as one owner has them.
+
+    Attributes:
+        repo_id: ``owner/name``.
+        repo_type: ``model`` or ``dataset``.
+        commit: the state of the repository that is meant.
+        files: all that belongs to the part.
+        left_out: names of the part's files that are code or unwanted weights.
+    """
+
+    repo_id: str
+    repo_type: str
+    commit: str
+    files: list[RemoteFile]
+    left_out: list[str]
+
+
+def find(part: Part, owners: Sequence[str], with_code: bool = False) -> Remote:
+    """The files of a part at the first owner who has them.
+
+    Raises:
+        Failed: the Hub cannot be reached or answers with an error.
+        InputError: no owner has the repository, it is gated, or it lacks the part.
+    """
+    from huggingface_hub import HfApi
+
+    repo_type = facts.HUB_REPOSITORIES[part.repository]
+    refusals = []
+    for owner in owners:
+        repo_id = f"{owner}/{part.repository}"
+        try:
+            with _hub_errors(repo_id):
+                info = HfApi().repo_info(repo_id, repo_type=repo_type, files_metadata=True, timeout=_TIMEOUT_SECONDS)
+            return _remote(part, info, repo_id, repo_type, with_code)
+        except Refused as refusal:
+            refusals.append(refusal)
+    what = f"no {part.repository} to be had: {', '.join(refusal.what for refusal in refusals)}"
+    raise InputError(what, next((refusal.remedy for refusal in refusals if refusal.remedy), "Check --owner and HF_ENDPOINT"))
+
+
+def _remote(part: Part, info, repo_id: str, repo_type: str, with_code: bool) -> Remote:
+    unwanted = WEIGHTS_SUFFIXES if with_code else WEIGHTS_SUFFIXES + CODE_SUFFIXES
+    files, left_out = [], []
+    for sibling in info.siblings or ():
+        path = PurePosixPath(sibling.rfilename)
+        if path.is_absolute() or ".." in path.parts or path.parts[0] not in part.folders:
+            continue
+        if path.suffix.lower() in unwanted:
+            left_out.append(sibling.rfilename)
+        elif sibling.size is None:
+            raise Failed(f"{repo_id} does not tell the size of {sibling.rfilename}", "Try again later")
+        else:
+            files.append(RemoteFile(sibling.rfilename, sibling.size))
+    missing = [folder for folder in part.folders if not any(file.name.startswith(f"{folder}/") for file in files)]
+    if missing:
+        there = sorted({PurePosixPath(sibling.rfilename).parts[0] for sibling in info.siblings or ()})
+        raise InputError(f"{repo_id} has no folder {missing[0]}", f"It has {', '.join(there) or 'nothing'}")
+    return Remote(repo_id, repo_type, info.sha, files, left_out)
+
+
+# ---- what is missing here --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A download into a folder.
+
+    Attributes:
+        remote: where from.
+        folder: where to.
+        todo: the files that are not there with their whole size.
+        bytes_begun: what an interrupted download has already of them.
+    """
+
+    remote: Remote
+    folder: Path
+    todo: list[RemoteFile]
+    bytes_begun: int
+
+    @property
+    def bytes_needed(self) -> int:
+        """The space the rest of the download takes."""
+        return max(0, sum(file.bytes for file in self.todo) - self.bytes_begun)
+
+
+def plan(remote: Remote, folder: Path) -> Plan:
+    """What is left to get into ``folder``."""
+    todo = [file for file in remote.files if _size(folder / file.name) != file.bytes]
+    begun = sum(path.stat().st_size for path in folder.glob(f"{_BEGUN}/**/*.incomplete"))
+    return Plan(remote, folder, todo, begun if todo else 0)
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def check_space(plans: Sequence[Plan]) -> None:
+    """Raise ``Failed`` where a disk is too small for what goes there."""
+    needed: dict[int, tuple[Path, int]] = {}
+    for one in plans:
+        place = next(parent for parent in (one.folder.absolute(), *one.folder.absolute().parents) if parent.exists())
+        device = place.stat().st_dev
+        needed[device] = (place, needed.get(device, (place, 0))[1] + one.bytes_needed)
+    for place, size in needed.values():
+        free = shutil.disk_usage(place).free
+        if size and size + _SPARE_BYTES > free:
+            what = f"{shown_bytes(size)} are needed in {shown(place)}, and {shown_bytes(free)} are free"
+            raise Failed(what, "Make room, or choose another disk with --output_dir")
+
+
+def shown_bytes(count: int) -> str:
+    """A number of bytes for people: 18.2 GB."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"
+
+
+# ---- getting it ------------------------------------------------------------------------------------------------------
+
+
+def download(one: Plan, advance: Callable[[], None]) -> None:
+    """Get what is left, several files at a time, and check the size of everything.
+
+    Args:
+        advance: called after each file.
+
+    Raises:
+        InputError: the files are gated.
+        Failed: the Hub cannot be reached, breaks off, or has sent a file of another size. What is whole stays, what is
+            not is continued by the next call.
+    """
+    pool = ThreadPoolExecutor(_PARALLEL_FILES)
+    try:
+        started = [pool.submit(_download_file, one, file) for file in one.todo]
+        for future in as_completed(started):
+            with _hub_errors(one.remote.repo_id):
+                future.result()
+            advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for file in one.remote.files:
+        size = _size(one.folder / file.name)
+        if size != file.bytes:
+            what = f"{shown(one.folder / file.name)} has {size} bytes and should have {file.bytes}"
+            raise Failed(what, _AGAIN)
+
+
+def _download_file(one: Plan, file: RemoteFile) -> None:
+    """Get one file, from where a run before has stopped.
+
+    ``hf_hub_download`` would start a file over; what makes a connection anew, its ``http_get``, can begin in the midst.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers
+
+    remote, begun = one.remote, _begun(one, file)
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    url = hf_hub_url(remote.repo_id, file.name, repo_type=remote.repo_type, revision=remote.commit)
+    with begun.open("ab") as stream:
+        if stream.tell() > file.bytes:
+            stream.truncate(0)
+        if stream.tell() < file.bytes:
+            http_get(url, stream, resume_size=stream.tell(), headers=build_hf_headers())
+    target = one.folder / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(begun, target)
+
+
+def _begun(one: Plan, file: RemoteFile) -> Path:
+    """Where a file grows until it is whole: that of another state of the repository is another one."""
+    return one.folder / _BEGUN / f"{file.name}.{one.remote.commit[:12]}.incomplete"
+
+
+class Refused(InputError):
+    """A repository that is not there, or not for everybody."""
+
+
+def _refused(status: int, gated: bool, repo_id: str) -> Refused:
+    if status == 404:
+        return Refused(f"{repo_id} is not there")
+    remedy = "Accept the conditions on its page, then run `hf auth login` or set HF_TOKEN"
+    return Refused(f"{repo_id} is {'gated' if gated else 'not there or private'} ({status})", remedy)
+
+
+@contextmanager
+def _hub_errors(repo_id: str) -> Iterator[None]:
+    """What goes wrong on the way, as errors with a remedy: ``Refused`` by the repository, else ``Failed``."""
+    from httpx import RequestError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
+
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        if status in (401, 403, 404):
+            raise _refused(status, isinstance(error, GatedRepoError), repo_id) from error
+        raise Failed(f"the Hub answered {status} to {error.response.url}", _AGAIN) from error
+    except RequestError as error:
+        raise _unreachable(error) from error
+    except OSError as error:  # huggingface_hub's own have no number
+        if error.errno is None or isinstance(error, ConnectionError):
+            raise _unreachable(error) from error
+        raise Failed(f"cannot write {error.filename}: {error.strerror}", "Make room or choose another folder") from error
+
+
+def _unreachable(error: BaseException) -> Failed:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if isinstance(error, OfflineModeIsEnabled):
+        return Failed(f"cannot download from {endpoint}: HF_HUB_OFFLINE is set", "Unset it")
+    return Failed(f"cannot download from {endpoint}: {first_line(error)}", f"Check the network. {_AGAIN}")

@@ -1,0 +1,102 @@
+"""The benchmark's question files, and the sentences a dimension is asked with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from saiqa import facts
+from saiqa.files import folders
+from saiqa.files.jsonl import line_error, only_image, stream_jsonl
+from saiqa.files.places import Place
+from saiqa.scoring import split_answer
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of a benchmark JSONL: image path as written, prompt, and the model answer if there is one."""
+
+    image: str
+    query: str
+    response: str
+
+
+def read_records(path: Place) -> list[Record]:
+    """The records of a benchmark JSONL, in order.
+
+    Raises:
+        InputError: as ``read_jsonl``; a line without a query or with other than one image.
+    """
+    return list(stream_records(path))
+
+
+def stream_records(path: Place) -> Iterator[Record]:
+    """As ``read_records``, one record in memory at a time."""
+    for number, value in stream_jsonl(path):
+        image = only_image(path, number, value)
+        query, response = value.get("query"), value.get("response")
+        if not isinstance(query, str) or not query.strip():
+            raise line_error(path, number, 'no "query"')
+        if not all(map(_is_text, (image, query, response))):
+            raise line_error(path, number, "a text in it holds half a character (a surrogate by itself)")
+        yield Record(image, query, response if isinstance(response, str) else "")
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value of JSON can be written as UTF-8."""
+    if not isinstance(value, str) or value.isascii():
+        return True
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What the model is asked and how it answers, for one dimension and prompt version.
+
+    Attributes:
+        query: the user turn, with ``<image>``.
+        before: the answer up to, and without, the blank before the rating word.
+        after: the answer behind the rating word.
+        source: where this was taken from, for a message.
+    """
+
+    query: str
+    before: str
+    after: str
+    source: str
+
+    def response(self, word: str) -> str:
+        """The whole answer with this rating word."""
+        return f"{self.before} {word}{self.after}" if self.before else f"{word}{self.after}"
+
+
+OWN_SENTENCES = "tools/prompt_configs.py"  # the source of this project's own
+
+
+def own_sentences(dimension: str, version: int) -> Sentences:
+    """This project's own sentences, from ``facts``."""
+    word = facts.WORDS[0]
+    before, _, after = split_answer(facts.response(dimension, word))
+    return Sentences(facts.query(dimension, version), before, after, OWN_SENTENCES)
+
+
+def annotated_sentences(folder: Place, dimension: str, version: int) -> Sentences | None:
+    """The sentences that the annotation files in ``folder`` use; None where no such file has an answer."""
+    for split in facts.SPLITS:
+        path = folder / facts.annotation_jsonl(dimension, split, version)
+        for record in stream_records(path) if path.is_file() else ():
+            answer = split_answer(record.response)
+            if answer:
+                before, _, after = answer
+                return Sentences(record.query, before, after, folders.shown(path))
+    return None
+
+
+def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
+    """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
+    annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
+    return annotated or own_sentences(dimension, version)

@@ -1,0 +1,106 @@
+"""Text files that are whole or absent, and errors that name the file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from saiqa.errors import Failed, InputError
+from saiqa.files import folders
+from saiqa.files.places import Place
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[str]]:
+    """A text file that takes the place of ``path`` when, and only when, the block ends without an error.
+
+    Raises:
+        Failed: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _nameless(path.parent, temporary) as descriptor:
+            # errors: half a character becomes the escape that JSON has for it
+            with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
+                yield file
+            _give_name(descriptor, path, temporary)
+    except OSError as error:
+        raise cannot_write(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _nameless(folder: Path, name: Path) -> Iterator[int]:
+    """A new file for writing that no kill can leave behind: it has no name yet where the file system can do that."""
+    try:
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    except (AttributeError, OSError):  # another system than Linux, or a file system without
+        descriptor = os.open(name, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _give_name(descriptor: int, path: Path, temporary: Path) -> None:
+    """Put a written file of ``_nameless`` at ``path``; only where that is taken does it have another name before."""
+    if os.fstat(descriptor).st_nlink == 0:
+        try:
+            _link(descriptor, path)
+            return
+        except FileExistsError:
+            temporary.unlink(missing_ok=True)
+            _link(descriptor, temporary)
+    os.replace(temporary, path)
+
+
+def _link(descriptor: int, name: Path) -> None:
+    # The descriptor as a folder is not used: it makes Python call what follows the link under /proc.
+    os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work, without writing, whether ``path`` can be written. Raises ``Failed``."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise cannot_write(path, "it is a folder" if path.is_dir() else f"{folders.shown(folder)} takes no new files")
+
+
+def cannot_write(path: Path, reason: str) -> Failed:
+    return Failed(f"cannot write {folders.shown(path)}: {reason}", "Choose another folder")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file at once."""
+    with atomic_writer(path) as file:
+        file.write(text)
+
+
+def read_text(path: Place) -> str:
+    """The text of a file, line ends untouched."""
+    with reading(path):
+        text = path.read_bytes().decode("utf-8-sig")
+    if not text.strip():
+        raise empty_file(path)
+    return text
+
+
+@contextmanager
+def reading(path: Place) -> Iterator[None]:
+    """Turn what reading a text file can raise into ``InputError``."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise InputError(f"{folders.shown(path)} is not there", "Check the path") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {folders.shown(path)}: {error}", "It must be a UTF-8 text file") from None
+
+
+def empty_file(path: Place) -> InputError:
+    return InputError(f"{folders.shown(path)} is empty", "Download or make it again")

@@ -1,0 +1,80 @@
+"""The overall score: how the four dimensions become one number. Pure but for reading the weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from saiqa import facts
+from saiqa.errors import InputError
+from saiqa.files import folders
+from saiqa.numbers import is_finite
+
+_SUM_TOLERANCE = 1e-6
+
+
+def overall_score(scores: Mapping[str, float], weights: Mapping[str, float] | None = None) -> float:
+    """The weighted mean of the dimensions in ``scores``.
+
+    Args:
+        scores: dimension -> score from 1 to 5, one dimension or more.
+        weights: dimension -> weight, not negative; None weighs all alike. Where ``scores`` has fewer dimensions than the
+            weights, theirs are scaled to add up to 1.
+
+    Returns:
+        A score from 1 to 5.
+
+    Raises:
+        ValueError: no scores, a dimension without a weight, or only weights of 0.
+    """
+    if not scores:
+        raise ValueError("no dimension has a score")
+    used = {dimension: 1.0 if weights is None else weights.get(dimension) for dimension in scores}
+    missing = [dimension for dimension, weight in used.items() if weight is None]
+    if missing:
+        raise ValueError(f"no weight for {', '.join(missing)}")
+    total = math.fsum(used.values())
+    if not total > 0:
+        raise ValueError(f"the weights of {', '.join(scores)} are all 0")
+    return math.fsum(scores[dimension] * weight for dimension, weight in used.items()) / total
+
+
+def read_weights(path: Path) -> dict[str, float]:
+    """The weights in a file that ``fuse_scores.py fit`` has written: ``{"weights": {"distortion": 0.25, ...}, ...}``.
+
+    Returns:
+        dimension -> weight, for the four dimensions in their order.
+
+    Raises:
+        InputError: the file is missing or not JSON, or its weights are not the four dimensions', not negative and adding
+            up to 1.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{folders.shown(path)} is not there", "Make it with tools/fuse_scores.py fit") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {folders.shown(path)}: {error}", _REMEDY) from None
+    weights = value.get("weights") if isinstance(value, dict) else None
+    reason = _why_no_weights(weights)
+    if reason:
+        raise InputError(f"{folders.shown(path)}: {reason}", _REMEDY)
+    return {dimension: float(weights[dimension]) for dimension in facts.DIMENSIONS}
+
+
+_REMEDY = 'It must look like {"weights": {"distortion": 0.25, "harmony": 0.25, "layout": 0.25, "lighting": 0.25}}'
+
+
+def _why_no_weights(weights: object) -> str | None:
+    if not isinstance(weights, dict):
+        return 'no "weights"'
+    if set(weights) != set(facts.DIMENSIONS):
+        return f"the weights are of {', '.join(map(str, weights)) or 'nothing'}, not of the four dimensions"
+    numbers = list(weights.values())
+    if not all(is_finite(value) and value >= 0 for value in numbers):
+        return "a weight is not a number from 0 up"
+    if abs(math.fsum(numbers) - 1) > _SUM_TOLERANCE:
+        return f"the weights add up to {math.fsum(numbers):g}, not to 1"
+    return None

@@ -1,0 +1,1 @@
+"""Any pictures: lists of them, their scores in files, the best of a group."""

@@ -1,0 +1,92 @@
+"""The best of each group of images. Pure: rows in, ranked rows out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from saiqa import facts, scoring
+from saiqa.pictures.results import OVERALL_COLUMN
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One scored image.
+
+    Attributes:
+        image: its path as the table has it.
+        group: whom it competes with.
+        row: its row of the table.
+        score: what it is ranked by; higher is better.
+        passes: whether it reaches every floor.
+    """
+
+    image: str
+    group: str
+    row: Mapping[str, str]
+    score: float
+    passes: bool
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate with its rank in its group, from 1, and whether it is among those to keep."""
+
+    candidate: Candidate
+    rank: int
+    kept: bool
+
+
+class NoCandidate(ValueError):
+    """A row that cannot be ranked, and why."""
+
+
+def group_of(image: str, pattern: re.Pattern[str]) -> str:
+    """The group that a pattern finds in an image's path: what its parentheses hold, else the whole match.
+
+    Raises:
+        NoCandidate: it matches nowhere, or matches nothing.
+    """
+    found = pattern.search(image)
+    if found is None:
+        raise NoCandidate(f"{pattern.pattern!r} does not match it")
+    group = " ".join(part or "" for part in found.groups()).strip() if pattern.groups else found[0]
+    if not group:
+        raise NoCandidate(f"{pattern.pattern!r} matches nothing in it")
+    return group
+
+
+def number_in(row: Mapping[str, str], column: str) -> float:
+    """A cell as a finite number. Raises ``NoCandidate``."""
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise NoCandidate(f"no {column}")
+    if column in (*facts.DIMENSIONS, OVERALL_COLUMN) and not scoring.is_score(value):
+        raise NoCandidate(f"{column} is {value:g}, not from 1 to 5")
+    return value
+
+
+def rank(candidates: Sequence[Candidate], k: int | None) -> list[Ranked]:
+    """Rank every group from its best to its worst; those that fail a floor come last in it.
+
+    Args:
+        k: how many of a group to keep at most; None keeps all that pass. Of equal scores the one that comes first in
+            ``candidates`` is better.
+
+    Returns:
+        All candidates, group by group in the order in which groups first appear.
+    """
+    groups: dict[str, list[Candidate]] = {}
+    for candidate in candidates:
+        groups.setdefault(candidate.group, []).append(candidate)
+    ranked = []
+    for members in groups.values():
+        best_first = sorted(members, key=lambda one: (not one.passes, -one.score))
+        for place, one in enumerate(best_first, 1):
+            ranked.append(Ranked(one, place, one.passes and (k is None or place <= k)))
+    return ranked

@@ -1,0 +1,177 @@
+"""The scores of any images as files: the lines of a log (``log.Partial``), and the JSONL, CSV and table made from it.
+
+A line of a result is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension:
+{word: p}}, "error": why, "notes": [what was decided about the picture],
+"picture": its stamp (``stamps``)}``; what does not apply is left out. A line of the log
+has no ``overall``, and ``failed`` for ``error``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saiqa import facts, scoring
+from saiqa.files import csv_files, jsonl, stamps
+from saiqa.overall import overall_score
+from saiqa.run.log import AGAIN, Partial
+from saiqa.scorer import ImageScore
+
+IMAGE_COLUMN = "image"
+OVERALL_COLUMN = "overall"
+ERROR_COLUMN = "error"
+
+_LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
+_NUMBER_WIDTH = 12
+
+
+def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
+    """A result as a line of the log, with the stamp of its picture."""
+    line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
+    noted = {"notes": list(result.notes)} if result.notes else {}
+    noted |= {stamps.PICTURE_KEY: stamp} if stamp else {}
+    return line | noted | ({"failed": result.error} if result.error else {})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the files and the table show of an image.
+
+    Attributes:
+        dimensions: those that were asked for.
+        probabilities: whether the five words' probabilities are shown.
+        weights: of the overall score, as ``overall.overall_score`` takes them.
+    """
+
+    dimensions: Sequence[str]
+    probabilities: bool
+    weights: Mapping[str, float] | None
+
+    def overall(self, line: dict) -> float | None:
+        """The overall score; None where a dimension has no score."""
+        return None if "failed" in line else overall_score(line["scores"], self.weights)
+
+    # JSONL
+
+    def json_value(self, line: dict) -> dict:
+        """A line of the log as a line of the result."""
+        shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
+        if self.probabilities:
+            shown["probabilities"] = line["probabilities"]
+        noted = {key: line[key] for key in ("notes", stamps.PICTURE_KEY) if key in line}
+        return shown | noted | ({"error": line["failed"]} if "failed" in line else {})
+
+    # CSV
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of the CSV: image, dimensions, overall, error, and the words' where asked for."""
+        words = [_word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
+        return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *words, ERROR_COLUMN]
+
+    def row(self, line: dict) -> dict[str, str]:
+        """A line of the log as a row of the CSV; what an image has not is empty."""
+        numbers = {name: line["scores"].get(name) for name in self.dimensions}
+        numbers[OVERALL_COLUMN] = self.overall(line)
+        if self.probabilities:
+            for name in self.dimensions:
+                words = line["probabilities"].get(name, {})
+                numbers |= {_word_column(name, word): words.get(word) for word in facts.WORDS}
+        cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
+        return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("failed", "")}
+
+    # table
+
+    @property
+    def heading(self) -> str:
+        """The first line of the table."""
+        return "".join(f"{name:>{_NUMBER_WIDTH}}" for name in (*self.dimensions, OVERALL_COLUMN)) + f"  {IMAGE_COLUMN}"
+
+    def table_lines(self, line: dict) -> Iterator[str]:
+        """An image in the table: one line, and one more a dimension where probabilities are shown."""
+        numbers = [line["scores"].get(name) for name in self.dimensions] + [self.overall(line)]
+        cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
+        yield "".join(f"{cell:>{_NUMBER_WIDTH}}" for cell in cells) + f"  {line['images'][0]}"
+        for name, words in line["probabilities"].items() if self.probabilities else ():
+            yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())
+
+    # what a finished result tells
+
+    def finished_log(self, path: Path, record: Mapping, log: Path) -> Partial:
+        """A finished CSV or JSONL as a log, written to the file ``log``, to be continued.
+
+        An image with an error, or without what is shown now, counts as tried in vain: it is scored again if it is named
+        again, and keeps its line if not.
+
+        Raises:
+            InputError: the file is broken.
+        """
+        partial = Partial(log, {"identity": record["identity"], "engine": record["engine"]})
+        partial.start()
+        values = _csv_values(path, self) if path.suffix == ".csv" else jsonl.stream_jsonl(path)
+        partial.append(self._log_line(path, number, value) for number, value in values)
+        return Partial.read(log)
+
+    def _log_line(self, path: Path, number: int, value: dict) -> dict:
+        jsonl.only_image(path, number, value)
+        _check_scores(path, number, value)
+        line = {"scores": {}, "probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
+        whole = set(line["scores"]) >= set(self.dimensions)
+        shown = not self.probabilities or set(line["probabilities"]) >= set(self.dimensions)
+        if "error" in value:
+            return {**line, "failed": value["error"]}
+        return line if whole and shown else {**line, AGAIN: True}
+
+
+def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:
+    """The rows of a finished CSV as the lines of a finished JSONL."""
+    _, rows = csv_files.open_csv(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
+    for number, row in rows:
+        try:
+            scores = {name: float(row[name]) for name in layout.dimensions if row[name]}
+            words = {
+                name: {word: float(row[_word_column(name, word)]) for word in facts.WORDS}
+                for name in scores
+                if row.get(_word_column(name, facts.WORDS[0]))
+            }
+        except (KeyError, ValueError) as error:
+            raise jsonl.line_error(path, number, f"not a row of scores ({error})") from None
+        value = {"images": [row[IMAGE_COLUMN]], "scores": scores, "probabilities": words}
+        yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {})
+
+
+def _check_scores(path: Path, number: int, value: dict) -> None:
+    """Refuse what is no score in a line of a finished result. Raises ``InputError``."""
+    scores = value.get("scores", {})
+    if not isinstance(scores, dict) or not isinstance(value.get("probabilities", {}), dict):
+        raise jsonl.line_error(path, number, "its scores are no object")
+    for name, score in scores.items():
+        if not isinstance(score, int | float) or not scoring.is_score(score):
+            raise jsonl.line_error(path, number, f"{name[:40]} is {str(score)[:40]}, not from 1 to 5")
+
+
+def read_table(path: Path, required: Sequence[str] = ()) -> csv_files.Table:
+    """A scored CSV, or a scored JSONL as the table it would be as CSV (without the words' probabilities).
+
+    Raises:
+        InputError: the file is missing or broken, or lacks a required column.
+    """
+    if path.suffix != ".jsonl":
+        return csv_files.read_csv(path, required)
+    numbered = jsonl.read_jsonl(path)
+    dimensions = [name for name in facts.DIMENSIONS if any(name in (v.get("scores") or ()) for _, v in numbered)]
+    columns = [IMAGE_COLUMN, *dimensions, OVERALL_COLUMN, ERROR_COLUMN]
+    rows = [_row_of_value(path, number, value, columns) for number, value in numbered]
+    csv_files.check_columns(path, columns, required)
+    return csv_files.Table(path, columns, rows)
+
+
+def _row_of_value(path: Path, number: int, value: dict, columns: Sequence[str]) -> dict[str, str]:
+    cells = {IMAGE_COLUMN: jsonl.only_image(path, number, value), **(value.get("scores") or {})}
+    cells |= {OVERALL_COLUMN: value.get("overall"), ERROR_COLUMN: value.get("error")}
+    return {name: "" if cells.get(name) is None else str(cells[name]) for name in columns}
+
+
+def _word_column(dimension: str, word: str) -> str:
+    return f"{dimension}_{word}"

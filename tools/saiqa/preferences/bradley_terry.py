@@ -1,0 +1,178 @@
+"""Weights from pairwise preferences: a Bradley-Terry model whose strengths are weighted sums of an image's scores.
+
+The strength of an image is s = sum of b_d * score_d with all b_d >= 0. Of two images, with u = (s_a - s_b) / 2 and the
+inclination to ties v,
+
+    P(a) = exp(u) / Z,  P(b) = exp(-u) / Z,  P(tie) = v / Z,  Z = exp(u) + exp(-u) + v
+
+(Bradley and Terry 1952; ties after Davidson 1970). Without ties v is 0. The likelihood is concave in b and log v, so that
+there is one best fit. Pure; numpy and scipy are imported on first use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saiqa.evaluate import resampling
+from saiqa.evaluate.intervals import Interval, percentile_interval
+
+A, TIE, B = 1, 0, -1  # outcomes
+
+FOLDS = 5
+FEWEST_DECIDED = 20  # pairs; four weights and held-out folds of a few pairs each
+WEIGHT_RESAMPLES = 200  # each is a fit
+RIDGE = 1e-3  # half this times the sum of b_d squared is the penalty: keeps b finite where one order explains all pairs
+
+
+class FitError(ValueError):
+    """Preferences from which no weights can be learned."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model.
+
+    Attributes:
+        strengths: b_d, [dimensions], per point of score.
+        tie: v; 0 where there were no ties.
+    """
+
+    strengths: object
+    tie: float
+
+    @property
+    def weights(self):
+        """The strengths scaled to add up to 1, [dimensions]. Raises ``FitError`` where all are 0."""
+        total = float(self.strengths.sum())
+        if total < 1e-9:
+            raise FitError("no dimension's scores go with the preferences, all weights would be 0")
+        return self.strengths / total
+
+
+def fit(differences, outcomes) -> Fit:
+    """The most likely model.
+
+    Args:
+        differences: scores of image a less those of image b, float [pairs, dimensions].
+        outcomes: A, TIE or B, [pairs].
+    """
+    import numpy
+    from scipy.optimize import minimize
+
+    differences, outcomes = numpy.asarray(differences, dtype=float), numpy.asarray(outcomes)
+    ties = bool((outcomes == TIE).any())
+    start = numpy.concatenate([numpy.full(differences.shape[1], 0.5), [0.0] if ties else []])
+    bounds = [(0, None)] * differences.shape[1] + ([(-30, 30)] if ties else [])
+    found = minimize(
+        _loss, start, (differences, outcomes, ties), "L-BFGS-B", jac=True, bounds=bounds,
+        options={"ftol": 1e-15, "gtol": 1e-9, "maxiter": 10_000, "maxfun": 100_000},
+    )  # fmt: skip
+    strengths = found.x[: differences.shape[1]]
+    return Fit(strengths, float(numpy.exp(found.x[-1])) if ties else 0.0)
+
+
+def _loss(parameters, differences, outcomes, ties: bool):
+    """Penalised negative log-likelihood and its gradient."""
+    import numpy
+
+    strengths = parameters[: differences.shape[1]]
+    u = differences @ strengths / 2
+    logits = numpy.stack([u, -u] + ([numpy.full_like(u, parameters[-1])] if ties else []))
+    log_z = numpy.logaddexp.reduce(logits, axis=0)
+    probabilities = numpy.exp(logits - log_z)
+    chosen = numpy.where(outcomes == TIE, logits[-1], outcomes * u)
+    slope = (probabilities[0] - probabilities[1] - outcomes) / 2
+    gradient = [differences.T @ slope + RIDGE * strengths]
+    if ties:
+        gradient.append([probabilities[2].sum() - (outcomes == TIE).sum()])
+    return float((log_z - chosen).sum() + RIDGE / 2 * strengths @ strengths), numpy.concatenate(gradient)
+
+
+def is_separated(fitted: Fit, differences, outcomes) -> bool:
+    """Whether the fit tells every decided pair right: then only the penalty keeps its strengths finite."""
+    import numpy
+
+    outcomes = numpy.asarray(outcomes)
+    margins = numpy.asarray(differences, dtype=float) @ fitted.strengths
+    return bool((_right(margins, outcomes)[outcomes != TIE] == 1).all())
+
+
+def weight_intervals(differences, outcomes, groups) -> list[Interval]:
+    """The percentile interval of each weight, [dimensions]; distinct pairs are resampled.
+
+    Wide intervals beside a good accuracy mean that the dimensions' scores go together: one can stand for the other.
+
+    Args:
+        differences, outcomes, groups: as ``cross_validate``.
+    """
+    import numpy
+
+    differences, outcomes = numpy.asarray(differences), numpy.asarray(outcomes)
+    distinct, groups = numpy.unique(groups, return_inverse=True)
+    weights = []
+    for counts in resampling.resample_counts(len(distinct), WEIGHT_RESAMPLES):
+        drawn = numpy.repeat(numpy.arange(len(groups)), counts[groups])
+        strengths = fit(differences[drawn], outcomes[drawn]).strengths
+        weights.append(strengths / max(strengths.sum(), 1e-9))
+    return [percentile_interval(column) for column in numpy.transpose(weights)]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Share of decided pairs told right by weights that have not seen them; ties take no part.
+
+    Attributes:
+        pairs: decided pairs.
+        fitted: accuracy of the fitted weights.
+        mean: accuracy of the equal-weight mean on the same pairs.
+        intervals: "fitted", "mean", "difference" -> 95% interval, by bootstrap over distinct pairs.
+    """
+
+    pairs: int
+    fitted: float
+    mean: float
+    intervals: dict[str, Interval]
+
+
+def cross_validate(differences, outcomes, groups, seed: int) -> HeldOut:
+    """Fit on four fifths of the pairs and predict the fifth one, in turns.
+
+    Args:
+        differences, outcomes: as ``fit``.
+        groups: number of the two images' pair, [pairs]; judgements of one pair stay on one side.
+        seed: of the split.
+    """
+    import numpy
+
+    differences, outcomes, groups = numpy.asarray(differences), numpy.asarray(outcomes), numpy.asarray(groups)
+    distinct, groups = numpy.unique(groups, return_inverse=True)
+    fold_of = numpy.random.default_rng(seed).permutation(len(distinct)) % FOLDS
+    margins = numpy.zeros(len(outcomes))
+    for fold in range(FOLDS):
+        held_out = fold_of[groups] == fold
+        margins[held_out] = differences[held_out] @ fit(differences[~held_out], outcomes[~held_out]).strengths
+    decided = outcomes != TIE
+    right = {
+        "fitted": _right(margins[decided], outcomes[decided]),
+        "mean": _right(differences[decided].mean(axis=1), outcomes[decided]),
+    }
+    right["difference"] = right["fitted"] - right["mean"]
+    intervals = {name: _interval(values, groups[decided]) for name, values in right.items()}
+    return HeldOut(int(decided.sum()), float(right["fitted"].mean()), float(right["mean"].mean()), intervals)
+
+
+def _right(margins, outcomes):
+    """1 where the sign of the margin is the outcome, 0 where it is not, 0.5 where there is no margin."""
+    import numpy
+
+    return (1 + numpy.sign(margins) * outcomes) / 2
+
+
+def _interval(values, groups) -> Interval:
+    """The percentile interval of the mean, groups resampled."""
+    import numpy
+
+    _, groups = numpy.unique(groups, return_inverse=True)
+    counts = resampling.resample_counts(groups.max() + 1).astype(float)
+    means = counts @ numpy.bincount(groups, values) / (counts @ numpy.bincount(groups))
+    return percentile_interval(means)

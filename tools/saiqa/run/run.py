@@ -1,0 +1,177 @@
+"""A run over many images that can be stopped and continued, whatever its lines are: ``infer.py``'s and ``score_images.py``'s.
+
+What is known of an image is a line in a log beside the result, on disk as soon as it is known. The log's header holds what the
+lines depend on (``Model.identity``); a run of another identity never continues it. Nothing that a run has kept is removed
+unasked: a log that is not continued is set aside, and images that a continuing run does not name keep their lines.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from saiqa.errors import InputError
+from saiqa.files import folders
+from saiqa.run.log import Partial
+from saiqa.run.record import read_run_record
+from saiqa.run.spec import Model
+from saiqa.stopping import as_interrupt
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What an earlier run has left: its log, or its finished result as a log."""
+
+    log: Partial
+    finished: bool
+
+
+def find_earlier(
+    log: Path, outputs: Sequence[Path], read_finished: Callable[[Path, dict], Partial], note: Callable[[str], None]
+) -> Earlier | None:
+    """What ``--resume`` can continue: the log, else the first finished result.
+
+    Args:
+        log: where the log of these results lies.
+        outputs: the results, of which any may be finished.
+        read_finished: a finished result and its run record, as a log.
+        note: told where there is nothing.
+
+    Raises:
+        InputError: a file is broken, or nothing tells how the finished result was made.
+    """
+    if partial := Partial.read(log):
+        return Earlier(partial, finished=False)
+    finished = next((output for output in outputs if output.is_file()), None)
+    if finished is None:
+        note(f"{folders.shown(outputs[0])}: nothing to resume, starting from the first image")
+        return None
+    record = read_run_record(finished)
+    if "identity" not in record:
+        what = f"nothing tells how {folders.shown(finished)} was made: no {folders.run_record_path(finished).name}"
+        raise InputError(what, "Run without --resume to make it anew")
+    return Earlier(read_finished(finished, record), finished=True)
+
+
+@dataclass
+class Run:
+    """One run, from the check of what there is to the finished log.
+
+    Attributes:
+        log_path: where the lines are kept.
+        model: what rates.
+        identity: of the lines to be made.
+        images: the images of this run in order, again at every call; none is held here.
+        earlier: what it continues.
+        details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
+        log: the log, once the run has begun.
+    """
+
+    log_path: Path
+    model: Model
+    identity: dict
+    images: Callable[[], Iterable[str]]
+    earlier: Earlier | None = None
+    details: dict = field(default_factory=dict)
+    log: Partial | None = None
+
+    def __post_init__(self):
+        """Take over the earlier run's identity. Raises ``InputError`` where it is another."""
+        if self.earlier:
+            header = self.earlier.log.header
+            refuse_other(self.earlier.log.path, header.get("identity"), self.identity)
+            self.identity = header["identity"]  # with the dtype that "auto" was then
+            self.details = header.get("engine", {})
+
+    @property
+    def finished(self) -> bool:
+        """Whether what it continues is a finished result."""
+        return self.earlier is not None and self.earlier.finished
+
+    def is_rated(self, image: str) -> bool:
+        """Whether the earlier run has rated the image."""
+        return self.earlier is not None and image in self.earlier.log.rated
+
+    def was_tried(self, image: str) -> bool:
+        """Whether the earlier run has tried the image in vain."""
+        return self.earlier is not None and image in self.earlier.log.failed
+
+    def settle(self, details: Mapping) -> None:
+        """Note what the loaded engine is. Raises ``InputError`` where the earlier run had another dtype, as ``settled``."""
+        identity = self.model.settled(self.identity, details)
+        if self.earlier:
+            refuse_other(self.earlier.log.path, self.identity, identity)
+        self.identity, self.details = identity, dict(details)
+
+    def begin(self, note: Callable[[str], None]) -> Partial:
+        """Start the log, with what the earlier run has; one that is not continued is set aside under another name.
+
+        Args:
+            note: told what was set aside, and how many images keep their lines although they are not named now.
+        """
+        if self.earlier is None:
+            _set_aside(self.log_path, note)
+        self.log = Partial(self.log_path, {"identity": self.identity, "engine": self.details})
+        self.log.start(self.earlier.log if self.earlier else None, self.images)
+        if self.log.others:
+            note(f"{self.log.others} lines of the earlier run, of images that are not named now, are kept")
+        return self.log
+
+    def known_lines(self) -> Iterator[str]:
+        """The lines that the log has of this run's images from the earlier one, in the order of the images."""
+        return Partial.read(self.log_path).ratings(self.images()) if self.earlier else iter(())
+
+    @contextmanager
+    def kept(self, note: Callable[[str], None]) -> Iterator[None]:
+        """Where the block is cut short, say how to go on."""
+        try:
+            with as_interrupt():
+                yield
+        except BaseException as error:
+            if self.log is None or not self.log_path.is_file():
+                raise
+            hint = f"{self.log.count} rated images are kept in {folders.shown(self.log_path)}; continue with --resume"
+            if isinstance(error, KeyboardInterrupt):
+                raise KeyboardInterrupt(hint) from None
+            note(hint)
+            raise
+
+
+def _set_aside(log: Path, note: Callable[[str], None]) -> None:
+    """Give a log that holds lines besides its header a name of its own."""
+    if not log.is_file():
+        return
+    with log.open("rb") as file:
+        lines = sum(1 for _ in file) - 1
+    if lines <= 0:
+        return
+    names = (log.with_name(f"{log.name}.{number}") for number in itertools.count(1))
+    kept = next(name for name in names if not name.exists())
+    os.replace(log, kept)
+    note(f"{folders.shown(kept)} keeps {lines} lines of an interrupted run; under the name {log.name} --resume continues it")
+
+
+def refuse_other(earlier: Path, then: Mapping | None, now: Mapping) -> None:
+    """Refuse to mix ratings of two identities, saying what differs. A dtype of "auto" is compared after loading."""
+    then = then or {}
+    differing = [key for key in now if then.get(key) != now[key] and (key, now[key]) != ("dtype", "auto")]
+    if differing:
+        said = "; ".join(f"{key} was {_brief(then.get(key))}, is {_brief(now[key])}" for key in differing)
+        what = f"{folders.shown(earlier)} is of another run: {said}"
+        raise InputError(what, "Use the flags of that run, or start anew without --resume")
+
+
+def changed_note(count: int) -> str:
+    """What is said of pictures that are not those that were rated."""
+    return f"{count} pictures have changed since they were rated, and are rated again"
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 40 else text[:12] + "..."

@@ -1,0 +1,106 @@
+"""A checkpoint and how it is run: everything a rating depends on besides the image and the question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from saiqa import prompts
+from saiqa.engines import Engine, describe_input, load_engine
+from saiqa.errors import Failed, InputError, lacking
+from saiqa.files import checkpoint_folders
+from saiqa.model.pixels import PixelBounds, Preprocessing
+from saiqa.run.ray_workers import Fleet
+
+_VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
+_FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint and how to run it.
+
+    Attributes:
+        checkpoint: its folder.
+        engine: a key of ``engines.ENGINES``.
+        device, dtype, batch_size, compile, trust_remote_code: as ``engines.load_engine`` takes them.
+        system: the system prompt; empty for none.
+        bounds: of the pixels of an image.
+        upright: whether images are turned as their EXIF orientation says.
+        base_url: of a vLLM server that runs it; None for an engine here.
+    """
+
+    checkpoint: Path
+    engine: str
+    device: str
+    dtype: str
+    batch_size: int
+    system: str
+    bounds: PixelBounds
+    upright: bool
+    trust_remote_code: bool = False
+    compile: bool = False
+    base_url: str | None = None
+
+    @classmethod
+    def of(
+        cls,
+        checkpoint: Path,
+        *,
+        system: str | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        **options,
+    ) -> Model:
+        """A model whose system prompt and pixel bounds are the checkpoint's where they are not given.
+
+        Raises:
+            InputError: a file of the checkpoint is missing or broken, or a bound is none.
+        """
+        bounds = PixelBounds.of_checkpoint(checkpoint, min_pixels, max_pixels)
+        return cls(checkpoint, system=prompts.system_prompt(checkpoint, system), bounds=bounds, **options)
+
+    def load(self) -> Engine:
+        """The engine. Raises ``Failed`` where a package it needs is not installed."""
+        options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine")}
+        address = options.pop("base_url")
+        try:
+            if address:
+                return load_engine(_VLLM_CLIENT, self.checkpoint, base_url=address, **options)
+            return load_engine(self.engine, self.checkpoint, **options)
+        except ModuleNotFoundError as error:
+            if self.engine == "vllm":
+                raise Failed(f"--engine vllm needs {error.name}, which is not installed", _FOR_VLLM) from error
+            raise lacking(f"--engine {self.engine}", error.name, self.engine) from error
+
+    def fleet(self, count: int | None, address: str | None) -> Fleet:
+        """What so many workers with this model need; see ``ray_workers.Fleet``."""
+        weights = sum(shard.stat().st_size for shard in self.checkpoint.glob("*.safetensors"))
+        # A checkpoint in bfloat16 takes twice its size in float32; Python and torch take about a gigabyte.
+        return Fleet(count, address, on_gpu=self.device != "cpu", bytes_each=2 * weights + 2**30)
+
+    def identity(self, prompt_hash: str) -> dict:
+        """What a rating depends on; ratings of two identities are never mixed. The dtype may still be "auto"."""
+        return {
+            "model": checkpoint_folders.fingerprint(self.checkpoint),
+            "prompt": prompt_hash,
+            "engine": self.engine,
+            "dtype": self.dtype,
+            **self._input(),
+        }
+
+    def _input(self) -> dict:
+        return describe_input(self.system, self.bounds, Preprocessing.of_checkpoint(self.checkpoint), self.upright)
+
+    def settled(self, identity: Mapping, details: Mapping) -> dict:
+        """The identity with the dtype of the engine in use, which ``Engine.describe`` tells in ``details``.
+
+        Raises:
+            InputError: the engine shows or tells the model something else: it runs elsewhere, on other files.
+        """
+        other = {name: details[name] for name, value in self._input().items() if details.get(name, value) != value}
+        if other:
+            what = f"the engine differs from this machine's checkpoint in {', '.join(other)}"
+            raise InputError(what, "Let every machine have the same files")
+        return {**identity, "dtype": details["dtype"]}
