@@ -20,7 +20,8 @@ from transformers import Qwen2TokenizerFast
 from saiqa.engines.pass_budget import require_memory, working_dtype
 from saiqa.errors import InputError, UserError, first_line
 from saiqa.facts import WORDS
-from saiqa.files.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, hub_off, read_config, read_tensors, view_of
+from saiqa.files.checkpoint_files import CONFIG_FILE, DOWNLOAD_AGAIN, broken, read_config, read_tensors
+from saiqa.model.checkpoint_view import hub_off, view_of
 from saiqa.model.decoding import Decoded, decode, open_image
 from saiqa.model.ovis2_5 import TURN_MARKS, Ovis2_5, Ovis2_5Config
 from saiqa.model.pixels import PixelBounds, Preprocessing

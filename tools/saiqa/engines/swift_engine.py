@@ -30,7 +30,7 @@ from saiqa.engines.loading import (
 )
 from saiqa.engines.pass_budget import require_memory
 from saiqa.facts import WORDS
-from saiqa.files.checkpoint_files import view_of
+from saiqa.model.checkpoint_view import view_of
 from saiqa.model.decoding import IMAGE_ERRORS, unreadable
 from saiqa.model.pixels import PixelBounds, Preprocessing
 from saiqa.prompts import system_prompt

@@ -28,7 +28,7 @@ from saiqa.engines.loading import check_weights, describe_torch, resolve_dtype
 from saiqa.engines.pass_budget import READERS
 from saiqa.engines.vllm_inputs import QUESTIONS_AN_IMAGE, Inputs, Question, by_image
 from saiqa.errors import Failed, InputError, first_line
-from saiqa.files.checkpoint_files import hub_off, view_of
+from saiqa.model.checkpoint_view import hub_off, view_of
 from saiqa.model.decoding import Decoded
 from saiqa.model.ovis2_5 import INDICATOR_IDS
 from saiqa.model.pixels import PixelBounds

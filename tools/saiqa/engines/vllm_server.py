@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from saiqa.cli.console import run
 from saiqa.errors import UsageError
-from saiqa.files.checkpoint_files import view_of
+from saiqa.model.checkpoint_view import view_of
 
 SERVER = "vllm.entrypoints.openai.api_server"
 

@@ -1,23 +1,19 @@
-"""The files of a checkpoint folder: which there are, what may be read of them, and the view that is loaded. Imports no torch.
+"""The files of a checkpoint folder: which there are, and what may be read of them.
 
-A checkpoint is data of people one may not know. What loads it, here, in transformers, in ms-swift, is shown a *view*: a folder
-that holds the files listed here and no other, settings without anything that names code or another model, and weights whose
-headers have been checked. So no Python file, adapter, pickle or address of a bundle is ever seen by a library.
+What may be read of a settings file is said in ``config_rules``; ``model.checkpoint_view`` is what libraries are shown.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import stat
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from saiqa.errors import InputError
-from saiqa.files import config_rules, scratch
+from saiqa.files import config_rules
 from saiqa.files.config_rules import BrokenField
 
 CONFIG_FILE = "config.json"
@@ -26,26 +22,22 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
-_SETTINGS = (
+SETTINGS = (
     "generation_config.json",
     PREPROCESSOR_FILE,
     TOKENIZER_CONFIG_FILE,
     "special_tokens_map.json",
     "added_tokens.json",
 )
-_TEMPLATES = ("chat_template.jinja", "chat_template.json")
+TEMPLATES = ("chat_template.jinja", "chat_template.json")
 
 # What a checkpoint consists of besides its weights.
-COMPANIONS = (CONFIG_FILE, *_SETTINGS, *VOCABULARY_FILES, *_TEMPLATES)
+COMPANIONS = (CONFIG_FILE, *SETTINGS, *VOCABULARY_FILES, *TEMPLATES)
 
 DOWNLOAD_AGAIN = "Download the checkpoint again"
 _LARGEST_SETTINGS = 64 * 2**20  # bytes
 _LARGEST_HEADER = 100 * 10**6  # bytes; the limit of the safetensors library
 _DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
-
-_SWITCHING = threading.RLock()  # the hub is off or on for a whole process
-
 # Names that make a library run or fetch something, or look elsewhere, wherever in a settings file they stand.
 _REFUSED_SETTINGS = frozenset(
     ("auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "code_revision", "_commit_hash")
@@ -70,7 +62,7 @@ def read_object(path: Path, remedy: str = DOWNLOAD_AGAIN) -> dict:
         InputError: it is not there, no regular file, larger than 64 MB, or no JSON object.
     """
     try:
-        _require_regular(path, remedy)
+        require_regular(path, remedy)
         if path.stat().st_size > _LARGEST_SETTINGS:
             raise broken(path, f"has {path.stat().st_size} bytes, too many for a file of settings", remedy)
         value = json.loads(path.read_bytes().decode("utf-8"))
@@ -83,7 +75,7 @@ def read_object(path: Path, remedy: str = DOWNLOAD_AGAIN) -> dict:
     return value
 
 
-def _require_regular(path: Path, remedy: str = DOWNLOAD_AGAIN) -> None:
+def require_regular(path: Path, remedy: str = DOWNLOAD_AGAIN) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -106,12 +98,12 @@ def read_config(checkpoint: Path) -> dict:
         raise broken(path, f"cannot be used: {error.field} {error.why}", remedy) from None
 
 
-def _harmless(value: object) -> object:
+def harmless(value: object) -> object:
     """A JSON value without the refused names, at any depth."""
     if isinstance(value, dict):
-        return {name: _harmless(item) for name, item in value.items() if name not in _REFUSED_SETTINGS}
+        return {name: harmless(item) for name, item in value.items() if name not in _REFUSED_SETTINGS}
     if isinstance(value, list):
-        return [_harmless(item) for item in value]
+        return [harmless(item) for item in value]
     return value
 
 
@@ -162,7 +154,7 @@ def weight_files(checkpoint: Path) -> list[Path]:
     """The files that hold a checkpoint's weights. Raises ``InputError`` where one is not there, and as ``weight_names``."""
     files = [checkpoint / name for name in weight_names(checkpoint)]
     for file in files:
-        _require_regular(file)
+        require_regular(file)
     return files
 
 
@@ -241,74 +233,3 @@ def _check_places(file: Path, places: list[tuple[int, int]], weights_at: int, si
     if end != size:
         held, wanted = size - weights_at, end - weights_at
         raise broken(file, f"holds {held} bytes of weights and should hold {wanted}; it was cut or added to")
-
-
-# ---- the view --------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def view_of(checkpoint: str | Path) -> Iterator[Path]:
-    """The view of a checkpoint, in a temporary folder. Raises ``InputError`` as ``make_view``."""
-    with scratch.folder() as folder:
-        yield make_view(checkpoint, folder)
-
-
-def make_view(checkpoint: str | Path, view: str | Path) -> Path:
-    """Fill the empty or absent folder ``view`` with what may be loaded of a checkpoint; returns it.
-
-    Weights and vocabularies are links; settings are written anew.
-
-    Raises:
-        InputError: a file is missing or cannot be used; it says which, and why.
-    """
-    checkpoint, view = Path(checkpoint).resolve(), Path(view)
-    config, tensors = read_config(checkpoint), read_tensors(checkpoint)
-    settings = {name: _harmless(read_object(checkpoint / name)) for name in _SETTINGS if (checkpoint / name).exists()}
-    _check_tokenizer(checkpoint, settings.get(TOKENIZER_CONFIG_FILE, {}))
-    view.mkdir(parents=True, exist_ok=True)
-    for name, content in {CONFIG_FILE: config, **settings}.items():
-        _write(view / name, content)
-    files = weight_files(checkpoint)
-    if files != [checkpoint / WEIGHTS_FILE]:
-        _write(view / INDEX_FILE, {"metadata": {}, "weight_map": {name: tensor.file for name, tensor in tensors.items()}})
-    plain = [checkpoint / name for name in (*VOCABULARY_FILES, *_TEMPLATES) if (checkpoint / name).exists()]
-    for file in (*files, *plain):
-        _require_regular(file)
-        (view / file.name).symlink_to(file.resolve())
-    return view
-
-
-def _check_tokenizer(checkpoint: Path, settings: dict) -> None:
-    name = settings.get("tokenizer_class", _TOKENIZERS[0])
-    if name not in _TOKENIZERS:
-        why = f"names {str(name)[:60]!r} as tokenizer_class, not one of {', '.join(_TOKENIZERS)}"
-        raise broken(checkpoint / TOKENIZER_CONFIG_FILE, why, "Take the tokenizer of the base model")
-    single, *pair = ((checkpoint / name).exists() for name in VOCABULARY_FILES)
-    if not single and not all(pair):
-        raise broken(checkpoint, f"has no tokenizer: neither {VOCABULARY_FILES[0]} nor vocab.json with merges.txt")
-
-
-def _write(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def hub_off() -> Iterator[None]:
-    """Within, transformers and huggingface_hub of this process ask no hub for anything, whatever a checkpoint says."""
-    import huggingface_hub
-    from transformers.utils import hub
-
-    switches = [(huggingface_hub.constants, "HF_HUB_OFFLINE"), (hub, "_is_offline_mode")]
-    before = [(module, name, getattr(module, name)) for module, name in switches if hasattr(module, name)]
-    # A session keeps what it was made with, so that there must be none from before, and none after.
-    forget_sessions = getattr(huggingface_hub.utils, "reset_sessions", None) or huggingface_hub.close_session
-    with _SWITCHING:
-        for module, name, _ in before:
-            setattr(module, name, True)
-        forget_sessions()
-        try:
-            yield
-        finally:
-            for module, name, value in before:
-                setattr(module, name, value)
-            forget_sessions()

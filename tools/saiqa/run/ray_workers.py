@@ -12,18 +12,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.errors import Failed, InputError, UserError, first_line, lacking
 from saiqa.run import reaper
-from saiqa.stopping import keeping_signals
-
-if TYPE_CHECKING:
-
-
-    pass
 from saiqa.run.rate import Answers, rate
+from saiqa.stopping import keeping_signals
 
 # A worker has one batch in work and one waiting, so that it never waits for the process that reads and writes.
 _BATCHES_A_WORKER = 2

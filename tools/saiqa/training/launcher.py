@@ -22,7 +22,8 @@ from pathlib import Path
 from saiqa import errors, facts, scoring
 from saiqa.cli import console
 from saiqa.files import checkpoint_folders, folders, jsonl, question_files
-from saiqa.files.checkpoint_files import make_view, read_config
+from saiqa.files.checkpoint_files import read_config
+from saiqa.model.checkpoint_view import make_view
 from saiqa.model.pixels import Preprocessing
 from saiqa.training.checkpoints import install, newest_step, promote
 

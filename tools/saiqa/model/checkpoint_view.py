@@ -1,0 +1,103 @@
+"""The view of a checkpoint that is loaded.
+
+A checkpoint is data of people one may not know. What loads it, here, in transformers, in ms-swift, is shown a *view*: a folder
+that holds the files listed here and no other, settings without anything that names code or another model, and weights whose
+headers have been checked. So no Python file, adapter, pickle or address of a bundle is ever seen by a library.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from saiqa.files import scratch
+from saiqa.files.checkpoint_files import (
+    CONFIG_FILE,
+    INDEX_FILE,
+    SETTINGS,
+    TEMPLATES,
+    TOKENIZER_CONFIG_FILE,
+    VOCABULARY_FILES,
+    WEIGHTS_FILE,
+    broken,
+    harmless,
+    read_config,
+    read_object,
+    read_tensors,
+    require_regular,
+    weight_files,
+)
+
+_TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
+_SWITCHING = threading.RLock()  # the hub is off or on for a whole process
+
+
+@contextlib.contextmanager
+def view_of(checkpoint: str | Path) -> Iterator[Path]:
+    """The view of a checkpoint, in a temporary folder. Raises ``InputError`` as ``make_view``."""
+    with scratch.folder() as folder:
+        yield make_view(checkpoint, folder)
+
+
+def make_view(checkpoint: str | Path, view: str | Path) -> Path:
+    """Fill the empty or absent folder ``view`` with what may be loaded of a checkpoint; returns it.
+
+    Weights and vocabularies are links; settings are written anew.
+
+    Raises:
+        InputError: a file is missing or cannot be used; it says which, and why.
+    """
+    checkpoint, view = Path(checkpoint).resolve(), Path(view)
+    config, tensors = read_config(checkpoint), read_tensors(checkpoint)
+    settings = {name: harmless(read_object(checkpoint / name)) for name in SETTINGS if (checkpoint / name).exists()}
+    _check_tokenizer(checkpoint, settings.get(TOKENIZER_CONFIG_FILE, {}))
+    view.mkdir(parents=True, exist_ok=True)
+    for name, content in {CONFIG_FILE: config, **settings}.items():
+        _write(view / name, content)
+    files = weight_files(checkpoint)
+    if files != [checkpoint / WEIGHTS_FILE]:
+        _write(view / INDEX_FILE, {"metadata": {}, "weight_map": {name: tensor.file for name, tensor in tensors.items()}})
+    plain = [checkpoint / name for name in (*VOCABULARY_FILES, *TEMPLATES) if (checkpoint / name).exists()]
+    for file in (*files, *plain):
+        require_regular(file)
+        (view / file.name).symlink_to(file.resolve())
+    return view
+
+
+def _check_tokenizer(checkpoint: Path, settings: dict) -> None:
+    name = settings.get("tokenizer_class", _TOKENIZERS[0])
+    if name not in _TOKENIZERS:
+        why = f"names {str(name)[:60]!r} as tokenizer_class, not one of {', '.join(_TOKENIZERS)}"
+        raise broken(checkpoint / TOKENIZER_CONFIG_FILE, why, "Take the tokenizer of the base model")
+    single, *pair = ((checkpoint / name).exists() for name in VOCABULARY_FILES)
+    if not single and not all(pair):
+        raise broken(checkpoint, f"has no tokenizer: neither {VOCABULARY_FILES[0]} nor vocab.json with merges.txt")
+
+
+def _write(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def hub_off() -> Iterator[None]:
+    """Within, transformers and huggingface_hub of this process ask no hub for anything, whatever a checkpoint says."""
+    import huggingface_hub
+    from transformers.utils import hub
+
+    switches = [(huggingface_hub.constants, "HF_HUB_OFFLINE"), (hub, "_is_offline_mode")]
+    before = [(module, name, getattr(module, name)) for module, name in switches if hasattr(module, name)]
+    # A session keeps what it was made with, so that there must be none from before, and none after.
+    forget_sessions = getattr(huggingface_hub.utils, "reset_sessions", None) or huggingface_hub.close_session
+    with _SWITCHING:
+        for module, name, _ in before:
+            setattr(module, name, True)
+        forget_sessions()
+        try:
+            yield
+        finally:
+            for module, name, value in before:
+                setattr(module, name, value)
+            forget_sessions()
