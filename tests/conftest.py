@@ -1,72 +1,18 @@
-"""What the tests share: running a command, and a small data root with real images."""
+"""The fixtures that the tests share; what they call by name is in ``helpers``."""
 
 from __future__ import annotations
 
-import csv
 import functools
-import json
-import os
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-TOOLS = REPOSITORY / "tools"
-if str(TOOLS) not in sys.path:
-    sys.path.insert(0, str(TOOLS))
-
-from saiqa import facts  # noqa: E402
-
-# Virtual machines exist that claim AMX and trap on it. An engine finds out for itself (engines/loading.py), but too late for a
-# process in which another test has computed before.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-
-# A shell that starts the tests in the background lets them ignore Ctrl-C, and every command they start inherits that.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# A small Ovis2.5 bundle in the released format, with random weights: real files, real tokenizer, meaningless scores.
-SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
-
-# A data root without annotations: images are asked this project's own sentences.
-NO_ANNOTATIONS = REPOSITORY / "tests" / "data"
-
-# Every command: what ends in sys.exit(run(main)).
-COMMANDS = sorted(path.name for path in TOOLS.glob("*.py") if "sys.exit(run(main))" in path.read_text(encoding="utf-8"))
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-
-def run_command(*args: str | Path, cwd: Path | None = None, env: dict | None = None) -> Ran:
-    """Run ``tools/ARGS[0]`` as a user does, in a process of its own."""
-    script, *rest = map(str, args)
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / script), *rest], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
-    )
-    return Ran(done.returncode, done.stdout, done.stderr)
-
-
-def interruptible() -> None:
-    """For ``preexec_fn``: lets Ctrl-C reach the process also where a shell runs the tests in the background."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+from helpers import IDS, MOS, DataRoot, Quiet, Ran, stopping_engine, write_annotations
+from saiqa import facts
 
 
 @pytest.fixture
@@ -82,39 +28,6 @@ def run_main(capsys, monkeypatch) -> Callable[..., Ran]:
         return Ran(code, *capsys.readouterr())
 
     return run
-
-
-@dataclass
-class DataRoot:
-    """A benchmark folder in the released layout, with the flags that point a command to it."""
-
-    path: Path
-    results: Path
-    ids: list[str] = field(default_factory=list)
-
-    @property
-    def flags(self) -> list[str]:
-        data = ["--data_root", self.path, "--results_dir", self.results]
-        return [*map(str, data), "--model_path", str(SMALL_BUNDLE), "--device", "cpu"]
-
-    def image(self, dimension: str, image_id: str, suffix: str = ".png") -> Path:
-        return self.path / facts.IMAGES_FOLDER.format(dimension=dimension) / f"{image_id}{suffix}"
-
-    def csv(self, dimension: str, split: str = "test") -> Path:
-        return self.path / facts.ANNOTATIONS_FOLDER / facts.annotation_csv(dimension, split)
-
-    def jsonl(self, dimension: str, split: str = "test", version: int = 4) -> Path:
-        return self.path / facts.ANNOTATIONS_FOLDER / facts.annotation_jsonl(dimension, split, version)
-
-    def ratings(self, dimension: str, name: str = SMALL_BUNDLE.name) -> Path:
-        return self.results / facts.result_name(dimension, 4, name, ".jsonl")
-
-    def scores(self, dimension: str, name: str = SMALL_BUNDLE.name) -> Path:
-        return self.results / facts.result_name(dimension, 4, name, ".csv")
-
-
-IDS = ["007", "abc", "1e5", "0010", "nan"]  # each is another value, or none, to a reader that guesses types
-MOS = ["3.5", "1.2", "4.75", "2.0", "2.9"]
 
 
 @pytest.fixture
@@ -141,67 +54,6 @@ def make_data_root(tmp_path) -> Callable[..., DataRoot]:
     return make
 
 
-def write_annotations(root: DataRoot, dimension: str, ids: Sequence[str], mos: Sequence[str]) -> None:
-    """The test CSV and JSONL of one dimension."""
-    rater, mean = f"{dimension}_score_a", facts.MOS_COLUMN.format(dimension=dimension)
-    rows = [{"id": i, "model": "m,1", rater: "3", mean: m} for i, m in zip(ids, mos, strict=True)]
-    write_csv(root.csv(dimension), rows)
-    write_jsonl(root.jsonl(dimension), [record(dimension, image_id) for image_id in ids])
-
-
-def record(dimension: str, image_id: str, **changed) -> dict:
-    """A line of a test JSONL, in this project's sentences."""
-    image = f"SA-BENCH/images/{dimension}/images/{image_id}.png"
-    line = {"query": facts.query(dimension, 4), "response": facts.response(dimension, "good"), "images": [image]}
-    return {**line, **changed}
-
-
-def rating(dimension: str, image_id: str, logits: dict) -> dict:
-    """A line of a result."""
-    return {"images": [f"SA-BENCH/images/{dimension}/images/{image_id}.png"], "logits": logits}
-
-
-def write_csv(path: Path, rows: Sequence[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path: Path) -> list[dict]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def write_jsonl(path: Path, lines: Sequence[dict]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-# ---- runs that are cut short ------------------------------------------------------------------------------------------
-
-
-def stopping_engine(after: int, error: type[BaseException]):
-    """The real engine, until ``after`` calls of it have been answered."""
-    from saiqa.engines.prefill_engine import PrefillEngine
-
-    class Stopping(PrefillEngine):
-        calls = 0
-
-        def rate(self, requests):
-            self.calls += 1
-            if self.calls > after:
-                raise error
-            return super().rate(requests)
-
-    return Stopping
-
-
 @pytest.fixture
 def stop_after(monkeypatch):
     """Make the engine stop in the midst of its work: ``stop_after(2, KeyboardInterrupt)``."""
@@ -216,18 +68,10 @@ def stop_after(monkeypatch):
     monkeypatch.undo()
 
 
-# ---- files behind a URL ----------------------------------------------------------------------------------------------
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
 @pytest.fixture
 def served(tmp_path):
     """The address of a server on loopback whose root is ``tmp_path``."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(tmp_path)))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()

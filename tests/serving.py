@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from conftest import interruptible
+from PIL import Image
+
+from helpers import interruptible
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 STOP_SECONDS = 120
@@ -91,3 +95,15 @@ def served_here(
         finally:
             server.should_exit = True
             thread.join(STOP_SECONDS)
+
+
+def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "PNG") -> bytes:
+    """A picture file that no other seed has."""
+    generator = random.Random(seed)
+    small = Image.frombytes("RGB", (4, 3), generator.randbytes(36))
+    buffer = io.BytesIO()
+    small.resize(size, Image.Resampling.BILINEAR).save(buffer, kind)
+    return buffer.getvalue()
+
+
+PICTURES = [picture(seed) for seed in range(16)]

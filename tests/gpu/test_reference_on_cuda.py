@@ -13,7 +13,7 @@ import sys
 import pytest
 import torch
 
-from conftest import REPOSITORY
+from helpers import REPOSITORY
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 

@@ -1,0 +1,337 @@
+"""tools/train_sft.sh: its flags and plan, and a real run of ms-swift and DeepSpeed with two processes on a CPU."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from helpers import REPOSITORY, SMALL_BUNDLE, run_command
+from saiqa import Scorer, facts, scoring
+from saiqa.engines import Rating, Request, load_engine
+from saiqa.errors import UsageError
+from saiqa.files import checkpoint_folders
+from saiqa.training.checkpoints import newest_step, promote, replacing
+from saiqa.training.launcher import process_count
+from serving import served_here
+
+SCRIPT = REPOSITORY / "tools" / "train_sft.sh"
+BASE = REPOSITORY / "demo" / "SA-IQA-model" / facts.DEMO_BASE_MODEL_FOLDER
+DEMO_CHECKPOINT = BASE.with_name(facts.tuned_model())
+DEMO_DATA = REPOSITORY / "demo" / "SA-BENCH"
+
+
+def train(*args, cwd: Path | None = None, timeout: int = 600, **env) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHON": sys.executable, **env}
+    return subprocess.run(
+        ["bash", str(SCRIPT), *map(str, args)], capture_output=True, text=True, cwd=cwd, env=environment, timeout=timeout
+    )
+
+
+def planned(*args, **env) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Settings and options of the command that --dry_run prints."""
+    ran = train(*args, "--dry_run", **env)
+    assert ran.returncode == 0, ran.stderr
+    words = shlex.split(ran.stdout)
+    settings = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
+    options: dict[str, list[str]] = {}
+    for word in words[words.index("sft") + 1 :]:
+        if word.startswith("--"):
+            values = options.setdefault(word[2:], [])
+        else:
+            values.append(word)
+    return settings, options
+
+
+def test_the_release_hyper_parameters(tmp_path):
+    arguments = ["--prompt_version", 4, "--model", BASE, "--data_root", DEMO_DATA, "--output_dir", tmp_path / "out"]
+    settings, options = planned(*arguments, "--device", "cpu")
+    expected = {
+        "model_type": "ovis2_5",
+        "tuner_type": "full",
+        "freeze_vit": "true",
+        "freeze_aligner": "true",
+        "deepspeed": "zero2",
+        "num_train_epochs": "3",
+        "per_device_train_batch_size": "2",
+        "per_device_eval_batch_size": "1",
+        "gradient_accumulation_steps": "32",
+        "learning_rate": "2e-5",
+        "warmup_ratio": "0.03",
+        "max_length": "2048",
+        "eval_steps": "10",
+        "save_steps": "1000",
+        "save_total_limit": "1",
+        "logging_steps": "1",
+        "dataloader_num_workers": "4",
+        "system": "You are a helpful assistant.",
+    }
+    assert {name: options[name][0] for name in expected} == expected
+    assert [Path(path).name for path in options["dataset"]] == [
+        facts.annotation_jsonl(dimension, "train", 4) for dimension in facts.DIMENSIONS
+    ]
+    assert len(options["val_dataset"]) == 4
+    assert settings["MASTER_PORT"].isdigit() and settings["NPROC_PER_NODE"] == "2"
+    assert not (tmp_path / "out").exists()
+
+
+def test_forwarded_options_win(tmp_path):
+    _, options = planned("--demo", "--device", "cpu", "--learning-rate", "3e-5", "--num_train_epochs=1")
+    assert options["learning_rate"] == ["3e-5"] and options["num_train_epochs"] == ["1"]
+
+
+def test_fault_15_no_gpu_is_named_by_default_and_a_flag_without_value_is_a_usage_error():
+    settings, _ = planned("--demo", "--device", "cpu")
+    assert settings["CUDA_VISIBLE_DEVICES"] == ""
+    ran = train("--prompt_version")
+    assert ran.returncode == 2
+    assert "unbound variable" not in ran.stderr and "--prompt_version" in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--prompt_version", "9"], "--prompt_version"),
+        (["stray"], "stray"),
+        ([], "--prompt_version"),
+        (["--prompt_version", "4", "--model", "nowhere", "--device", "cpu"], "python tools/download.py model annotations"),
+        (["--demo", "--data_root", "nowhere", "--device", "cpu"], "nowhere"),
+    ],
+)
+def test_bad_input_is_one_line_with_exit_code_2(arguments, said, tmp_path):
+    ran = train(*arguments, cwd=tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert said in ran.stderr and "Traceback" not in ran.stderr
+    assert len(ran.stderr.strip().splitlines()) == 1
+
+
+def test_help_needs_no_library(tmp_path):
+    assert "--dry_run" in train("--help", cwd=tmp_path).stdout
+
+
+def test_fault_14_two_zero2_processes_train_and_infer_loads_the_output_folder(tmp_path):
+    """Real ms-swift, DeepSpeed ZeRO-2 and gloo; run from another directory; then infer.py on what it left."""
+    output = tmp_path / "sa-iqa-prompt4"
+    ran = train(
+        *("--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 2, "--per_device_train_batch_size", 2),
+        *("--eval_strategy", "no", "--save_only_model", "false", "--logging_steps", 1),
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert ran.stdout.strip().endswith("sa-iqa-prompt4") and len(ran.stdout.splitlines()) == 1
+
+    (run,) = output.glob("v0-*")
+    steps = newest_step(run)
+    assert steps.name == "checkpoint-2"
+    # Optimizer states in one part a process are what ZeRO leaves; plain data parallelism would leave none.
+    assert len(list(steps.glob("global_step*/*zero_pp_rank_[01]_*optim_states.pt"))) == 2
+    assert not (run / ".inputs").exists()
+    assert "score with it: python tools/infer.py --demo" in ran.stderr.splitlines()[-1]
+
+    before, after = load_file(BASE / "model.safetensors"), load_file(output / "model.safetensors")
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not before[name].float().equal(after[name].float())}
+    assert any(name.startswith("llm.") for name in moved)
+    assert not any(name.startswith(("visual_tokenizer.", "vte.")) for name in moved)  # frozen, as in the release
+    assert json.loads((output / "config.json").read_text())["max_pixels"] == 40_000
+
+    scored = run_command(
+        *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "3"),
+        *("--model_path", output, "--results_dir", tmp_path / "results"),
+    )
+    assert scored.code == 0, scored.err
+    lines = (tmp_path / "results" / "lighting_prompt4_sa-iqa-prompt4_limit3.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and set(json.loads(lines[0])["logits"]) == set(facts.WORDS)
+
+
+SYSTEM = "You are a helpful assistant."
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What the files of a folder hold, those of training runs in it left out."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def test_a_second_run_leaves_the_first_checkpoint_and_is_asked_with_its_own_system_prompt(tmp_path):
+    """The release's system prompt is learned, kept in args.json, and used by everything that scores, alike."""
+    output = tmp_path / "sa-iqa-prompt4"
+    shutil.copytree(DEMO_CHECKPOINT, output)
+    before = contents(output)
+    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 12, "--eval_strategy", "no"]
+    ran = train(*flags, "--system", SYSTEM, "--nproc_per_node", 1)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert contents(output) == before
+    (run,) = output.glob("v0-*")
+    assert ran.stdout.strip().endswith(run.name)
+    assert "holds a checkpoint and keeps it" in ran.stderr and str(run) in ran.stderr.splitlines()[-1]
+    assert checkpoint_folders.find_checkpoint(output, print) == output
+
+    arguments = json.loads((run / "args.json").read_text())
+    assert arguments["system"] == SYSTEM and arguments["template"] == "ovis2_5" and arguments["use_chat_template"] is True
+    assert not any("/" in str(value) for value in arguments.values())
+    assert_scored_alike(run, tmp_path)
+
+
+def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
+    """infer.py, Scorer, the service and the swift engine, all with the checkpoint's system prompt."""
+    from swift import BaseArguments
+
+    assert BaseArguments.from_pretrained(str(checkpoint)).system == SYSTEM  # what ms-swift's engine builds its template from
+    images = sorted((DEMO_DATA / "images/lighting/images").glob("*_test_000[0-3].jpg"))
+    ran = run_command(
+        *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "4", "--dtype", "float32"),
+        *("--device", "cpu", "--model_path", checkpoint, "--results_dir", folder / "results"),
+    )
+    assert ran.code == 0 and f"system prompt: {SYSTEM!r}" in ran.err
+    (result,) = (folder / "results").glob("*.jsonl")
+    asked = [json.loads(line) for line in result.read_text().splitlines()]
+    assert [Path(line["images"][0]).name for line in asked] == [image.name for image in images]
+    expected = [line["logits"] for line in asked]
+
+    record = json.loads((DEMO_DATA / "annotations" / facts.annotation_jsonl("lighting", "test", 4)).read_text().splitlines()[0])
+    prefix = record["response"].rpartition(" ")[0]
+    requests = [Request(image, record["query"], prefix) for image in images]
+    without = load_engine("prefill", checkpoint, device="cpu", system="").rate(requests)
+    for engine in ("prefill", "swift"):
+        for answer, logits, other in zip(
+            load_engine(engine, checkpoint, device="cpu").rate(requests), expected, without, strict=True
+        ):
+            assert isinstance(answer, Rating), answer
+            assert answer.logprobs == pytest.approx(logits, abs=1e-4)
+            assert answer.logprobs != pytest.approx(other.logprobs, abs=1e-4)
+
+    scorer = Scorer(checkpoint, data_root=DEMO_DATA, device="cpu")
+    here = [result.scores["lighting"] for result in scorer.score(images, ["lighting"])]
+    assert here == pytest.approx([scoring.score_of(logits) for logits in expected], abs=1e-4)
+    with served_here(scorer) as address:
+        import httpx
+
+        form = [("images", (image.name, image.read_bytes())) for image in images]
+        answer = httpx.post(f"{address}/score", files=form, data={"dimensions": "lighting"}, timeout=60).json()
+    assert [result["scores"]["lighting"] for result in answer["results"]] == pytest.approx(here, abs=1e-4)
+
+
+def test_overwriting_is_asked_for_and_comes_last(tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(DEMO_CHECKPOINT, output)
+    (output / "model-00001-of-00002.safetensors").write_bytes(b"stale")
+    (output / "args.json").write_text(json.dumps({"system": "of the former"}))
+    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 1, "--eval_strategy", "no"]
+    ran = train(*flags, "--overwrite", "--nproc_per_node", 1)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    after = contents(output)
+    assert after.keys() >= {"config.json", "model.safetensors", "preprocessor_config.json", "args.json"}
+    assert "model-00001-of-00002.safetensors" not in after and not any(name.endswith(".new") for name in after)
+    assert after["model.safetensors"] != (DEMO_CHECKPOINT / "model.safetensors").read_bytes()
+    assert not json.loads(after["args.json"])["system"]  # the demo's is trained without
+
+
+def test_a_run_that_fails_or_is_killed_leaves_the_former_checkpoint(tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(DEMO_CHECKPOINT, output)
+    before = contents(output)
+    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--overwrite"]
+    ran = train(*flags, "--no_such_option_of_swift", "1")
+    assert ran.returncode == 1 and "swift sft ended" in ran.stderr
+    assert contents(output) == before and not list(output.glob("v*-*"))
+
+    command = ["bash", SCRIPT, *flags, "--save_steps", 1, "--eval_strategy", "no", "--nproc_per_node", 1]
+    process = subprocess.Popen(
+        list(map(str, command)), env={**os.environ, "PYTHON": sys.executable}, start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("v0-*/checkpoint-*/model.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert list(output.glob("v0-*/checkpoint-*"))
+    assert contents(output) == before
+    assert checkpoint_folders.find_checkpoint(output, print) == output
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_replacement_cut_short_after_any_step_leaves_a_whole_checkpoint(tmp_path, shards):
+    """Either the former in its place, or the new one, in its place or in the folder of its run."""
+    for steps in range(100):
+        output = tmp_path / str(steps)
+        run = output / "v3-20260101-000000"
+        write_checkpoint(output, "former", 3 - shards)
+        write_checkpoint(run, "new", shards)
+        done = sum(1 for _ in itertools.islice(replacing({file.name: file for file in run.iterdir()}, output), steps))
+        found = checkpoint_folders.find_checkpoint(output, lambda line: None)
+        assert {file.read_text() for file in found.glob("*.safetensors")} in ({"former"}, {"new"})
+        assert json.loads((found / "config.json").read_text())["of"] == (found / "tokenizer.json").read_text()
+        if done < steps:
+            assert found == output and contents(output) == contents(run)
+            return
+    raise AssertionError("the replacement does not end")
+
+
+def write_checkpoint(folder: Path, name: str, shards: int) -> None:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"of": name}))
+    (folder / "tokenizer.json").write_text(name)
+    names = ["model.safetensors"] if shards == 1 else [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for shard in names:
+        (folder / shard).write_text(name)
+    if shards == 2:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+
+
+def test_a_checkpoint_has_no_code_and_no_diary(tmp_path):
+    base, run = tmp_path / "base", tmp_path / "run"
+    shutil.copytree(SMALL_BUNDLE, base)
+    (base / "modeling_ovis2_5.py").write_text("raise SystemExit")
+    step = run / "checkpoint-7"
+    step.mkdir(parents=True)
+    (step / "config.json").write_text('{"model_type": "ovis2_5"}')
+    (step / "model.safetensors").write_bytes(b"new")
+    (step / "trainer_state.json").write_text("{}")
+    (step / "args.json").write_text(json.dumps({"system": "Hm.", "model": "/home/a", "external_plugins": ["/home/a.py"]}))
+    promote(step, run, base)
+    assert (run / "model.safetensors").read_bytes() == b"new"
+    assert json.loads((run / "args.json").read_text()) == {"system": "Hm."}
+    assert json.loads((run / "config.json").read_text()) == {"model_type": "ovis2_5"}
+    assert (run / "preprocessor_config.json").read_bytes() == (SMALL_BUNDLE / "preprocessor_config.json").read_bytes()
+    assert not list(run.glob("*.py")) and not (run / "trainer_state.json").exists() and not list(run.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "processes", "said"),
+    [
+        (None, 0, 2, ""),
+        (3, 0, 3, ""),
+        (None, 1, 1, ""),
+        (None, 4, 4, ""),
+        (None, 8, 4, "--nproc_per_node 8 --gradient_accumulation_steps 16"),
+        (8, 8, 8, ""),
+    ],
+)
+def test_processes_are_the_release_s_four_where_there_are_as_many_gpus(given, gpus, processes, said):
+    notes = []
+    assert process_count(given, gpus, notes.append) == processes
+    assert said in "".join(notes) and bool(said) == bool(notes)
+
+
+def test_more_processes_than_gpus_are_refused():
+    with pytest.raises(UsageError, match="3 GPUs are visible"):
+        process_count(4, 3, print)
+
+
+def test_the_base_model_s_folder_is_no_place_for_the_checkpoint(tmp_path):
+    for output in (BASE, BASE / "deeper"):
+        ran = train("--demo", "--device", "cpu", "--output_dir", output, "--dry_run")
+        assert ran.returncode == 2 and "base model's folder" in ran.stderr
