@@ -363,10 +363,6 @@ def test_a_real_interrupt_leaves_130_and_a_partial_file(make_data_root):
 # ---- checks before the model loads -----------------------------------------------------------------------------------
 
 
-def break_nothing(root):
-    pass
-
-
 def drop_csv(root):
     root.csv("layout").unlink()
 

@@ -26,7 +26,7 @@ import json, resource
 from pathlib import Path
 import torch
 import shared
-from saiqa.engines import load_engine, memory
+from saiqa.engines import load_engine, pass_budget
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[2])
@@ -49,7 +49,7 @@ open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
 before = status("VmRSS")
 shared.rate_all(engine, requests)
 config, dtype = engine.model.config, engine.dtype
-print(json.dumps({"peak": status("VmHWM") - before, "bound": memory.pass_bytes(config, dtype, max(tokens))}))
+print(json.dumps({"peak": status("VmHWM") - before, "bound": pass_budget.pass_bytes(config, dtype, max(tokens))}))
 """
 
 SCARCE = """
