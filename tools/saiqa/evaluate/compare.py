@@ -8,14 +8,14 @@ from pathlib import Path
 
 from saiqa import facts
 from saiqa.errors import Incomplete, InputError
-from saiqa.evaluate import intervals, resampling, scored_table, tables
+from saiqa.evaluate import intervals, scored_table, tables
 from saiqa.evaluate.figures import CorrelationError
 from saiqa.evaluate.intervals import Comparison, Difference
 from saiqa.files import csv_files, folders, ids
 
 HOW = (
     f"A - B with its {intervals.CONFIDENCE:.0%} interval and the two-sided p-value of no difference: paired percentile "
-    f"bootstrap over images, {resampling.RESAMPLES} resamples, seed {resampling.SEED}."
+    f"bootstrap over images, {intervals.RESAMPLES} resamples, seed {intervals.SEED}."
 )
 
 Key = tuple[str, str, int]  # dimension, image id, how many rows of that id come before

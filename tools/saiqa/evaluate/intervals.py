@@ -1,24 +1,24 @@
 """How sure the agreement of scores with people's is: bootstrap intervals, a logistic mapping, the difference of two runs.
 
-Pure; numpy and scipy are imported on first use. Built upon ``correlation``, which has the figures themselves.
-
-Resampling. A resample of n rows is n draws with replacement; all that is kept of it is how often each row was drawn,
-its counts. Every figure is a sum over the rows weighted with these counts, also the ranks: the rank of a value is the
-number of draws below it. So nothing is sorted per resample, and a block of resamples is a few matrix products.
-Intervals are percentile intervals (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13).
+Intervals are percentile intervals over resampled rows (``scipy.stats.bootstrap``; Efron and Tibshirani, An Introduction to the
+Bootstrap, 1993, chapter 13). numpy and scipy are imported on first use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from saiqa.evaluate.figures import Correlation, CorrelationError, correlate, is_number
 from saiqa.evaluate.logistic import Curve, CurveError, fit_logistic
-from saiqa.evaluate.resampling import Ranks, blocks, kendall, pearson, pearson_of, resample_counts, spearman
 
 CONFIDENCE = 0.95
+RESAMPLES = 2000
+SEED = 0
 FEWEST_FOR_INTERVAL = 10  # resamples of fewer rows repeat each other
+
+_BATCH_CELLS = 4_000_000  # resamples x rows that are in work at once: 32 MB in float64
 
 Interval = tuple[float, float]
 
@@ -64,7 +64,7 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
     statements = []
     try:
         curve = fit_logistic(x, y)
-        mapped = float(pearson_of(curve(x), y))
+        mapped = float(_pearson(curve(x), y))
         if curve.is_step(x):
             statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which flatters its PLCC")
     except CurveError as error:
@@ -98,19 +98,40 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     correlation does not change with the parameters.
     """
     import numpy
+    from scipy import stats
 
-    counts = resample_counts(len(x))
-    rank_x, rank_y = Ranks(x), Ranks(y)
-    mapped = None if curve is None else curve(x)
-    found: dict[str, list] = {"plcc": [], "srcc": [], "rmse": []} | ({} if curve is None else {"plcc_logistic": []})
-    for block in blocks(counts):
-        found["plcc"].append(pearson(block, x, y))
-        found["srcc"].append(spearman(block, rank_x, rank_y))
-        found["rmse"].append(numpy.sqrt(block @ (x - y) ** 2 / len(x)))
-        if curve is not None:
-            found["plcc_logistic"].append(pearson(block, mapped, y))
-    figures = {name: numpy.concatenate(parts) for name, parts in found.items()}
-    return {**figures, "krcc": kendall(counts, rank_x, rank_y)}
+    def figures(x, y, axis=-1):
+        kendall = stats.kendalltau(x, y, axis=axis).statistic
+        found = [_pearson(x, y), _spearman(x, y), kendall, numpy.sqrt(((x - y) ** 2).mean(axis))]
+        return numpy.stack(found if curve is None else [*found, _pearson(curve(x), y)])
+
+    names = ("plcc", "srcc", "krcc", "rmse", "plcc_logistic")
+    return dict(zip(names, resample(figures, x, y), strict=False))
+
+
+def resample(figures: Callable, *columns):
+    """What ``figures`` makes of resampled rows, [figures, RESAMPLES]; it takes columns [..., rows] and their axis."""
+    from scipy import stats
+
+    batch = max(1, _BATCH_CELLS // len(columns[0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of resamples in which a figure is undefined: NaN says it
+        found = stats.bootstrap(
+            columns, figures, paired=True, vectorized=True, method="percentile", n_resamples=RESAMPLES, batch=batch, rng=SEED
+        )
+    return found.bootstrap_distribution
+
+
+def _pearson(x, y):
+    from scipy import stats
+
+    return stats.pearsonr(x, y, axis=-1).statistic
+
+
+def _spearman(x, y):
+    from scipy import stats
+
+    return _pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 
 def percentile_interval(values) -> Interval | None:
@@ -177,16 +198,16 @@ def compare(
     if len(y) < FEWEST_FOR_INTERVAL:
         raise CorrelationError(f"{len(y)} rows are complete in both runs, a comparison needs {FEWEST_FOR_INTERVAL}")
     of_first, of_second = correlate(a, y), correlate(b, y)
-    ranks = Ranks(a), Ranks(b), Ranks(y)
-    plcc, srcc = [], []
-    for block in blocks(resample_counts(len(y))):
-        plcc.append(pearson(block, a, y) - pearson(block, b, y))
-        srcc.append(spearman(block, ranks[0], ranks[2]) - spearman(block, ranks[1], ranks[2]))
+
+    def differences(a, b, y, axis=-1):
+        return numpy.stack([measure(a, y) - measure(b, y) for measure in (_pearson, _spearman)])
+
+    plcc, srcc = resample(differences, a, b, y)
     return Comparison(
         n=len(y),
         dropped=len(measured) - len(y),
-        plcc=_difference(of_first.plcc, of_second.plcc, numpy.concatenate(plcc)),
-        srcc=_difference(of_first.srcc, of_second.srcc, numpy.concatenate(srcc)),
+        plcc=_difference(of_first.plcc, of_second.plcc, plcc),
+        srcc=_difference(of_first.srcc, of_second.srcc, srcc),
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from saiqa import facts
-from saiqa.evaluate import intervals, resampling, scored_table, tables
+from saiqa.evaluate import intervals, scored_table, tables
 from saiqa.evaluate.figures import CorrelationError
 from saiqa.evaluate.intervals import Agreement
 from saiqa.files import csv_files
@@ -21,8 +21,8 @@ COLUMNS = {"plcc": "PLCC", "srcc": "SRCC", "krcc": "KRCC", "rmse": "RMSE", "plcc
 NO_GENERATOR = "(none)"
 
 HOW = (
-    f"Brackets: {intervals.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {resampling.RESAMPLES} resamples, "
-    f"seed {resampling.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE are of the raw scores; PLCC (logistic) is after a "
+    f"Brackets: {intervals.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {intervals.RESAMPLES} resamples, "
+    f"seed {intervals.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE are of the raw scores; PLCC (logistic) is after a "
     "4-parameter logistic fit of the MOS on the score (VQEG), made on the same rows, and held in the resamples."
 )
 
@@ -145,7 +145,7 @@ def notes(assessments: Sequence[Assessment]) -> list[str]:
 
 def payload(assessments: Sequence[Assessment]) -> dict:
     """The evaluation as JSON values."""
-    how = {"confidence": intervals.CONFIDENCE, "resamples": resampling.RESAMPLES, "seed": resampling.SEED}
+    how = {"confidence": intervals.CONFIDENCE, "resamples": intervals.RESAMPLES, "seed": intervals.SEED}
     return {"bootstrap": how, "evaluation": [_json(assessment) for assessment in assessments]}
 
 

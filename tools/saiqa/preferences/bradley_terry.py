@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saiqa.evaluate import resampling
-from saiqa.evaluate.intervals import Interval, percentile_interval
+from saiqa.evaluate.intervals import SEED, Interval, percentile_interval, resample
 
 A, TIE, B = 1, 0, -1  # outcomes
 
@@ -110,7 +109,8 @@ def weight_intervals(differences, outcomes, groups) -> list[Interval]:
     differences, outcomes = numpy.asarray(differences), numpy.asarray(outcomes)
     distinct, groups = numpy.unique(groups, return_inverse=True)
     weights = []
-    for counts in resampling.resample_counts(len(distinct), WEIGHT_RESAMPLES):
+    share = numpy.full(len(distinct), 1 / len(distinct))
+    for counts in numpy.random.default_rng(SEED).multinomial(len(distinct), share, WEIGHT_RESAMPLES):
         drawn = numpy.repeat(numpy.arange(len(groups)), counts[groups])
         strengths = fit(differences[drawn], outcomes[drawn]).strengths
         weights.append(strengths / max(strengths.sum(), 1e-9))
@@ -173,6 +173,5 @@ def _interval(values, groups) -> Interval:
     import numpy
 
     _, groups = numpy.unique(groups, return_inverse=True)
-    counts = resampling.resample_counts(groups.max() + 1).astype(float)
-    means = counts @ numpy.bincount(groups, values) / (counts @ numpy.bincount(groups))
-    return percentile_interval(means)
+    sums, counts = numpy.bincount(groups, values), numpy.bincount(groups)
+    return percentile_interval(resample(lambda sums, counts, axis: sums.sum(axis) / counts.sum(axis), sums, counts))
