@@ -14,7 +14,7 @@ from helpers import SMALL_BUNDLE
 from hostile_bundles import CASES, TRAPS
 from saiqa import Scorer
 from saiqa.errors import UserError
-from saiqa.training import launcher
+from saiqa.training import launcher, plan
 
 LONGEST_LINE = 500
 ROOM = SMALL_BUNDLE / "images" / "ref_3.jpg"
@@ -69,7 +69,7 @@ def train(folder):
     """Everything that training does before ms-swift starts."""
     flags = ["--demo", "--device", "cpu", "--model", str(folder), "--output_dir", str(folder.parent / "trained")]
     arguments, _ = launcher.parser().parse_known_args(flags)
-    launcher.prepare_inputs(launcher.make_plan(arguments, {}, note=lambda line: None))
+    launcher.prepare_inputs(plan.make_plan(arguments, {}, note=lambda line: None))
 
 
 WAYS = {"prefill": by_engine("prefill"), "swift": by_engine("swift")}

@@ -22,7 +22,7 @@ from saiqa.engines import Rating, Request, load_engine
 from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders
 from saiqa.training.checkpoints import newest_step, promote, replacing
-from saiqa.training.launcher import process_count
+from saiqa.training.plan import process_count
 from serving import served_here
 
 SCRIPT = REPOSITORY / "tools" / "train_sft.sh"

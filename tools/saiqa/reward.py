@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Protocol
 from saiqa import facts
 from saiqa.errors import Failed
 from saiqa.model.decoding import IMAGE_ERRORS, decode, unreadable
-from saiqa.scorer import ImageScore, from_array
+from saiqa.run.given_images import from_array
+from saiqa.scorer import ImageScore
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from saiqa import Scorer
     from saiqa.files.connection import Connection
-    from saiqa.scorer import ImageLike
+    from saiqa.run.given_images import ImageLike
 
 SERVICE_VARIABLE = "SAIQA_SERVICE"
 MODEL_VARIABLE, DEMO_VARIABLE = "SAIQA_MODEL_PATH", "SAIQA_DEMO"

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saiqa import facts, scoring
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
-from saiqa.files import checkpoint_folders, folders, places, question_files
+from saiqa.files import checkpoint_folders, folders, question_files
 from saiqa.files.places import RemotePath
 from saiqa.overall import overall_score, read_weights
+from saiqa.run.given_images import request_image
 from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.spec import Model
 
 if TYPE_CHECKING:
-    import numpy
-    from PIL import Image
-
     from saiqa.files.places import Place
-
-    ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
+    from saiqa.run.given_images import ImageLike
 
 DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of real ones"
 
@@ -198,7 +193,7 @@ class Scorer:
             raise TypeError("give a list of images, not one image")
         asked = self.asked(dimensions)
         at_once = workers is None and not isinstance(images, Sequence)
-        numbered = ((number, image, _request_image(image, at_once)) for number, image in enumerate(images, 1))
+        numbered = ((number, image, request_image(image, at_once)) for number, image in enumerate(images, 1))
         chunks = iter(lambda: list(itertools.islice(numbered, CHUNK_IMAGES)), [])
         return itertools.chain.from_iterable(self._rate(chunks, asked, workers))
 
@@ -299,43 +294,3 @@ def _source(sentences: question_files.Sentences) -> str:
 def _check_choice(kind: str, value: object, choices: Iterable) -> None:
     if value not in choices:
         raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
-
-
-def _request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
-    """What ``rate.rate`` takes, or why a file cannot be read. Raises as ``Scorer.score``.
-
-    Args:
-        at_once: read a file now and not when its turn comes, because another picture may take its place.
-    """
-    from PIL import Image
-
-    if isinstance(image, str) and places.is_url(image):
-        return places.place(image)
-    if isinstance(image, str | os.PathLike):
-        return _from_file(image) if at_once else image if isinstance(image, str) else Path(image)
-    if isinstance(image, Image.Image):
-        return image.copy() if at_once and getattr(image, "fp", None) is None else image
-    if isinstance(image, bytes | bytearray | memoryview):
-        return io.BytesIO(image)
-    if hasattr(image, "__array_interface__"):
-        return from_array(image)
-    raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
-
-
-def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
-    from saiqa.model.decoding import unreadable
-
-    try:
-        return io.BytesIO(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        return Failure(unreadable(error))
-
-
-def from_array(array: numpy.ndarray) -> Image.Image:
-    """The picture in an array [height, width, 3] uint8 RGB. Raises ``ValueError`` for any other."""
-    from PIL import Image
-
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != "uint8" or 0 in array.shape:
-        what = f"{list(array.shape)} {array.dtype}"
-        raise ValueError(f"an array must be [height, width, 3] uint8 RGB, not {what}")
-    return Image.fromarray(array.copy())
