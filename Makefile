@@ -1,5 +1,7 @@
 # make demo          score the embedded demo: environment, four dimensions, correlation, a table
-# make test          style and all tests
+# make test          style, types, imports, and all tests
+# make fast          the same without the tests that need torch for more than a moment (two minutes)
+# make golden        what users see of every command, kept in GOLDEN (default: build/golden) or compared with what is there
 # make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
 # make chaos         runs that are killed and go on, KILLS times (default: 200)
 # make setup         the environment alone
@@ -14,8 +16,9 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 SECONDS ?= 1800
 KILLS ?= 200
+GOLDEN ?= build/golden
 
-.PHONY: setup demo test fuzz chaos lock fresh demo-bundle
+.PHONY: setup demo test lint fast golden fuzz chaos lock fresh demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -40,9 +43,21 @@ demo: setup
 	$(RUN) tools/infer.py --demo
 	$(RUN) tools/evaluate_correlation.py --demo
 
-test: $(VENV)/.installed-dev $(VENV)/transformers4
-	$(RUN) -m ruff check .
+test: lint $(VENV)/transformers4
 	$(RUN) -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	PYTHONPATH=tools "$(VENV)/bin/lint-imports" --no-cache
+	$(RUN) -m mypy
+	$(RUN) -m codespell_lib
+
+fast: lint
+	$(RUN) -m pytest -m "not slow" tests/cli tests/evaluate tests/files tests/preferences tests/project
+
+golden: $(VENV)/.installed-dev
+	$(RUN) tests/golden.py $(if $(wildcard $(GOLDEN)/golden.json),compare,record) "$(GOLDEN)"
 
 fuzz: $(VENV)/.installed-dev
 	$(RUN) tests/fuzz.py --seconds $(SECONDS)
