@@ -2,6 +2,7 @@
 # make test          style, types, imports, and all tests
 # make fast          the same without the tests that need torch for more than a moment (two minutes)
 # make golden        what users see of every command, kept in GOLDEN (default: build/golden) or compared with what is there
+# make docs          docs/cli.md from --help, and the pages as a site in build/docs
 # make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
 # make chaos         runs that are killed and go on, KILLS times (default: 200)
 # make setup         the environment alone
@@ -17,8 +18,9 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 SECONDS ?= 1800
 KILLS ?= 200
 GOLDEN ?= build/golden
+FAST = $(addprefix tests/,cli evaluate preferences files/test_records.py files/test_stores.py project/test_supply_chain.py ground/test_scoring.py)
 
-.PHONY: setup demo test lint fast golden fuzz chaos lock fresh demo-bundle
+.PHONY: setup demo test lint checks fast golden docs fuzz chaos lock fresh demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -46,18 +48,26 @@ demo: setup
 test: lint $(VENV)/transformers4
 	$(RUN) -m pytest
 
-lint: $(VENV)/.installed-dev
+lint: $(VENV)/.installed-dev checks
+
+checks:
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	PYTHONPATH=tools "$(VENV)/bin/lint-imports" --no-cache
 	$(RUN) -m mypy
 	$(RUN) -m codespell_lib
 
-fast: lint
-	$(RUN) -m pytest -m "not slow" tests/cli tests/evaluate tests/files tests/preferences tests/project
+# READY=1: the environment is not touched.
+fast: $(if $(READY),,lint)
+	$(if $(READY),$(MAKE) --no-print-directory checks VENV="$(VENV)")
+	$(RUN) -m pytest -m "not slow" $(FAST)
 
 golden: $(VENV)/.installed-dev
 	$(RUN) tests/golden.py $(if $(wildcard $(GOLDEN)/golden.json),compare,record) "$(GOLDEN)"
+
+docs: $(VENV)/.installed-dev
+	$(RUN) docs/make_cli.py
+	$(RUN) -m mkdocs build --strict --quiet
 
 fuzz: $(VENV)/.installed-dev
 	$(RUN) tests/fuzz.py --seconds $(SECONDS)

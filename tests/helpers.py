@@ -31,6 +31,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A small Ovis2.5 bundle in the released format, with random weights: real files, real tokenizer, meaningless scores.
 SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 
+# The README and the pages of docs/ that people write, as one text.
+DOCS = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+MANUAL = "\n".join(page.read_text(encoding="utf-8") for page in DOCS if page.name != "cli.md")
+
 # A data root without annotations: images are asked this project's own sentences.
 NO_ANNOTATIONS = REPOSITORY / "tests" / "data"
 

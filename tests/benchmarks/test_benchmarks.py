@@ -41,7 +41,7 @@ def test_needs_of_the_released_shape():
     assert nine[:2] == ["9b", "9.17 billion"] and two[0] == "2b"
     bytes_of = [float(cell.removesuffix(" GB")) for cell in nine[2:]]
     assert bytes_of[2] == pytest.approx(2 * bytes_of[0], abs=0.15)
-    assert ran.stdout in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert ran.stdout in (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
 
 
 def test_what_is_needed_is_measured():

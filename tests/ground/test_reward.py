@@ -235,12 +235,12 @@ def test_the_token_comes_from_the_environment(scorer, pixels, monkeypatch):
 # ---- trainers --------------------------------------------------------------------------------------------------------
 
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+PAGE = (REPOSITORY / "docs" / "reward.md").read_text(encoding="utf-8")
 
 
 def test_flow_grpo_weighs_and_stacks_the_rewards_of_the_function_in_the_readme(service, pixels, expected):
     """What Flow-GRPO does: make the function with its device, call it with a batch, weigh the scores, make a tensor."""
-    code = textwrap.dedent(re.search(r"^    def saiqa_score.*?(?=^\S)", README, re.M | re.S)[0])
+    code = textwrap.dedent(re.search(r"^    def saiqa_score.*?(?=^\S)", PAGE, re.M | re.S)[0])
     namespace: dict = {}
     exec(code.replace("http://127.0.0.1:8000", service), namespace)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
@@ -278,7 +278,7 @@ def swift_reward():
 def test_the_command_of_the_readme_names_the_plugin(swift_environment):
     from swift.rewards import orms
 
-    flags = shlex.split(re.search(r"^    (swift rlhf .*)$", README, re.M)[1])
+    flags = shlex.split(re.search(r"^    (swift rlhf .*)$", PAGE, re.M)[1])
     assert (REPOSITORY / flags[flags.index("--external_plugins") + 1]).is_file()
     swift_reward()
     assert flags[flags.index("--reward_funcs") + 1] in orms

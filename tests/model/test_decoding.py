@@ -190,7 +190,7 @@ def test_one_answer_on_formats_everywhere(tmp_path):
         failed = {bool(by_file.error), bool(by_bytes.error), picture.error is not None, "error" in by_folder[suffix]}
         assert failed == {suffix not in kinds}
         assert by_file.scores == by_bytes.scores == by_folder[suffix]["scores"]
-    for text in (REPOSITORY / "README.md", TOOLS / "saiqa/service/page/index.html"):
+    for text in (REPOSITORY / "docs/score-pictures.md", TOOLS / "saiqa/service/page/index.html"):
         assert facts.IMAGE_FORMATS_TEXT in text.read_text(encoding="utf-8")
 
 

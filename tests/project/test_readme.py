@@ -1,4 +1,4 @@
-"""Every command that the README shows is run, or parsed where it needs downloads, GPUs or minutes."""
+"""Every command that the README and the pages of docs/ show is run, or parsed where it needs downloads, GPUs or minutes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import signal
 import subprocess
 import sys
 
+import httpx
 import pytest
 
-from helpers import COMMANDS, REPOSITORY, run_command
+from helpers import COMMANDS, DOCS, MANUAL, REPOSITORY, run_command
 from saiqa.cli.main import COMMANDS as SAIQA_COMMANDS
 from serving import served
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-LINES = re.findall(r"^    ((?:python|bash|make|hf|pip) .*?)(?:\s+#.*)?$", README, re.M)
+LINES = list(dict.fromkeys(re.findall(r"^    ((?:python|bash|make|hf|pip) .*?)(?:\s+#.*)?$", MANUAL, re.M)))
 PYTHON = [shlex.split(line)[1:] for line in LINES if line.startswith("python tools/")]
 BENCHMARKS = [shlex.split(line)[1:] for line in LINES if line.startswith("python benchmarks/")]
 BASH = [shlex.split(line)[1:] for line in LINES if line.startswith("bash ")]
 
 
-SAIQA = [shlex.split(line)[1:] for line in re.findall(r"^    (saiqa .*)$", README, re.M)]
-EXAMPLES = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+SAIQA = [shlex.split(line)[1:] for line in re.findall(r"^    (saiqa .*)$", MANUAL, re.M)]
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", MANUAL, re.M | re.S)
 
 # Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
 CHAINED = ("tools/score_images.py", "tools/best_of_n.py")
 SERVE = "tools/serve.py"  # runs until it is stopped
-CURLS = re.findall(r"^    ((?:curl|echo .*\| curl) .*)$", README, re.M)
+CURLS = re.findall(r"^    ((?:curl|echo .*\| curl) .*)$", MANUAL, re.M)
 
 
 def test_the_readme_shows_commands_of_every_kind():
@@ -122,18 +122,15 @@ def test_the_service_and_what_to_ask_it(tmp_path):
             )
             for line in CURLS
         ]
+        described = httpx.get(f"{service.url}/openapi.json").json()["paths"]["/score"]["post"]["responses"]
         assert service.stop(signal.SIGINT) == 130
+    table = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
+    # 500 is for what nobody has foreseen.
+    assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {*described, "500"}
     form, some, encoded = [json.loads(answer.stdout)["results"] for answer in answers]
     assert [result["error"] is None for result in form] == [True, False]
     assert list(some[0]["scores"]) == ["layout", "lighting"]
     assert encoded[0]["name"] == "rooms.jpg" and encoded[0]["scores"] == pytest.approx(form[0]["scores"], abs=1e-5)
-
-
-def test_the_statuses_of_the_table_are_those_of_the_service():
-    from saiqa.service import app
-
-    table = README.split("### Serve scores", 1)[1].split("###", 1)[0]
-    assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {"200", *re.findall(r"\b([45]\d\d)\b", app.__doc__)} | {"200"}
 
 
 def test_the_example_of_the_python_interface():
@@ -169,10 +166,38 @@ def test_download_lines_are_those_of_the_facts():
     for folder in facts.HUB_REPOSITORIES:
         assert facts.hub_command(folder) in LINES
         assert facts.hub_command(folder) in (REPOSITORY / folder / "README.md").read_text(encoding="utf-8")
-    assert all(owner in README for owner in facts.HUB_OWNERS)
+    assert all(owner in MANUAL for owner in facts.HUB_OWNERS)
 
 
 def test_every_file_of_the_tree_is_there():
-    tree = README.split("## What is where", 1)[1].split("##", 1)[0]
+    tree = (REPOSITORY / "README.md").read_text(encoding="utf-8").split("## What is where", 1)[1].split("##", 1)[0]
     for name in re.findall(r"([\w-]+\.(?:py|sh))", tree):
         assert list((REPOSITORY / "tools").rglob(name)), name
+    for folder in re.findall(r"^ {8}(\w+)/", tree, re.M):
+        assert (REPOSITORY / "tools" / "saiqa" / folder / "__init__.py").is_file(), folder
+
+
+def test_the_architecture_names_every_file():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8").split("## Every file", 1)[1]
+    named = set(re.findall(r"([\w-]+\.py)", page))
+    there = {path.name for path in (REPOSITORY / "tools" / "saiqa").rglob("*.py")}
+    assert named - {"prompt_configs.py", "local_progress.py"} == there
+
+
+def test_the_readme_is_no_manual():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", [*DOCS, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "SECURITY.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if "://" not in link:
+            assert (page.parent / link).exists(), link
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="argparse lays its help out otherwise in every version of Python")
+def test_the_page_of_commands_is_that_of_their_help():
+    sys.path.insert(0, str(REPOSITORY / "docs"))
+    import make_cli
+
+    assert (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8") == make_cli.page()

@@ -1,11 +1,11 @@
 """The HTTP side of the service: routes, who may come in, and which status says what.
 
-    POST /score     images in, scores out (README: "Serve scores")
+    POST /score     images in, scores out (docs/service.md)
     GET /health     what is served, and the limits
     GET /metrics    for Prometheus
     GET /           the page
 
-A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 401 without the token, 403
+A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP, 401 without the token, 403
 and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit, 422 for a body that cannot be
 understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
 """
