@@ -211,7 +211,6 @@ CASES |= {
 # ---- preprocessor, tokenizer, arguments ------------------------------------------------------------------------------
 
 
-
 def without_merges(folder: Path) -> None:
     """A tokenizer that spells every word."""
     edited("tokenizer.json", lambda file: file["model"].update(merges=[]))(folder)

@@ -100,9 +100,7 @@ def small_tokenizer() -> Qwen2TokenizerFast:
         letters = [*SPECIAL_TOKENS, *bytes_to_unicode().values()]
         vocabulary.write_text(json.dumps({letter: i for i, letter in enumerate(letters)}), encoding="utf-8")
         merges.write_text("#version: 0.2\n", encoding="utf-8")
-        empty = Qwen2TokenizerFast(
-            str(vocabulary), str(merges), unk_token=None, additional_special_tokens=SPECIAL_TOKENS[1:]
-        )
+        empty = Qwen2TokenizerFast(str(vocabulary), str(merges), unk_token=None, additional_special_tokens=SPECIAL_TOKENS[1:])
     tokenizer = empty.train_new_from_iterator(_corpus() * 4, VOCABULARY)
     tokenizer.eos_token, tokenizer.pad_token = "<|im_end|>", "<|endoftext|>"
     for word in facts.WORDS:
@@ -391,9 +389,7 @@ def _optimizers(learned: nn.Module) -> list[torch.optim.Optimizer]:
         {"params": [values for values in others if values.dim() > 1], "weight_decay": WEIGHT_DECAY},
         {"params": [values for values in others if values.dim() <= 1], "weight_decay": 0.0},
     ]
-    muon = torch.optim.Muon(
-        matrices, lr=LAYERS_LEARNING_RATE, weight_decay=LAYERS_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = torch.optim.Muon(matrices, lr=LAYERS_LEARNING_RATE, weight_decay=LAYERS_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
     return [muon, torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)]
 
 
@@ -444,9 +440,7 @@ def new_model(tokenizer: Qwen2TokenizerFast) -> Ovis2_5:
     """The miniature with random weights."""
     end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     llm = {**LLM, "vocab_size": len(tokenizer), "eos_token_id": end, "pad_token_id": pad, "bos_token_id": pad}
-    config = Ovis2_5Config(
-        llm_config=llm, vit_config=VISION, visual_vocab_size=VISUAL_VOCABULARY, **asdict(BOUNDS)
-    )
+    config = Ovis2_5Config(llm_config=llm, vit_config=VISION, visual_vocab_size=VISUAL_VOCABULARY, **asdict(BOUNDS))
     torch.manual_seed(SEED)
     model = Ovis2_5(config)
     model.visual_tokenizer.preprocessing = PREPROCESSING

@@ -195,8 +195,13 @@ def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
         z = np.clip(item.z + severity * shifts[i, 1], min(item.z, 0.08 * room.depth), max(item.z, 0.6 * room.depth))
         tilt = float(severity * tilts[i])
         raised = item.size[2] * item.scale[2] / 2 * abs(np.sin(np.deg2rad(tilt)))  # onto its lower edge
-        return {"x": float(x), "z": float(z), "y": item.y + raised, "angle": item.angle + severity * turns[i],
-                "tilt": item.tilt + tilt}
+        return {
+            "x": float(x),
+            "z": float(z),
+            "y": item.y + raised,
+            "angle": item.angle + severity * turns[i],
+            "tilt": item.tilt + tilt,
+        }
 
     return _moved(room, move)
 
@@ -244,8 +249,16 @@ def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
     extras = []
     for _ in range(MOST_EXTRA_PIECES):
         model = rng.choice(furniture.of_kind(*FILLERS))
-        extra = Placement(model.name, model.kind, model.size, 0.0, 0.0, float(rng.uniform(-180, 180)),
-                          soft=room.palette.accent, hard=room.palette.wood)
+        extra = Placement(
+            model.name,
+            model.kind,
+            model.size,
+            0.0,
+            0.0,
+            float(rng.uniform(-180, 180)),
+            soft=room.palette.accent,
+            hard=room.palette.wood,
+        )
         for _ in range(12):
             x, z = rng.uniform(0.08, 0.92) * room.width, rng.uniform(0.08, DEEPEST_SEEN) * room.depth
             extra = replace(extra, x=float(x), z=float(z))
@@ -311,9 +324,15 @@ KINDS = {
     "lighting": (too_dark, too_bright, flat_light, harsh_contrast, colour_cast, stray_light),
 }
 # Kinds that undo or hide each other.
-EXCLUDE_EACH_OTHER = ({"too_dark", "too_bright"}, {"floating", "sunken"}, {"too_empty", "too_full"},
-                      {"flat_light", "harsh_contrast"}, {"flat_light", "stray_light"}, {"too_dark", "stray_light"},
-                      {"loud_patterns", "mixed_styles"})
+EXCLUDE_EACH_OTHER = (
+    {"too_dark", "too_bright"},
+    {"floating", "sunken"},
+    {"too_empty", "too_full"},
+    {"flat_light", "harsh_contrast"},
+    {"flat_light", "stray_light"},
+    {"too_dark", "stray_light"},
+    {"loud_patterns", "mixed_styles"},
+)
 # Kinds that development alone makes: no light has to be traced for them.
 DEVELOPED = {
     "distortion": (warped_picture, rippled_picture, smeared_picture),

@@ -144,8 +144,12 @@ def _bend(bend):
     """How bent a piece is, 0..1."""
     if bend is None:
         return 0.0
-    shares = (abs(bend.twist) / LARGEST_TWIST, np.hypot(*bend.shear) / LARGEST_SHEAR, bend.wave / LARGEST_WAVE,
-              bend.melt / LARGEST_MELT)
+    shares = (
+        abs(bend.twist) / LARGEST_TWIST,
+        np.hypot(*bend.shear) / LARGEST_SHEAR,
+        bend.wave / LARGEST_WAVE,
+        bend.melt / LARGEST_MELT,
+    )
     return min(1.0, sum(shares) / 2.5)
 
 

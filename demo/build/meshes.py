@@ -100,8 +100,9 @@ def sheet(origin, along, up, material, steps=(1, 1), name="sheet", uv_scale=None
     positions = np.asarray(origin, float) + s[:, None] * along + t[:, None] * up
     row = steps[0] + 1
     first = (np.arange(steps[1])[:, None] * row + np.arange(steps[0])[None, :]).ravel()
-    faces = np.concatenate([np.stack([first, first + 1, first + row + 1], 1),
-                            np.stack([first, first + row + 1, first + row], 1)])
+    faces = np.concatenate(
+        [np.stack([first, first + 1, first + row + 1], 1), np.stack([first, first + row + 1, first + row], 1)]
+    )
     lengths = (1.0, 1.0) if uv_scale is None else (np.linalg.norm(along) / uv_scale, np.linalg.norm(up) / uv_scale)
     return Part(positions, faces, uv=np.stack([s * lengths[0], t * lengths[1]], 1), name=name, material=material)
 
@@ -110,12 +111,15 @@ def lathe(profile, centre, material, sides=28, name="lathe"):
     """A solid of revolution about the vertical through `centre`; `profile` is [(radius, height), ...] upwards."""
     profile = np.asarray(profile, float)
     around = np.linspace(0, 2 * np.pi, sides + 1)
-    positions = np.stack([profile[:, None, 0] * np.cos(around), np.repeat(profile[:, 1:2], sides + 1, 1),
-                          profile[:, None, 0] * np.sin(around)], -1).reshape(-1, 3)
+    positions = np.stack(
+        [profile[:, None, 0] * np.cos(around), np.repeat(profile[:, 1:2], sides + 1, 1), profile[:, None, 0] * np.sin(around)],
+        -1,
+    ).reshape(-1, 3)
     row = sides + 1
     first = (np.arange(len(profile) - 1)[:, None] * row + np.arange(sides)[None, :]).ravel()
-    faces = np.concatenate([np.stack([first, first + row, first + row + 1], 1),
-                            np.stack([first, first + row + 1, first + 1], 1)])
+    faces = np.concatenate(
+        [np.stack([first, first + row, first + row + 1], 1), np.stack([first, first + row + 1, first + 1], 1)]
+    )
     return Part(positions + np.asarray(centre, float), faces, name=name, material=material)
 
 
@@ -165,8 +169,14 @@ def _part(name, fan, tables, material):
     faces = np.array([index[corner] for corner in fan]).reshape(-1, 3)
     triples = np.array([_indices(corner, tables) for corner in index])
     has_uv, has_normals = (triples[:, 1] >= 0).all(), (triples[:, 2] >= 0).all()
-    return Part(tables["v"][triples[:, 0]], faces, tables["vn"][triples[:, 2]] if has_normals else None,
-                tables["vt"][triples[:, 1]] if has_uv else None, name, material)
+    return Part(
+        tables["v"][triples[:, 0]],
+        faces,
+        tables["vn"][triples[:, 2]] if has_normals else None,
+        tables["vt"][triples[:, 1]] if has_uv else None,
+        name,
+        material,
+    )
 
 
 def _indices(corner, tables):

@@ -240,8 +240,10 @@ class Arranger:
         return None
 
     def _at_window(self, wall, along, half):
-        return any(window.wall == wall and along - half < window.start + window.width + 0.3
-                   and along + half > window.start - 0.3 for window in self.room.windows)
+        return any(
+            window.wall == wall and along - half < window.start + window.width + 0.3 and along + half > window.start - 0.3
+            for window in self.room.windows
+        )
 
     def beside(self, index, item, right, ahead, angle=0.0, margin=0.02):
         """Place the piece `right` and `ahead` metres from piece `index`, as seen along that one's front."""
@@ -253,8 +255,9 @@ class Arranger:
         """Stand a small piece on top of piece `index`."""
         base = self.items[index]
         offset = turn(base.angle) @ (right, 0.0, 0.0)
-        self.items.append(replace(item, x=base.x + offset[0], z=base.z + offset[2], y=base.size[1],
-                                  angle=base.angle + angle, rides=index))
+        self.items.append(
+            replace(item, x=base.x + offset[0], z=base.z + offset[2], y=base.size[1], angle=base.angle + angle, rides=index)
+        )
 
     def picture(self, index, low=0.35):
         """Hang a picture on the wall behind piece `index`, unless a window or the door is there."""
@@ -273,8 +276,15 @@ class Arranger:
     def rug(self, x, z, size, angle=0.0):
         """Lay a rug, made smaller until it fits."""
         for shrink in (1.0, 0.85, 0.7):
-            item = self.made("rug", (size[0] * shrink, 0.012, size[1] * shrink), x, z, angle, soft=self.room.palette.rug,
-                             pattern=str(self.rng.choice(["plain", "bordered", "bordered"])))
+            item = self.made(
+                "rug",
+                (size[0] * shrink, 0.012, size[1] * shrink),
+                x,
+                z,
+                angle,
+                soft=self.room.palette.rug,
+                pattern=str(self.rng.choice(["plain", "bordered", "bordered"])),
+            )
             if self.add(item, 0.0) is not None:
                 return
 
@@ -435,12 +445,21 @@ def _empty_room(rng, seed):
     windows = _windows(rng, width, depth, height)
     eye = (width * rng.uniform(0.25, 0.75), rng.uniform(1.35, 1.7), depth - 0.12)
     target = (width * rng.uniform(0.4, 0.6), rng.uniform(0.65, 0.9), depth * rng.uniform(0.2, 0.35))
-    return Room(kind=str(rng.choice(ROOM_TYPES)), seed=seed, width=width, depth=depth, height=height,
-                style=str(rng.choice(["modern", "classic"])), palette=palettes.coordinated(rng),
-                floor=str(rng.choice(["planks", "planks", "planks", "tiles", "carpet"])),
-                wall=str(rng.choice(["plaster", "plaster", "plaster", "stripes"])), windows=windows,
-                door=_door(rng, windows, width, depth), camera=Camera(eye, target, rng.uniform(62, 75)),
-                light=_light(rng, windows[0].wall))
+    return Room(
+        kind=str(rng.choice(ROOM_TYPES)),
+        seed=seed,
+        width=width,
+        depth=depth,
+        height=height,
+        style=str(rng.choice(["modern", "classic"])),
+        palette=palettes.coordinated(rng),
+        floor=str(rng.choice(["planks", "planks", "planks", "tiles", "carpet"])),
+        wall=str(rng.choice(["plaster", "plaster", "plaster", "stripes"])),
+        windows=windows,
+        door=_door(rng, windows, width, depth),
+        camera=Camera(eye, target, rng.uniform(62, 75)),
+        light=_light(rng, windows[0].wall),
+    )
 
 
 def _windows(rng, width, depth, height):
@@ -470,5 +489,11 @@ def _light(rng, wall):
         across, down, side = 1.0, rng.uniform(0.55, 1.0), rng.uniform(-0.5, 0.5)
         sun = {BACK: (side, -down, across), LEFT: (across, -down, side), RIGHT: (-across, -down, side)}[wall]
     warmth = rng.uniform(-0.06, 0.06)
-    return Light(sky=rng.uniform(5.0, 8.0), sky_tint=(1 + warmth, 1.0, 1 - warmth), sun=sun,
-                 sun_level=rng.uniform(12, 26), lamps=rng.uniform(5.0, 11.0), exposure_stops=rng.uniform(-0.2, 0.2))
+    return Light(
+        sky=rng.uniform(5.0, 8.0),
+        sky_tint=(1 + warmth, 1.0, 1 - warmth),
+        sun=sun,
+        sun_level=rng.uniform(12, 26),
+        lamps=rng.uniform(5.0, 11.0),
+        exposure_stops=rng.uniform(-0.2, 0.2),
+    )

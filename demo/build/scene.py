@@ -42,9 +42,11 @@ def _shell(room, rng):
     wall = Material(room.palette.wall, _wall_texture(room, rng))
     floor = Material(room.palette.floor, _floor_texture(room, rng), gloss=0.3 if room.floor != "carpet" else 0.0)
     w, d, h = room.width, room.depth, room.height
-    parts = [sheet((0, 0, d), (w, 0, 0), (0, 0, -d), floor, (24, 24), "floor", textures.TILE_METRES),
-             sheet((0, h, 0), (w, 0, 0), (0, 0, d), Material(WHITE), (24, 24), "ceiling"),
-             sheet((w, 0, d), (-w, 0, 0), (0, h, 0), wall, (4, 4), "front", textures.TILE_METRES)]
+    parts = [
+        sheet((0, 0, d), (w, 0, 0), (0, 0, -d), floor, (24, 24), "floor", textures.TILE_METRES),
+        sheet((0, h, 0), (w, 0, 0), (0, 0, d), Material(WHITE), (24, 24), "ceiling"),
+        sheet((w, 0, d), (-w, 0, 0), (0, h, 0), wall, (4, 4), "front", textures.TILE_METRES),
+    ]
     for side in FRAMES:
         holes = [opening for opening in room.windows if opening.wall == side]
         for x0, x1, y0, y1 in _around(holes, FRAMES[side](room)[2], h):
@@ -55,9 +57,11 @@ def _shell(room, rng):
     return parts
 
 
-FRAMES = {"back": lambda r: (np.zeros(3), np.array([1.0, 0, 0]), r.width, np.array([0, 0, 1.0])),
-          "left": lambda r: (np.zeros(3), np.array([0, 0, 1.0]), r.depth, np.array([1.0, 0, 0])),
-          "right": lambda r: (np.array([r.width, 0, 0]), np.array([0, 0, 1.0]), r.depth, np.array([-1.0, 0, 0]))}
+FRAMES = {
+    "back": lambda r: (np.zeros(3), np.array([1.0, 0, 0]), r.width, np.array([0, 0, 1.0])),
+    "left": lambda r: (np.zeros(3), np.array([0, 0, 1.0]), r.depth, np.array([1.0, 0, 0])),
+    "right": lambda r: (np.array([r.width, 0, 0]), np.array([0, 0, 1.0]), r.depth, np.array([-1.0, 0, 0])),
+}
 
 
 def _around(holes, length, height):
@@ -130,8 +134,13 @@ def _window(room, window, rng):
         panel = replace(panel, faces=panel.faces[:, ::-1])
     white, parts = Material(WHITE), [panel]
     bar = 0.05
-    for x0, x1, y0, y1 in ((a, b, low, low + bar), (a, b, high - bar, high), (a, a + bar, low, high),
-                           (b - bar, b, low, high), ((a + b) / 2 - bar / 2, (a + b) / 2 + bar / 2, low, high)):
+    for x0, x1, y0, y1 in (
+        (a, b, low, low + bar),
+        (a, b, high - bar, high),
+        (a, a + bar, low, high),
+        (b - bar, b, low, high),
+        ((a + b) / 2 - bar / 2, (a + b) / 2 + bar / 2, low, high),
+    ):
         parts.append(_slab(room, window.wall, x0, x1, y0, y1, 0.12, white, "frame", -0.1))
     if low > 0.5:
         parts.append(_slab(room, window.wall, a - 0.08, b + 0.08, low - 0.04, low, 0.12, white, "sill"))
@@ -147,8 +156,18 @@ def _curtains(room, window, rng):
         part = _on_wall(room, window.wall, start, start + fold, bottom, top, 0.09, cloth, "curtain", (40, 1))
         wave = 0.03 * np.sin(np.linspace(0, 2 * np.pi * 5, 41))
         parts.append(replace(part, positions=part.positions + np.tile(wave, 2)[:, None] * inward))
-    rod = _slab(room, window.wall, window.start - fold, window.start + window.width + fold, top, top + 0.025, 0.025,
-                Material((0.2, 0.18, 0.16)), "rod", 0.08)
+    rod = _slab(
+        room,
+        window.wall,
+        window.start - fold,
+        window.start + window.width + fold,
+        top,
+        top + 0.025,
+        0.025,
+        Material((0.2, 0.18, 0.16)),
+        "rod",
+        0.08,
+    )
     return [*parts, rod]
 
 
@@ -156,8 +175,10 @@ def _door(room, door):
     a, b, top = door.start, door.start + door.width, door.height
     leaf = Material(tuple(0.5 * (c + 0.8) for c in room.palette.wall), gloss=0.0)
     dark = Material(tuple(0.8 * c for c in leaf.rgb))
-    parts = [_slab(room, door.wall, a, b, 0, top, 0.03, leaf, "door"),
-             _slab(room, door.wall, b - 0.12, b - 0.07, 1.0, 1.12, 0.08, Material((0.4, 0.38, 0.35), gloss=0.6), "knob")]
+    parts = [
+        _slab(room, door.wall, a, b, 0, top, 0.03, leaf, "door"),
+        _slab(room, door.wall, b - 0.12, b - 0.07, 1.0, 1.12, 0.08, Material((0.4, 0.38, 0.35), gloss=0.6), "knob"),
+    ]
     for y0, y1 in ((0.2, 0.95), (1.15, top - 0.2)):
         parts.append(_slab(room, door.wall, a + 0.15, b - 0.15, y0, y1, 0.04, dark, "panel"))
     for x0, x1, y0, y1 in ((a - 0.07, a, 0, top + 0.07), (b, b + 0.07, 0, top + 0.07), (a, b, top, top + 0.07)):
@@ -170,8 +191,14 @@ def _bulged(part, room):
     amount, waves = room.shell.bulge, room.shell.waves
     x, y, z = part.positions.T
     k = 2 * np.pi * waves
-    offset = np.stack([np.sin(k * y / room.height + 3 * z / room.depth), 0.7 * np.sin(k * x / room.width + 1.5),
-                       0.8 * np.sin(k * y / room.height + 4 * x / room.width)], 1)
+    offset = np.stack(
+        [
+            np.sin(k * y / room.height + 3 * z / room.depth),
+            0.7 * np.sin(k * x / room.width + 1.5),
+            0.8 * np.sin(k * y / room.height + 4 * x / room.width),
+        ],
+        1,
+    )
     if part.name == "front":
         return part
     return replace(part, positions=part.positions + amount * offset)

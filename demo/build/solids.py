@@ -10,8 +10,11 @@ from meshes import Material, box, lathe, sheet
 
 
 def _legs(width, depth, height, thick, material):
-    return [box((thick, height, thick), (sx * (width / 2 - thick), height / 2, sz * (depth / 2 - thick)), material)
-            for sx in (-1, 1) for sz in (-1, 1)]
+    return [
+        box((thick, height, thick), (sx * (width / 2 - thick), height / 2, sz * (depth / 2 - thick)), material)
+        for sx in (-1, 1)
+        for sz in (-1, 1)
+    ]
 
 
 def coffee_table(item, _lamp, rng):
@@ -20,11 +23,21 @@ def coffee_table(item, _lamp, rng):
     wood = Material(item.hard, gloss=0.3)
     if rng.uniform() < 0.3:
         radius = min(width, depth) / 2
-        profile = [(0, 0), (radius * 0.6, 0), (radius * 0.6, 0.03), (0.05, 0.05), (0.05, height - 0.04),
-                   (radius, height - 0.04), (radius, height), (0, height)]
+        profile = [
+            (0, 0),
+            (radius * 0.6, 0),
+            (radius * 0.6, 0.03),
+            (0.05, 0.05),
+            (0.05, height - 0.04),
+            (radius, height - 0.04),
+            (radius, height),
+            (0, height),
+        ]
         return [lathe(profile, (0, 0, 0), wood)]
-    return [box((width, 0.05, depth), (0, height - 0.025, 0), wood),
-            box((width - 0.12, 0.02, depth - 0.12), (0, 0.13, 0), wood)] + _legs(width, depth, height - 0.05, 0.05, wood)
+    return [
+        box((width, 0.05, depth), (0, height - 0.025, 0), wood),
+        box((width - 0.12, 0.02, depth - 0.12), (0, 0.13, 0), wood),
+    ] + _legs(width, depth, height - 0.05, 0.05, wood)
 
 
 def sideboard(item, _lamp, _rng):
@@ -54,9 +67,11 @@ def pendant(item, lamp, _rng):
     width, height, _ = item.size
     shade = [(width * 0.5, height * 0.2), (width * 0.42, height * 0.55), (0.04, height)]
     globe = [(0.09 * np.sin(a), 0.02 + height * 0.3 - 0.09 * np.cos(a)) for a in np.linspace(0, np.pi, 9)]
-    return [lathe(shade, (0, 0, 0), Material(item.soft), 24, "shade"),
-            lathe(globe, (0, 0, 0), Material((0.8, 0.8, 0.8), emission=lamp), 16, "globe"),
-            box((0.012, 0.95 - height, 0.012), (0, (0.95 + height) / 2, 0), Material((0.1, 0.1, 0.1)))]
+    return [
+        lathe(shade, (0, 0, 0), Material(item.soft), 24, "shade"),
+        lathe(globe, (0, 0, 0), Material((0.8, 0.8, 0.8), emission=lamp), 16, "globe"),
+        box((0.012, 0.95 - height, 0.012), (0, (0.95 + height) / 2, 0), Material((0.1, 0.1, 0.1))),
+    ]
 
 
 def rug(item, _lamp, rng):
@@ -71,13 +86,29 @@ def rug(item, _lamp, rng):
 def picture(item, _lamp, rng):
     """A framed abstract painting in `soft`, `hard` and their mixtures, its back on the wall."""
     width, height, depth = item.size
-    tones = [item.soft, item.hard, tuple(0.5 * (a + b) for a, b in zip(item.soft, item.hard, strict=True)),
-             (0.75, 0.73, 0.68), tuple(c * 0.4 for c in item.soft)]
-    canvas = sheet((-width / 2 + 0.03, 0.03, depth / 2 + 0.002), (width - 0.06, 0, 0), (0, height - 0.06, 0),
-                   Material((0.6, 0.6, 0.6), textures.painting(rng, tones)), name="canvas")
+    tones = [
+        item.soft,
+        item.hard,
+        tuple(0.5 * (a + b) for a, b in zip(item.soft, item.hard, strict=True)),
+        (0.75, 0.73, 0.68),
+        tuple(c * 0.4 for c in item.soft),
+    ]
+    canvas = sheet(
+        (-width / 2 + 0.03, 0.03, depth / 2 + 0.002),
+        (width - 0.06, 0, 0),
+        (0, height - 0.06, 0),
+        Material((0.6, 0.6, 0.6), textures.painting(rng, tones)),
+        name="canvas",
+    )
     frame = Material(tuple(c * 0.5 for c in item.hard))
     return [canvas, box((width, height, depth), (0, height / 2, 0), frame)]
 
 
-BUILDERS = {"coffee table": coffee_table, "sideboard": sideboard, "floor lamp": floor_lamp, "pendant": pendant,
-            "rug": rug, "picture": picture}
+BUILDERS = {
+    "coffee table": coffee_table,
+    "sideboard": sideboard,
+    "floor lamp": floor_lamp,
+    "pendant": pendant,
+    "rug": rug,
+    "picture": picture,
+}

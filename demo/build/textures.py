@@ -105,8 +105,7 @@ def bordered(rng, base, other):
     place = np.abs(np.linspace(-1, 1, SIDE))
     ring = np.maximum(place[:, None], place[None, :])
     mask = ((ring > 0.78) & (ring < 0.88)) | (ring < 0.12 + 0.3 * rng.uniform())
-    return _tinted(np.where(mask[..., None], np.asarray(other), np.asarray(base)),
-                   1 + 0.12 * rng.uniform(-1, 1, (SIDE, SIDE)))
+    return _tinted(np.where(mask[..., None], np.asarray(other), np.asarray(base)), 1 + 0.12 * rng.uniform(-1, 1, (SIDE, SIDE)))
 
 
 def painting(rng, colours):

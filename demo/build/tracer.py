@@ -43,8 +43,12 @@ GREY = np.full((4, 4, 3), 0.5, np.float32)
 
 
 def _bitmap(picture):
-    return {"type": "bitmap", "raw": True, "wrap_mode": "repeat",
-            "bitmap": mi.Bitmap(np.ascontiguousarray(picture, np.float32))}
+    return {
+        "type": "bitmap",
+        "raw": True,
+        "wrap_mode": "repeat",
+        "bitmap": mi.Bitmap(np.ascontiguousarray(picture, np.float32)),
+    }
 
 
 def _matt(reflectance):
@@ -65,8 +69,9 @@ def _mesh(parts, bsdf, radiance=None):
     properties["mesh_bsdf"] = mi.load_dict(bsdf, parallel=False)
     if radiance is not None:
         properties["mesh_emitter"] = mi.load_dict({"type": "area", "radiance": radiance}, parallel=False)
-    mesh = mi.Mesh("parts", len(positions), len(positions) // 3, props=properties,
-                   has_vertex_normals=True, has_vertex_texcoords=True)
+    mesh = mi.Mesh(
+        "parts", len(positions), len(positions) // 3, props=properties, has_vertex_normals=True, has_vertex_texcoords=True
+    )
     mesh.add_attribute("vertex_color", 3, np.ravel(colours).astype(np.float32))
     values = mi.traverse(mesh)
     values["vertex_positions"] = np.ravel(positions).astype(np.float32)
@@ -79,25 +84,45 @@ def _mesh(parts, bsdf, radiance=None):
 
 def directional(towards, radiance):
     """Parallel light travelling along `towards`; irradiance in the units of the room's other lights."""
-    return {"type": "directional", "direction": [float(v) for v in towards],
-            "irradiance": {"type": "rgb", "value": [float(v) for v in radiance]}}
+    return {
+        "type": "directional",
+        "direction": [float(v) for v in towards],
+        "irradiance": {"type": "rgb", "value": [float(v) for v in radiance]},
+    }
 
 
 def spot(origin, target, intensity, cutoff):
     """A narrow beam with a hard edge, `cutoff` degrees from its axis."""
-    return {"type": "spot", "to_world": mi.ScalarTransform4f().look_at(list(origin), list(target), [0.01, 1, 0.02]),
-            "intensity": {"type": "rgb", "value": [float(v) for v in intensity]},
-            "cutoff_angle": float(cutoff), "beam_width": float(cutoff) * 0.85}
+    return {
+        "type": "spot",
+        "to_world": mi.ScalarTransform4f().look_at(list(origin), list(target), [0.01, 1, 0.02]),
+        "intensity": {"type": "rgb", "value": [float(v) for v in intensity]},
+        "cutoff_angle": float(cutoff),
+        "beam_width": float(cutoff) * 0.85,
+    }
 
 
 def camera(view):
     """Mitsuba's sensor for the view."""
-    return mi.load_dict({
-        "type": "perspective", "fov": view.fov, "fov_axis": "x", "near_clip": 0.02,
-        "to_world": mi.ScalarTransform4f().look_at(list(view.eye), list(view.target), [0, 1, 0]),
-        "film": {"type": "hdrfilm", "width": view.width, "height": view.height, "pixel_format": "rgb",
-                 "component_format": "float32", "rfilter": {"type": "box"}},
-        "sampler": {"type": "independent"}}, parallel=False)
+    return mi.load_dict(
+        {
+            "type": "perspective",
+            "fov": view.fov,
+            "fov_axis": "x",
+            "near_clip": 0.02,
+            "to_world": mi.ScalarTransform4f().look_at(list(view.eye), list(view.target), [0, 1, 0]),
+            "film": {
+                "type": "hdrfilm",
+                "width": view.width,
+                "height": view.height,
+                "pixel_format": "rgb",
+                "component_format": "float32",
+                "rfilter": {"type": "box"},
+            },
+            "sampler": {"type": "independent"},
+        },
+        parallel=False,
+    )
 
 
 def assemble(parts, textures):
@@ -118,8 +143,11 @@ def assemble(parts, textures):
             pictures.setdefault((material.gloss > GLOSSY_ABOVE, id(picture)), (picture, []))[1].append(part)
         else:
             (glossy if material.gloss > GLOSSY_ABOVE else matt).append(part)
-    meshes = [_mesh([*matt, SPECK], _matt(plain)), _mesh(glossy or [SPECK], _glossy(plain)),
-              _mesh(glass or [SPECK], {"type": "thindielectric"})]
+    meshes = [
+        _mesh([*matt, SPECK], _matt(plain)),
+        _mesh(glossy or [SPECK], _glossy(plain)),
+        _mesh(glass or [SPECK], {"type": "thindielectric"}),
+    ]
     for shiny, look, step in ((False, _matt, PICTURE_STEP), (True, _glossy, GLOSSY_PICTURE_STEP)):
         found = [(picture, alike) for (gloss, _), (picture, alike) in pictures.items() if gloss == shiny]
         found += [(GREY, [SPECK])] * (-len(found) % step)
@@ -145,8 +173,15 @@ def _lights(lights):
 def scene(sensor, meshes, lights=()):
     """Mitsuba's scene of a camera, meshes and further lights."""
     shapes = {f"part{i}": mesh for i, mesh in enumerate(meshes)}
-    return mi.load_dict({"type": "scene", "sensor": sensor, **shapes,
-                         **{f"light{i}": _as_data(mi.load_dict(light)) for i, light in enumerate(lights)}}, parallel=False)
+    return mi.load_dict(
+        {
+            "type": "scene",
+            "sensor": sensor,
+            **shapes,
+            **{f"light{i}": _as_data(mi.load_dict(light)) for i, light in enumerate(lights)},
+        },
+        parallel=False,
+    )
 
 
 def _as_data(light):

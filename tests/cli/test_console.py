@@ -85,9 +85,7 @@ def test_a_variable_gives_the_traceback_of_known_errors(named, monkeypatch):
 def test_a_reader_that_leaves_is_no_error():
     code = "import sys; from saiqa.cli.console import run\nsys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)]))"
     environment = {**os.environ, "PYTHONPATH": str(TOOLS)}
-    writer = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
-    )
+    writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
     writer.stdout.read(10)
     writer.stdout.close()
     assert writer.stderr.read() == b""

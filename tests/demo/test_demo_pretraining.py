@@ -146,7 +146,9 @@ def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
     practised = {room.seed for room, _ in drawn}
     rated = {
         render_rooms.scene_seed(render_rooms.SEED, dimension, split, index)
-        for dimension in facts.DIMENSIONS for split in (*render_rooms.SPLITS, render_rooms.SERIES) for index in range(600)
+        for dimension in facts.DIMENSIONS
+        for split in (*render_rooms.SPLITS, render_rooms.SERIES)
+        for index in range(600)
     }
     assert len(practised) == len(drawn) and not practised & rated
 
@@ -175,9 +177,13 @@ def two_rooms(picture):
     targets = np.zeros((count, 4), np.float32)
     targets[1] = -2
     return base_model.Rooms(
-        pictures=picture[None], lit=rng.gamma(1.0, 0.3, (1, *picture.shape[:2], 6)).astype(np.float16),
+        pictures=picture[None],
+        lit=rng.gamma(1.0, 0.3, (1, *picture.shape[:2], 6)).astype(np.float16),
         labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
-        targets=targets, weights=np.ones((count, 4), np.float32), rated=np.zeros(1, int), held_out=np.zeros(count, bool),
+        targets=targets,
+        weights=np.ones((count, 4), np.float32),
+        rated=np.zeros(1, int),
+        held_out=np.zeros(count, bool),
     )
 
 

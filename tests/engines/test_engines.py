@@ -252,9 +252,7 @@ def test_swift_writes_what_the_reference_wrote(swift):
 
     cases = [case for case in CASES if "greedy_text" in case]
     asked = [
-        InferRequest(
-            messages=[{"role": "user", "content": case["query"]}], images=[Image.open(SMALL_BUNDLE / case["image"])]
-        )
+        InferRequest(messages=[{"role": "user", "content": case["query"]}], images=[Image.open(SMALL_BUNDLE / case["image"])])
         for case in cases
     ]
     config = RequestConfig(max_tokens=6, temperature=0, logprobs=True)

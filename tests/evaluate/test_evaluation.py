@@ -91,9 +91,7 @@ def test_the_figures_are_those_of_the_rows_by_generator_and_pooled(write_results
 def test_one_generator_is_no_line_of_its_own(write_results, run_main):
     results = write_results(change=lambda rows: [{**row, "model": "flux"} for row in rows])
     ran = run_main(COMMAND, "--results_dir", results, "--full", "--json")
-    assert [(e["dimension"], e["generator"]) for e in ran.json["evaluation"]] == [
-        (d, None) for d in (*facts.DIMENSIONS, "all")
-    ]
+    assert [(e["dimension"], e["generator"]) for e in ran.json["evaluation"]] == [(d, None) for d in (*facts.DIMENSIONS, "all")]
 
 
 def test_rows_without_a_score_are_counted_in_the_table_and_listed(write_results, run_main):

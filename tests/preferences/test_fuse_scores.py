@@ -268,9 +268,7 @@ def test_apply_to_jsonl(run_main, tmp_path, weights):
         {"images": ["b.png"], "scores": {}, "error": "broken"},
     ]
     write_jsonl(tmp_path / "s.jsonl", lines)
-    ran = run_main(
-        COMMAND, "apply", tmp_path / "s.jsonl", "--weights", weights, "--output", tmp_path / "o.jsonl", "--json"
-    )
+    ran = run_main(COMMAND, "apply", tmp_path / "s.jsonl", "--weights", weights, "--output", tmp_path / "o.jsonl", "--json")
     assert ran.code == 3 and ran.json["n"] == 1
     assert [failed["image"] for failed in ran.json["failed"]] == ["b.png"]
     found = read_jsonl(tmp_path / "o.jsonl")

@@ -125,9 +125,11 @@ def test_two_runs_never_share_a_result(pictures, whole, start, tmp_path):
 def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(pictures, start, tmp_path):
     """A limit on the size of files stands for a full disk: both fail in the midst of a write."""
     output = tmp_path / "scores.jsonl"
-    limit = "import resource, signal, sys, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); " \
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); sys.argv = sys.argv[1:]; " \
+    limit = (
+        "import resource, signal, sys, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); sys.argv = sys.argv[1:]; "
         "sys.path.insert(0, sys.argv[0].rpartition('/')[0]); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
     python, *rest = command(pictures, output)
     process = start([python, "-c", limit, *rest])
     err = process.communicate(timeout=60)[1]

@@ -580,6 +580,7 @@ def test_large_pictures_take_memory_one_after_the_other(tmp_path):
     file = io.BytesIO()
     Image.new("RGB", (7000, 7000)).save(file, "WEBP", lossless=True)
     with served(tmp_path / "log", "--demo", "--device", "cpu") as service:
+
         def peak():
             return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{service.process.pid}/status").read_text())[1]) * 1024
 

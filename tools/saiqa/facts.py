@@ -24,9 +24,7 @@ SPLITS = ("train", "test", "full")
 
 IMAGE_TAG = "<image>"
 
-QUESTION = (
-    "Which of these levels describes the {dimension} quality of this picture: excellent, good, fair, poor or bad?"
-)
+QUESTION = "Which of these levels describes the {dimension} quality of this picture: excellent, good, fair, poor or bad?"
 
 # Version 3: what the dimension means for a picture of anything.
 GENERAL_DEFINITIONS = {

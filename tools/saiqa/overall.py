@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from saiqa import facts
 from saiqa.errors import InputError
@@ -31,10 +32,10 @@ def overall_score(scores: Mapping[str, float], weights: Mapping[str, float] | No
     """
     if not scores:
         raise ValueError("no dimension has a score")
-    used = {dimension: 1.0 if weights is None else weights.get(dimension) for dimension in scores}
-    missing = [dimension for dimension, weight in used.items() if weight is None]
+    missing = [] if weights is None else [dimension for dimension in scores if weights.get(dimension) is None]
     if missing:
         raise ValueError(f"no weight for {', '.join(missing)}")
+    used = {dimension: 1.0 if weights is None else weights[dimension] for dimension in scores}
     total = math.fsum(used.values())
     if not total > 0:
         raise ValueError(f"the weights of {', '.join(scores)} are all 0")
@@ -57,7 +58,7 @@ def read_weights(path: Path) -> dict[str, float]:
         raise InputError(f"{folders.shown(path)} is not there", "Make it with tools/fuse_scores.py fit") from None
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"cannot read {folders.shown(path)}: {error}", _REMEDY) from None
-    weights = value.get("weights") if isinstance(value, dict) else None
+    weights: Any = value.get("weights") if isinstance(value, dict) else None
     reason = _why_no_weights(weights)
     if reason:
         raise InputError(f"{folders.shown(path)}: {reason}", _REMEDY)

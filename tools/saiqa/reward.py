@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from saiqa import facts
 from saiqa.errors import Failed
@@ -87,7 +87,7 @@ class Reward:
             from saiqa import Scorer
 
             scorer = Scorer(model_path or os.environ.get(MODEL_VARIABLE), engine="vllm", base_url=base_url)
-        self.source: Source = Client(service, token=token) if scorer is None else scorer
+        self.source: Source = Client(service or "", token=token) if scorer is None else scorer
         self.dimensions = tuple(name for name in facts.DIMENSIONS if not dimensions or name in dimensions)
         self.unscored = unscored
         self._turn = _turn_of(self.source)
@@ -175,7 +175,7 @@ def _picture(image) -> ImageLike | ImageScore:
     return (values * 255).round().clip(0, 255).astype("uint8")
 
 
-def _file_bytes(image: ImageLike) -> bytes:
+def _file_bytes(image: Any) -> bytes:
     """An image as the bytes of a file; pixels go into PNG, which loses nothing. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
@@ -254,7 +254,7 @@ class Client:
         return answer.json()
 
 
-def _file_or_reason(image: ImageLike) -> bytes | str:
+def _file_or_reason(image: Any) -> bytes | str:
     """The bytes to send, or why there are none. Raises ``ValueError`` for an array that is no picture."""
     if hasattr(image, "__array_interface__") and not hasattr(image, "convert"):
         image = from_array(image)

@@ -137,8 +137,7 @@ class Scorer:
         self.prompt_source = prompt_source(self.sentences)
         self._engine: Engine | None = None
         self._process = 0  # that has loaded it
-        from_file = isinstance(weights, str | os.PathLike)
-        self.weights = read_weights(folders.input_path(weights)) if from_file else weights
+        self.weights = read_weights(folders.input_path(weights)) if isinstance(weights, str | os.PathLike) else weights
 
     @property
     def engine(self) -> Engine:
@@ -242,16 +241,16 @@ class Scorer:
 
 def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:
     """The result of one image from what an engine answered, dimension by dimension."""
-    probabilities, reasons = {}, {}
+    probabilities, scores, reasons = {}, {}, {}
     for dimension, answer in answers.items():
         if isinstance(answer, Failure):
             reasons[dimension] = answer.reason
             continue
         try:
             probabilities[dimension] = scoring.probabilities(answer.logprobs)
+            scores[dimension] = scoring.score_of(answer.logprobs)
         except scoring.ScoringError as error:
             reasons[dimension] = str(error)
-    scores = {dimension: scoring.score_of(answers[dimension].logprobs) for dimension in probabilities}
     overall = None if reasons else overall_score(scores, weights)
     notes = dict.fromkeys(note for answer in answers.values() if isinstance(answer, Rating) for note in answer.notes)
     return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)), tuple(notes))

@@ -100,7 +100,8 @@ class _Batch:
     open: dict[str, dict | None]
 
     def requests(self) -> list[Request]:
-        return [Request(question.file, question.prompt, question.answer_prefix) for question in self.asked]
+        # What lies behind a URL is fetched on the way to the engine (``run.rate``).
+        return [Request(q.file, q.prompt, q.answer_prefix) for q in self.asked]  # type: ignore[arg-type]
 
 
 def _rate(inference: Inference, engine: Engine | Workers, chunk: int, out: Notes) -> Failures:
@@ -161,14 +162,14 @@ def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Co
     for question, answer in zip(batch.asked, answers, strict=True):
         if question.image not in batch.open:
             continue
-        reason = _why_not(answer)
-        if reason is not None:
-            failures[question.id] = reason
-            yield failure_line(question.image, reason)
+        rated = _rating_or_reason(answer)
+        if isinstance(rated, str):
+            failures[question.id] = rated
+            yield failure_line(question.image, rated)
             continue
-        line = {"images": [question.image], "logits": {word: answer.logprobs[word] for word in facts.WORDS}}
-        notes.update(answer.notes)
-        yield line | _more(answer, batch.open[question.image])
+        line = {"images": [question.image], "logits": {word: rated.logprobs[word] for word in facts.WORDS}}
+        notes.update(rated.notes)
+        yield line | _more(rated, batch.open[question.image])
 
 
 def _more(answer: Rating, stamp: dict | None) -> dict:
@@ -178,15 +179,15 @@ def _more(answer: Rating, stamp: dict | None) -> dict:
     return text | noted | ({stamps.PICTURE_KEY: stamp} if stamp else {})
 
 
-def _why_not(answer: Rating | Failure) -> str | None:
-    """Why an answer is no rating; None where it is one."""
+def _rating_or_reason(answer: Rating | Failure) -> Rating | str:
+    """The answer where it is a whole rating, else why not."""
     if not isinstance(answer, Rating):
         return answer.reason
     try:
         scoring.check_complete(answer.logprobs)
     except scoring.ScoringError as error:
         return str(error)
-    return None
+    return answer
 
 
 # ---- how a result was made -------------------------------------------------------------------------------------------

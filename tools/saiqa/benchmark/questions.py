@@ -130,7 +130,7 @@ class Questions:
     def _take(self, question: Question, earlier: log.Partial | None) -> None:
         self._count += 1
         known = earlier is not None and question.image in earlier.rated
-        if known and earlier.forget_if_changed(question.image, stamps.of(question.file, self._with_digests)):
+        if earlier and known and earlier.forget_if_changed(question.image, stamps.of(question.file, self._with_digests)):
             self.changed += 1
             known = False
         if known:

@@ -130,9 +130,10 @@ class Ratings:
 
     def rename(self, old: str, new: str) -> None:
         """Put the ratings of an id under another one, which has none."""
-        for ratings in (self.scores, self.later):
-            if old in ratings:
-                ratings[new] = ratings.pop(old)
+        if old in self.scores:
+            self.scores[new] = self.scores.pop(old)
+        if old in self.later:
+            self.later[new] = self.later.pop(old)
 
     def in_turn(self, image_ids: Iterable[str], otherwise: str) -> list[float | str]:
         """The ratings of rows with these ids: a row's is the one at its place among those of its id, else the last of them.

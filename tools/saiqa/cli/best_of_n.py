@@ -198,8 +198,8 @@ def put(source: Place, target: Path, link: bool) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if content is not None:
-            temporary.write_bytes(content)
+        if content is not None or isinstance(source, RemotePath):
+            temporary.write_bytes(content or b"")
         elif link:
             temporary.symlink_to(source.resolve())
         else:

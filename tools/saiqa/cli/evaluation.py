@@ -13,6 +13,7 @@ from saiqa.evaluate.compare import HEADER, HOW, as_json, cells, compare, read_ru
 from saiqa.evaluate.figures import Correlation
 from saiqa.evaluate.summary import Assessment, Scored, assess, payload, table
 from saiqa.files import folders, text_files
+from saiqa.files.places import Place
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def say(assessments: Sequence[Assessment], form: str | None, out: Output) -> Non
         out.result(line)
 
 
-def finish(scored: Sequence[Scored], data_root: Path, args: Namespace, out: Output) -> dict:
+def finish(scored: Sequence[Scored], data_root: Place, args: Namespace, out: Output) -> dict:
     """Assess the tables, say the table, write the report if asked for; the JSON values of it all."""
     if not scored:
         return {}

@@ -64,9 +64,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError("--output is also an input", "Give it another name")
     text_files.check_writable(output)
     if args.action == "fit":
-        fit(*inputs, output, args, out)
+        fit(inputs[0], inputs[1], output, args, out)
     else:
-        apply(*inputs, output, args, out)
+        apply(inputs[0], output, args, out)
 
 
 # ---- fit -------------------------------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ def _source(path: Path) -> dict[str, str]:
 
 def say_fit(
     weights: dict[str, float],
-    spans: Sequence[intervals.Interval],
+    spans: Sequence[intervals.Interval | None],
     pairs: Pairs,
     held_out: bradley_terry.HeldOut,
     out: Output,

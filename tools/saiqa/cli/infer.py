@@ -18,6 +18,7 @@ from saiqa.engines import Engine
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.evaluate import scored_table, summary
 from saiqa.files import checkpoint_folders, folders, locks, text_files
+from saiqa.files.places import Place
 from saiqa.run import record
 from saiqa.run.ray_workers import Workers
 from saiqa.run.spec import Model
@@ -91,7 +92,8 @@ def run_jobs(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> None
     if args.dry_run:
         dry_run(todo, checked, args, out)
         return
-    outcomes, problems = {}, []
+    outcomes: dict[str, dict] = {}
+    problems: list[InputError] = []
     with loaded([c.inference for c in checked.values() if c.inference], args, out) as engine:
         for job in todo:
             outcomes[job.dimension] = run_stages(job, checked[job.dimension], engine, problems, args, out)
@@ -127,7 +129,7 @@ def check_job(job: Job, checked: Checked, args: argparse.Namespace) -> None:
         text_files.check_writable(job.output_jsonl)
     if args.mode in ("score", "all"):
         text_files.check_writable(job.output_csv)
-    if args.mode == "all":
+    if args.mode == "all" and checked.inference:
         score_stage.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
     if args.mode == "score":
         require_result(job.output_jsonl, "infer", job, args)
@@ -269,7 +271,7 @@ def dry_run(todo: Sequence[Job], checked: dict[str, Checked], args: argparse.Nam
 
 def plan_of(job: Job, inference: infer_stage.Inference | None, args: argparse.Namespace) -> dict:
     """What a run of one dimension would read and write."""
-    plan = {}
+    plan: dict[str, Place | str | int] = {}
     if inference:
         plan |= {"model": inference.run.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
         plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}

@@ -48,7 +48,7 @@ def dimensions(args: Namespace) -> list[str]:
         raise UsageError(f"--{given[0]} names a file of one dimension", "Give --dimension one of them, not all")
     named = {folders.dimension_in_name(getattr(args, flag)) for flag in given if flag in _INPUT_FLAGS} - {None}
     if len(named) == 1:
-        return [named.pop()]
+        return [name for name in named if name]
     why = "the file names are of two dimensions" if named else f"--{given[0]} does not tell the dimension by its name"
     raise UsageError(why, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
 

@@ -14,7 +14,7 @@ from saiqa.files import places
 ON, OFF = "on", "off"
 
 # What ``scorer.Scorer`` and ``spec.Model.of`` take under the same names.
-OPTIONS = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels")
+OPTIONS: tuple[str, ...] = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels")
 OPTIONS += ("compile", "trust_remote_code", "base_url")
 
 

@@ -207,7 +207,7 @@ def open_images(this: Run, images: Sequence[str], with_digests: bool, out: Outpu
     for image in images:
         stamp = stamps.of(image, with_digests)
         known = this.is_rated(image)
-        if known and earlier.forget_if_changed(image, stamp):
+        if earlier and known and earlier.forget_if_changed(image, stamp):
             changed += 1
         elif known:
             continue
@@ -229,7 +229,8 @@ def score(
         (image, reason) of those that lack a score; how many pictures each note was true of.
     """
     known = this.known_lines()
-    failed, notes = [], Counter()
+    failed: list[tuple[str, str]] = []
+    notes: Counter[str] = Counter()
     out.result(layout.heading)
     with progress(len(stamped), out) as advance:
         for image in this.images():
@@ -283,9 +284,7 @@ def write(outputs: Sequence[Path], this: Run, layout: Layout, record: dict, out:
         out.note(f"{record['images']} images, {folders.shown(path)}")
 
 
-def run_record(
-    this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]
-) -> dict:
+def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]) -> dict:
     """How a result was made, as JSON values."""
     named = sum(1 for _ in this.images())
     return {

@@ -238,7 +238,7 @@ def word_ids_after(tokenizer: Qwen2TokenizerFast, answer_prefix: str) -> list[in
     return ids
 
 
-def read_image(image: str | Path | Image.Image, upright: bool) -> Decoded:
+def read_image(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> Decoded:
     """The picture of a file, or of a picture as it came. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, Image.Image):
         return decode(image, upright)

@@ -70,7 +70,7 @@ def token_budget(config: Ovis2_5Config, dtype: torch.dtype, kind: str, free: flo
     return int(min(MOST_TOKENS[kind], max(1, allowed // token_bytes(config, dtype))))
 
 
-def free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> float:
     """Memory on the device, in bytes, that a process may still take."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

@@ -8,11 +8,13 @@ read ahead of the model by threads.
 from __future__ import annotations
 
 import functools
+import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -52,7 +54,7 @@ class Question:
 class Row:
     """One image with all the questions about it; the notes are those of its decoding."""
 
-    image: str | Path | Image.Image
+    image: str | Path | io.BytesIO | Image.Image
     prefix: list[int] = field(default_factory=list)
     questions: list[Question] = field(default_factory=list)
     notes: tuple[str, ...] = ()
@@ -159,7 +161,7 @@ class PrefillEngine:
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        answers: list[Rating | Failure | None] = [None] * len(requests)
+        answers: list[Any] = [None] * len(requests)
         rows = self.rows(requests, answers)
         batches = self.batches(rows)
         with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as readers, torch.inference_mode():
@@ -296,7 +298,7 @@ def _make_ready(device: torch.device, compile: bool) -> None:
         keep_freed_blocks()
 
 
-def _image_size(image: str | Path | Image.Image, upright: bool) -> tuple[int, int] | Failure:
+def _image_size(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> tuple[int, int] | Failure:
     """Height and width from the file's header."""
     if isinstance(image, Image.Image):
         return size_of(image, upright)

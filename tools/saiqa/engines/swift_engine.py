@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 # ms-swift asks a model hub for its own news unless told that the model is a local folder; its log is not the user's.
 os.environ.setdefault("LOG_LEVEL", "ERROR")
@@ -127,7 +128,7 @@ class SwiftEngine:
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        answers: list[Rating | Failure | None] = [None] * len(requests)
+        answers: list[Any] = [None] * len(requests)
         places, asked, notes = [], [], []
         for place, request in enumerate(requests):
             try:

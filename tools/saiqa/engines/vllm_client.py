@@ -14,6 +14,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 from PIL import Image
@@ -91,7 +92,7 @@ class VllmClient:
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        answers: list[Rating | Failure | None] = [None] * len(requests)
+        answers: list[Any] = [None] * len(requests)
         with ThreadPoolExecutor(self.batch_size) as threads:
             for images in by_image(requests):
                 rated = threads.map(lambda places: self._rate_image([requests[place] for place in places]), images)

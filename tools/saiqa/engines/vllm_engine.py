@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 # Read when vLLM is imported. Scheduler and model stay in this process, so that there is one to end; vLLM's log is not the
 # user's, and its makers are told nothing.
@@ -111,7 +112,7 @@ class VllmEngine:
         }
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        answers: list[Rating | Failure | None] = [None] * len(requests)
+        answers: list[Any] = [None] * len(requests)
         with ThreadPoolExecutor(max_workers=min(READERS, os.cpu_count() or 1)) as readers:
             for images in by_image(requests):
                 pictures = readers.map(self.inputs.picture, (requests[places[0]].image for places in images))
@@ -125,7 +126,10 @@ class VllmEngine:
         asked: list[tuple[int, Question, Decoded]] = []
         for places, picture in pictures:
             for place in places:
-                question = picture if isinstance(picture, Failure) else self.inputs.question(requests[place], picture.image)
+                if isinstance(picture, Failure):
+                    answers[place] = picture
+                    continue
+                question = self.inputs.question(requests[place], picture.image)
                 if isinstance(question, Failure):
                     answers[place] = question
                 else:

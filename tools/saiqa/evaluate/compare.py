@@ -104,9 +104,9 @@ def compare(a: Run, b: Run, keys: list[Key]) -> dict[str, Comparison | str]:
 
 
 def _comparison_or_reason(a: Run, b: Run, keys: list[Key]) -> Comparison | str:
-    scores = [[run.rows[key].prediction for key in keys] for run in (a, b)]
+    first, second = ([run.rows[key].prediction for key in keys] for run in (a, b))
     try:
-        return intervals.compare(*scores, [a.rows[key].mos for key in keys])
+        return intervals.compare(first, second, [a.rows[key].mos for key in keys])
     except CorrelationError as error:
         return str(error)
 
@@ -126,7 +126,7 @@ def cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
 
 
 def _figures(difference: Difference) -> list[str]:
-    interval = None if difference.low is None else (difference.low, difference.high)
+    interval = None if difference.low is None or difference.high is None else (difference.low, difference.high)
     values = [tables.figure(difference.first), tables.figure(difference.second)]
     return [*values, tables.figure(difference.value, interval), tables.figure(difference.p)]
 

@@ -64,7 +64,8 @@ def correlate(predicted: Sequence[float | None], measured: Sequence[float | None
     if not all(map(math.isfinite, values)):
         raise CorrelationError(f"the {n} rows differ too little for a correlation")
     rmse = float(numpy.sqrt(numpy.mean((x - y) ** 2)))
-    return Correlation(*values, rmse=rmse, n=n, dropped=len(predicted) - n)
+    plcc, srcc, krcc = values
+    return Correlation(plcc, srcc, krcc, rmse=rmse, n=n, dropped=len(predicted) - n)
 
 
 def is_number(value: float | None) -> bool:

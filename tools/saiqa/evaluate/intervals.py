@@ -62,13 +62,14 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
     figures = correlate(predicted, measured)
     x, y = complete(predicted, measured)
     statements = []
+    curve: Curve | None = None
+    mapped: float | None = None
     try:
         curve = fit_logistic(x, y)
         mapped = float(_pearson(curve(x), y))
         if curve.is_step(x):
             statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which flatters its PLCC")
     except CurveError as error:
-        curve = mapped = None
         statements.append(f"no logistic fit: {error}")
     intervals = {}
     if figures.n < FEWEST_FOR_INTERVAL:
@@ -180,9 +181,7 @@ class Comparison:
     srcc: Difference
 
 
-def compare(
-    first: Sequence[float | None], second: Sequence[float | None], measured: Sequence[float | None]
-) -> Comparison:
+def compare(first: Sequence[float | None], second: Sequence[float | None], measured: Sequence[float | None]) -> Comparison:
     """Test the difference of two runs by a paired bootstrap: both are taken over the same resamples.
 
     Args:

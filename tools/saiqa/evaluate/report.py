@@ -95,7 +95,8 @@ def _plots(assessments: Sequence[Assessment]) -> str:
 
 
 def _scatter(assessment: Assessment) -> str:
-    pairs = [(row.prediction, row.mos) for row in assessment.rows if None not in (row.prediction, row.mos)]
+    rows = assessment.rows
+    pairs = [(row.prediction, row.mos) for row in rows if row.prediction is not None and row.mos is not None]
     figure, axes = _axes()
     if pairs:
         low, high = _scale(assessment)
@@ -186,7 +187,13 @@ class _Disagreement:
 
     @property
     def size(self) -> float:
-        return abs(self.row.prediction - self.row.mos)
+        return abs(self.difference)
+
+    @property
+    def difference(self) -> float:
+        """Score less MOS; only rows that have both are here."""
+        assert self.row.prediction is not None and self.row.mos is not None
+        return self.row.prediction - self.row.mos
 
 
 def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
@@ -238,7 +245,7 @@ def _card(disagreement: _Disagreement, file: Place) -> str:
     else:
         alt = f"Image {row.id}, {dimension}: {numbers}"
         picture = f'<img src="{_data_address("image/jpeg", thumbnail)}" alt="{escape(alt)}">'
-    difference = f"{row.prediction - row.mos:+.2f}"
+    difference = f"{disagreement.difference:+.2f}"
     caption = f"<b>{difference}</b> {escape(dimension)}: {numbers}<br><code>{escape(row.id)}</code>"
     return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
 

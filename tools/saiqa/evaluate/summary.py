@@ -5,6 +5,7 @@ What ``infer.py`` and ``evaluate_correlation.py`` do with ``--full``, ``--table`
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,13 +87,11 @@ def _scopes(scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[sc
         yield from _with_generators(facts.POOLED, scored)
 
 
-def _with_generators(
-    name: str, scored: Sequence[Scored]
-) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
+def _with_generators(name: str, scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
     yield name, None, [row for table in scored for row in table.rows]
     made: dict[str, list[scored_table.ScoredRow]] = {}
     for table in scored:
-        for row, generator in zip(table.rows, table.generators or [None] * len(table.rows), strict=True):
+        for row, generator in zip(table.rows, table.generators or itertools.repeat(None, len(table.rows)), strict=True):
             if generator is not None:
                 made.setdefault(generator, []).append(row)
     for generator in sorted(made) if len(made) > 1 else ():

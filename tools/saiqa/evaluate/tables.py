@@ -19,9 +19,7 @@ def figure(value: float | None, interval: tuple[float, float] | None = None, dig
     return f"{value:.{digits}f}{bounds}"
 
 
-def lines(
-    form: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], labels: int
-) -> list[str]:
+def lines(form: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], labels: int) -> list[str]:
     """A table in one of the three forms, and its notes below it.
 
     Args:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from saiqa.errors import InputError
 from saiqa.files import config_rules
@@ -206,8 +207,10 @@ def _tensors_of(file: Path) -> Iterator[tuple[str, Tensor]]:
 
 
 def _checked_entry(file: Path, name: str, entry: object, weights_at: int) -> Tensor:
-    fields = entry if isinstance(entry, dict) else {}
-    dtype, shape, place = fields.get("dtype"), fields.get("shape"), fields.get("data_offsets")
+    fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
+    dtype: Any = fields.get("dtype")
+    shape: Any = fields.get("shape")
+    place: Any = fields.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _DTYPE_BYTES:
         why = f"has {name[:100]!r} in {str(dtype)[:40]}, not in one of {', '.join(_DTYPE_BYTES)}"
         raise broken(file, why, "Save the checkpoint again in bfloat16")

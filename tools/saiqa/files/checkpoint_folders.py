@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -70,13 +71,13 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _training_checkpoints(path: Path) -> list[Path]:
     """Folders that training leaves below ``path``, the newest last: by run number, then by step; a run's own last."""
-    found = []
+    found: list[tuple[int, float, Path]] = []
     runs = [(-1, path), *((int(run[1]), path / run[0]) for run in map(_TRAINING_RUN.fullmatch, _names(path, "v*-*")) if run)]
     for number, folder in runs:
         steps = map(_TRAINING_STEP.fullmatch, _names(folder, "checkpoint-*"))
         found += [(number, int(step[1]), folder / step[0]) for step in steps if step]
         if folder != path:
-            found.append((number, float("inf"), folder))
+            found.append((number, math.inf, folder))
     return [folder for _, _, folder in sorted(found)]
 
 

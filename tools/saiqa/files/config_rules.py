@@ -35,7 +35,7 @@ def whole(least: int, most: int) -> Rule:
 
 def number(least: float, most: float) -> Rule:
     """A finite number from ``least`` to ``most``."""
-    return Rule(f"a number from {least:g} to {most:g}", lambda value: is_finite(value) and least <= value <= most)
+    return Rule(f"a number from {least:g} to {most:g}", lambda value: is_finite(value) and least <= value <= most)  # type: ignore[operator]
 
 
 def one_of(*values: object) -> Rule:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from saiqa.errors import InputError
 from saiqa.files import folders, ids
+from saiqa.files.places import Place
 from saiqa.files.text_files import atomic_writer, read_text
 
 
@@ -19,7 +20,7 @@ from saiqa.files.text_files import atomic_writer, read_text
 class Table:
     """A CSV file: column names in order, and a mapping of column to text for each row."""
 
-    path: Path
+    path: Place
     columns: list[str]
     rows: list[dict[str, str]]
 
@@ -28,7 +29,7 @@ class Table:
         return [row[name] for row in self.rows]
 
 
-def read_csv(path: Path, required: Sequence[str] = ()) -> Table:
+def read_csv(path: Place, required: Sequence[str] = ()) -> Table:
     """Read a CSV file as text.
 
     Args:
@@ -43,13 +44,13 @@ def read_csv(path: Path, required: Sequence[str] = ()) -> Table:
     return Table(path, columns, [dict(zip(columns, cells, strict=True)) for cells in rows])
 
 
-def read_cells(path: Path, required: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
+def read_cells(path: Place, required: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
     """As ``read_csv``, in a third of the time: the columns, and the cells of each row in their order."""
     columns, lines = _open_csv(path, required)
     return columns, [cells for _, cells in lines]
 
 
-def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+def open_csv(path: Place, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
     """The columns of a CSV file, and its rows one by one, each with the number of its line.
 
     Raises:
@@ -59,7 +60,7 @@ def open_csv(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Itera
     return columns, ((number, dict(zip(columns, cells, strict=True))) for number, cells in lines)
 
 
-def _open_csv(path: Path, required: Sequence[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+def _open_csv(path: Place, required: Sequence[str]) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     lines = _csv_lines(path)
     _, columns = next(lines)
     check_columns(path, columns, required)
@@ -69,7 +70,7 @@ def _open_csv(path: Path, required: Sequence[str]) -> tuple[list[str], Iterator[
     return columns, itertools.chain([first], lines)
 
 
-def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _csv_lines(path: Place) -> Iterator[tuple[int, list[str]]]:
     """The lines that are not blank, with their numbers; all as long as the first, the header."""
     lines = csv.reader(io.StringIO(read_text(path), newline=""))
     width = None
@@ -84,7 +85,7 @@ def _csv_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise InputError(f"{folders.shown(path)}, line {lines.line_num}: {error}", "Save it as plain CSV") from None
 
 
-def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> None:
+def check_columns(path: Place, columns: list[str], required: Sequence[str]) -> None:
     """Refuse a table that lacks a required column or has one twice. Raises ``InputError``."""
     missing = [name for name in required if name not in columns]
     if missing:
@@ -94,7 +95,7 @@ def check_columns(path: Path, columns: list[str], required: Sequence[str]) -> No
     check_unique(path, "column name", columns)
 
 
-def check_unique(path: Path, kind: str, values: Iterable[str]) -> None:
+def check_unique(path: Place, kind: str, values: Iterable[str]) -> None:
     """Refuse values that come twice. Raises ``InputError`` that names the first few."""
     twice = ids.twins(values)
     if twice:

@@ -65,7 +65,7 @@ def roots(demo: bool = False) -> Roots:
     )
 
 
-def input_path(text: str | Path) -> Path:
+def input_path(text: str | os.PathLike) -> Path:
     """A path typed by the user: relative to the working directory, or to ``home`` if it is only there."""
     path = Path(text).expanduser()
     at_home = home() / path
@@ -73,7 +73,7 @@ def input_path(text: str | Path) -> Path:
     return at_home if not os.path.exists(path) and os.path.exists(at_home) else path
 
 
-def data_path(text: str | Path) -> Place:
+def data_path(text: str | os.PathLike) -> Place:
     """As ``input_path``, or a URL: what is read as data may lie in an object store. Raises as ``places.place``."""
     return places.place(text) if places.is_url(str(text)) else input_path(text)
 

@@ -72,7 +72,7 @@ def json_object(path: Place, number: int, line: str) -> dict:
     return value
 
 
-def line_error(path: Path, number: int, what: str) -> InputError:
+def line_error(path: Place, number: int, what: str) -> InputError:
     """The error for one line of a file."""
     return InputError(f"{folders.shown(path)}, line {number}: {what}", "Correct or remove this line")
 
@@ -98,7 +98,7 @@ def json_line(value: dict) -> str:
     return _encode(value) + "\n"
 
 
-def only_image(path: Path, number: int, value: dict) -> str:
+def only_image(path: Place, number: int, value: dict) -> str:
     """The one image path of a line. Raises ``InputError`` for a line with none or several."""
     images = value.get("images")
     if not (isinstance(images, list) and len(images) == 1 and isinstance(images[0], str) and images[0]):

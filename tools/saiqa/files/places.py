@@ -116,10 +116,10 @@ def is_url(text: str) -> bool:
     return "://" in text
 
 
-def place(text: str | Path) -> Place:
+def place(text: str | os.PathLike | RemotePath) -> Place:
     """The place that a text names; a ``file://`` URL is a path. Raises ``InputError`` as ``require`` does."""
     if not is_url(str(text)):
-        return Path(text)
+        return Path(str(text))
     protocol, _, rest = str(text).partition("://")
     if protocol in _LOCAL:
         return Path(unquote(rest))

@@ -80,7 +80,9 @@ OWN_SENTENCES = "tools/prompt_configs.py"  # the source of this project's own
 def own_sentences(dimension: str, version: int) -> Sentences:
     """This project's own sentences, from ``facts``."""
     word = facts.WORDS[0]
-    before, _, after = split_answer(facts.response(dimension, word))
+    parts = split_answer(facts.response(dimension, word))
+    assert parts, "the template has a rating word"
+    before, _, after = parts
     return Sentences(facts.query(dimension, version), before, after, OWN_SENTENCES)
 
 

@@ -12,6 +12,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from saiqa.files import scratch
 from saiqa.files.checkpoint_files import (
@@ -52,7 +53,8 @@ def make_view(checkpoint: str | Path, view: str | Path) -> Path:
     """
     checkpoint, view = Path(checkpoint).resolve(), Path(view)
     config, tensors = read_config(checkpoint), read_tensors(checkpoint)
-    settings = {name: harmless(read_object(checkpoint / name)) for name in SETTINGS if (checkpoint / name).exists()}
+    there = [name for name in SETTINGS if (checkpoint / name).exists()]
+    settings: dict[str, Any] = {name: harmless(read_object(checkpoint / name)) for name in there}
     _check_tokenizer(checkpoint, settings.get(TOKENIZER_CONFIG_FILE, {}))
     view.mkdir(parents=True, exist_ok=True)
     for name, content in {CONFIG_FILE: config, **settings}.items():

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy
 from PIL import Image, UnidentifiedImageError
@@ -131,7 +132,7 @@ def size_of(image: Image.Image, upright: bool) -> tuple[int, int]:
     return image.height, image.width
 
 
-def _orientation(image: Image.Image) -> object:
+def _orientation(image: Image.Image) -> Any:
     """The EXIF orientation, from 1 to 8; anything else is none."""
     if image.format == "TIFF":  # Pillow turns it itself while it loads, and its size is that of the upright picture
         return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -243,8 +244,8 @@ class VisionAttention(nn.Module):
     @staticmethod
     def _attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         """[images, patches, heads, head_dim] -> [images, patches, heads * head_dim]"""
-        heads_first = (x.transpose(1, 2) for x in (query, key, value))
-        return F.scaled_dot_product_attention(*heads_first).transpose(1, 2).flatten(2)
+        query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 class VisionMLP(nn.Module):
@@ -316,7 +317,7 @@ class VisualTokenizer(nn.Module):
         super().__init__()
         vit = config.vit_config
         self.bounds = PixelBounds.of(config)
-        self.preprocessing: Preprocessing | None = None  # the checkpoint's, once one is loaded
+        self.preprocessing: Any = None  # the checkpoint's ``Preprocessing``, once one is loaded
         self.vit = VisionTower(vit)
         words = config.visual_vocab_size - len(INDICATOR_IDS)
         self.head = nn.Sequential(nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words))
@@ -324,8 +325,9 @@ class VisualTokenizer(nn.Module):
     def compile_blocks(self) -> None:
         """Let torch.compile fuse what stands between the tower's matrix products."""
         for block in self.vit.vision_model.encoder.layers:
-            block.mlp.compile(dynamic=True)
-            block.self_attn.project = torch.compile(block.self_attn.project, dynamic=True)
+            block.mlp.compile(dynamic=True)  # type: ignore[union-attr]
+            attention: Any = block.self_attn
+            attention.project = torch.compile(attention.project, dynamic=True)
 
     def preprocess(
         self, image: Image.Image, min_pixels: int | None = None, max_pixels: int | None = None
@@ -394,7 +396,7 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif hasattr(module, "variance_epsilon"):  # Qwen3's RMSNorm
-            nn.init.ones_(module.weight)
+            nn.init.ones_(module.weight)  # type: ignore[arg-type]
 
     def get_wte(self) -> nn.Embedding:
         """The word embedding table (ms-swift's name for it)."""
@@ -468,7 +470,8 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     ):
         """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images."""
         if inputs_embeds is None:
-            visual = None if pixel_values is None else self.embed_images(pixel_values, grid_thws)
+            assert input_ids is not None, "token ids, or their embeddings"
+            visual = None if pixel_values is None or grid_thws is None else self.embed_images(pixel_values, grid_thws)
             inputs_embeds = self.embed(input_ids, visual)
         return self.llm(inputs_embeds=inputs_embeds, **kwargs)
 

@@ -68,7 +68,9 @@ class Packed:
 
 def pack(rows: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], device: torch.device) -> Packed:
     """Rows of (prefix ids, ids of each suffix), end to end on ``device``."""
-    ids, positions, spans = [], [], []
+    ids: list[int] = []
+    positions: list[int] = []
+    spans = []
     for prefix, suffixes in rows:
         start, bounds = len(ids), []
         ids += prefix

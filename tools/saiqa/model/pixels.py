@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saiqa.errors import InputError
 from saiqa.files.checkpoint_files import CONFIG_FILE, PREPROCESSOR_FILE, read_config, read_object
@@ -57,7 +57,7 @@ class PixelBounds:
         return cls(**{name: _bound(name, given[name], getattr(config, name, None)) for name in given})
 
     @classmethod
-    def of_checkpoint(cls, folder: Path, min_pixels: int | None = None, max_pixels: int | None = None) -> PixelBounds:
+    def of_checkpoint(cls, folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None) -> PixelBounds:
         """As ``of``, for the checkpoint in a folder, of which only config.json is read."""
         config = read_config(Path(folder))
         return cls.of(_Trained(config.get("min_pixels"), config.get("max_pixels")), min_pixels, max_pixels)
@@ -129,7 +129,8 @@ class Preprocessing:
         for name in _STEPS_UNKNOWN:
             if file.get(name):
                 raise _not_understood(source, name, file[name], "false")
-        resample, factor = file.get("resample"), file.get("rescale_factor")
+        resample: Any = file.get("resample")
+        factor: Any = file.get("rescale_factor")
         if type(resample) is not int or not 0 <= resample < len(_FILTERS):
             raise _not_understood(source, "resample", resample, f"a filter from 0 to {len(_FILTERS) - 1}")
         if not is_finite(factor) or factor <= 0:
@@ -164,7 +165,8 @@ class Preprocessing:
 def _channels(source: str, name: str, value: object) -> tuple[float, float, float]:
     if not isinstance(value, list | tuple) or len(value) != 3 or not all(map(is_finite, value)):
         raise _not_understood(source, name, value, "three numbers")
-    return tuple(map(float, value))
+    first, second, third = map(float, value)
+    return first, second, third
 
 
 def _not_understood(source: str, name: str, value: object, wanted: str) -> InputError:

@@ -88,7 +88,7 @@ class _Eight:
         for part, linear in parts.items():
             self.parts[part] = self.outputs
             self.outputs += linear.out_features
-            linear.weight = None
+            linear.weight = None  # type: ignore[assignment]  # no module is left that has it
         self.unread = set(self.parts)
         self.weight: Int8Weight | None = None
 
@@ -101,6 +101,7 @@ class _Eight:
         """Note that a part has been read; with the last one the linear map is made."""
         self.unread.remove(part)
         if not self.unread:
+            assert self.weight is not None
             setattr(self.parent, self.name, Int8Linear(self.weight))
             self.weight = None
 

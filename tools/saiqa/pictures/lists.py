@@ -17,7 +17,7 @@ from saiqa import facts
 from saiqa.errors import InputError
 from saiqa.files import csv_files, jsonl
 from saiqa.files.folders import input_path, resolve_image, shown
-from saiqa.files.places import is_url, place, url_name
+from saiqa.files.places import Place, is_url, place, url_name
 
 STDIN = "-"
 TABLE_SUFFIXES = (".csv", ".jsonl")
@@ -35,7 +35,7 @@ class Lists:
     """
 
     column: str
-    data_root: Path
+    data_root: Place
     stdin: IO[str]
     note: Callable[[str], None]
 
@@ -85,7 +85,8 @@ class Lists:
 
     def _images(self, files: Iterable[str], where: str) -> list[str]:
         """The files with the suffix of an image; the kinds of the others are said."""
-        images, others = [], Counter()
+        images: list[str] = []
+        others: Counter[str] = Counter()
         for file in files:
             suffix = os.path.splitext(file)[1].lower()
             if os.path.exists(file) and not os.path.isfile(file):
@@ -125,12 +126,13 @@ def _image_url(url: str) -> str:
     return url
 
 
-def resolve(listed: str, table: Path, data_root: Path) -> str | Path:
+def resolve(listed: str, table: Path, data_root: Place) -> str | Place:
     """What a path in a table means: from the working directory, else the table's folder, else the data root; a URL itself."""
     if is_url(listed):
         return listed
     candidates = [Path(listed), table.parent / listed]
-    return next((path for path in candidates if os.path.exists(path)), resolve_image(listed, data_root))
+    there: list[Place] = [path for path in candidates if os.path.exists(path)]
+    return there[0] if there else resolve_image(listed, data_root)
 
 
 def _lines(stream: IO[str]) -> list[str]:

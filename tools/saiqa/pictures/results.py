@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from saiqa import facts, scoring
 from saiqa.files import csv_files, jsonl, stamps
@@ -29,7 +30,7 @@ _NUMBER_WIDTH = 12
 def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
     """A result as a line of the log, with the stamp of its picture."""
     line = {"images": [result.name], "scores": result.scores, "probabilities": result.probabilities}
-    noted = {"notes": list(result.notes)} if result.notes else {}
+    noted: dict[str, Any] = {"notes": list(result.notes)} if result.notes else {}
     noted |= {stamps.PICTURE_KEY: stamp} if stamp else {}
     return line | noted | ({"failed": result.error} if result.error else {})
 
@@ -111,7 +112,7 @@ class Layout:
         partial.start()
         values = _csv_values(path, self) if path.suffix == ".csv" else jsonl.stream_jsonl(path)
         partial.append(self._log_line(path, number, value) for number, value in values)
-        return Partial.read(log)
+        return Partial.read_whole(log)
 
     def _log_line(self, path: Path, number: int, value: dict) -> dict:
         jsonl.only_image(path, number, value)

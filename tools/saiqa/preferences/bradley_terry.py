@@ -12,6 +12,7 @@ there is one best fit. Pure; numpy and scipy are imported on first use.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from saiqa.evaluate.intervals import SEED, Interval, percentile_interval, resample
 
@@ -36,7 +37,7 @@ class Fit:
         tie: v; 0 where there were no ties.
     """
 
-    strengths: object
+    strengths: Any  # an array, and numpy is not imported yet
     tie: float
 
     @property
@@ -96,7 +97,7 @@ def is_separated(fitted: Fit, differences, outcomes) -> bool:
     return bool((_right(margins, outcomes)[outcomes != TIE] == 1).all())
 
 
-def weight_intervals(differences, outcomes, groups) -> list[Interval]:
+def weight_intervals(differences, outcomes, groups) -> list[Interval | None]:
     """The percentile interval of each weight, [dimensions]; distinct pairs are resampled.
 
     Wide intervals beside a good accuracy mean that the dimensions' scores go together: one can stand for the other.
@@ -131,7 +132,7 @@ class HeldOut:
     pairs: int
     fitted: float
     mean: float
-    intervals: dict[str, Interval]
+    intervals: dict[str, Interval | None]
 
 
 def cross_validate(differences, outcomes, groups, seed: int) -> HeldOut:
@@ -168,7 +169,7 @@ def _right(margins, outcomes):
     return (1 + numpy.sign(margins) * outcomes) / 2
 
 
-def _interval(values, groups) -> Interval:
+def _interval(values, groups) -> Interval | None:
     """The percentile interval of the mean, groups resampled."""
     import numpy
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import Any
 
 from saiqa import facts, overall, scoring
 from saiqa.errors import InputError
@@ -86,7 +87,7 @@ def _read_jsonl(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[str
     return [], numbered, names, [value["scores"] for _, value in numbered]
 
 
-def _number(path: Path, line: int, dimension: str, written: object) -> float:
+def _number(path: Path, line: int, dimension: str, written: Any) -> float:
     try:
         value = float(written)
     except (TypeError, ValueError, OverflowError):
@@ -167,6 +168,7 @@ def read_pairs(path: Path, scored: ScoredFile) -> Pairs:
     pairs = Pairs([], [], [], {})
     for number, row in numbered:
         a, b = find(row["image_a"]), find(row["image_b"])
+        assert a is not None and b is not None, "the unknown ones are refused"
         outcome = _outcome(path, number, row)
         if a == b:
             raise jsonl.line_error(path, number, f"{row['image_a']} is compared with itself")

@@ -106,6 +106,13 @@ class Partial:
         self._in_order = True
 
     @classmethod
+    def read_whole(cls, path: Path) -> Partial:
+        """As ``read``, of a file that this process has begun."""
+        found = cls.read(path)
+        assert found is not None, path
+        return found
+
+    @classmethod
     def read(cls, path: Path) -> Partial | None:
         """What an earlier run has left; None where there is nothing, or only a torn header.
 
@@ -180,7 +187,7 @@ class Partial:
         """All lines: of other images first, then of ``images()`` in their order, rated or failed."""
         if self._in_order:
             return self._all()
-        written = Partial.read(self.path)
+        written = Partial.read_whole(self.path)
         return itertools.chain(
             itertools.islice(self._all(), self.others), written._found(images(), written.rated, written.failed)
         )

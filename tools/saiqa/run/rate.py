@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.files.places import Fetched, RemotePath
 
 if TYPE_CHECKING:
-
     from PIL import Image
 
 
@@ -20,13 +19,13 @@ _FETCHING_THREADS = 16  # a fetch waits for the network, not for a core
 
 def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
     """``engine.rate`` for requests whose images may lie in an object store; those are fetched first, all at once."""
-    remote = {request.image: None for request in requests if isinstance(request.image, RemotePath)}
+    remote: dict[Any, None] = {request.image: None for request in requests if isinstance(request.image, RemotePath)}
     if not remote:
         return engine.rate(requests)
     from concurrent.futures import ThreadPoolExecutor  # not at the top, like other imports here: --help is to be quick
 
     with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
-        fetched = dict(zip(remote, threads.map(_fetch, remote), strict=True))
+        fetched: dict[Any, Any] = dict(zip(remote, threads.map(_fetch, remote), strict=True))
     images = [fetched.get(request.image, request.image) for request in requests]
     asked = [replace(r, image=i) for r, i in zip(requests, images, strict=True) if not isinstance(i, Failure)]
     rated = iter(engine.rate(asked))

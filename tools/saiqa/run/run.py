@@ -68,7 +68,6 @@ class Run:
         images: the images of this run in order, again at every call; none is held here.
         earlier: what it continues.
         details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
-        log: the log, once the run has begun.
     """
 
     log_path: Path
@@ -77,7 +76,7 @@ class Run:
     images: Callable[[], Iterable[str]]
     earlier: Earlier | None = None
     details: dict = field(default_factory=dict)
-    log: Partial | None = None
+    _log: Partial | None = field(default=None, init=False)
 
     def __post_init__(self):
         """Take over the earlier run's identity. Raises ``InputError`` where it is another."""
@@ -86,6 +85,12 @@ class Run:
             refuse_other(self.earlier.log.path, header.get("identity"), self.identity)
             self.identity = header["identity"]  # with the dtype that "auto" was then
             self.details = header.get("engine", {})
+
+    @property
+    def log(self) -> Partial:
+        """The log; the run has begun."""
+        assert self._log is not None
+        return self._log
 
     @property
     def finished(self) -> bool:
@@ -115,7 +120,7 @@ class Run:
         """
         if self.earlier is None:
             _set_aside(self.log_path, note)
-        self.log = Partial(self.log_path, {"identity": self.identity, "engine": self.details})
+        self._log = Partial(self.log_path, {"identity": self.identity, "engine": self.details})
         self.log.start(self.earlier.log if self.earlier else None, self.images)
         if self.log.others:
             note(f"{self.log.others} lines of the earlier run, of images that are not named now, are kept")
@@ -123,7 +128,7 @@ class Run:
 
     def known_lines(self) -> Iterator[str]:
         """The lines that the log has of this run's images from the earlier one, in the order of the images."""
-        return Partial.read(self.log_path).ratings(self.images()) if self.earlier else iter(())
+        return Partial.read_whole(self.log_path).ratings(self.images()) if self.earlier else iter(())
 
     @contextmanager
     def kept(self, note: Callable[[str], None]) -> Iterator[None]:
@@ -132,7 +137,7 @@ class Run:
             with as_interrupt():
                 yield
         except BaseException as error:
-            if self.log is None or not self.log_path.is_file():
+            if self._log is None or not self.log_path.is_file():
                 raise
             hint = f"{self.log.count} rated images are kept in {folders.shown(self.log_path)}; continue with --resume"
             if isinstance(error, KeyboardInterrupt):

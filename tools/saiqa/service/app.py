@@ -5,9 +5,9 @@
     GET /metrics    for Prometheus
     GET /           the page
 
-A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP, 401 without the token, 403
-and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit, 422 for a body that cannot be
-understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
+A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP,
+401 without the token, 403 and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit,
+422 for a body that cannot be understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -100,7 +101,7 @@ class Service:
         self.scorer, self.settings = scorer, settings
         self.metrics = Metrics(lambda: self.batcher.pending)
         self.batcher = Batcher(
-            lambda pictures, dimensions: scorer.score([picture.image for picture in pictures], dimensions),
+            lambda pictures, dimensions: scorer.score([p.image for p in pictures if p.image is not None], dimensions),
             max_queue=settings.max_queue,
             max_batch=_PASSES_A_BATCH * scorer.model.batch_size,
             wait_seconds=settings.wait_seconds,
@@ -136,7 +137,8 @@ class Service:
 
     async def _rate(self, question: Question) -> Answer:
         images = [picture for picture in question.pictures if picture.image is not None]
-        scores = iter(await asyncio.wrap_future(self.batcher.submit(images, question.dimensions)))
+        rated: list[ImageScore] = await asyncio.wrap_future(self.batcher.submit(images, question.dimensions))
+        scores = iter(rated)
         results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
         failed = sum(result.error is not None for result in results)
         self.metrics.images(len(results) - failed, failed)
@@ -186,7 +188,7 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     guarded = [Depends(_require(service.settings.token))]
-    described = {"openapi_extra": {"requestBody": _body()}, "responses": _REFUSALS}
+    described: dict[str, Any] = {"openapi_extra": {"requestBody": _body()}, "responses": _REFUSALS}
 
     @app.post("/score", response_model=Answer, dependencies=guarded, **described)
     async def score(request: Request) -> Answer:

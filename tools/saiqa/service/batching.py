@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saiqa.scorer import ImageScore
 
@@ -53,7 +53,7 @@ class Order:
 
     images: Sequence[Picture]
     dimensions: tuple[str, ...]
-    results: list[ImageScore | None]
+    results: list[Any]  # ``ImageScore``, or None until there is one
     missing: int
     future: Future[list[ImageScore]] = field(default_factory=Future)
 
@@ -64,6 +64,7 @@ class Item:
 
     order: Order
     place: int
+
 
 class Batcher:
     """Scores images of concurrent callers together.

@@ -169,13 +169,15 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
         uploads = form.getlist("images")
         if len(uploads) > limits.images:
             raise _too_many_images(limits)
-        if not all(isinstance(upload, UploadFile) for upload in uploads):
+        files = [upload for upload in uploads if isinstance(upload, UploadFile)]
+        if len(files) < len(uploads):
             raise Refused(UNUSABLE, "`images` are files, with file names; curl sends one with -F images=@FILE")
         texts = form.getlist("dimensions")
-        if not all(isinstance(text, str) for text in texts):
+        written = [text for text in texts if isinstance(text, str)]
+        if len(written) < len(texts):
             raise Refused(UNUSABLE, "`dimensions` are names, not files")
-        names = [name for text in texts for name in text.replace(",", " ").split() or [text]]
-        named = [(upload.filename or "", await upload.read()) for upload in uploads]
+        names = [name for text in written for name in text.replace(",", " ").split() or [text]]
+        named: Named = [(upload.filename or "", await upload.read()) for upload in files]
         return named, names
     finally:
         await form.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -19,7 +20,7 @@ class Metrics:
 
     def __init__(self, pending: Callable[[], int]):
         self._registry = CollectorRegistry()
-        options = {"registry": self._registry}
+        options: dict[str, Any] = {"registry": self._registry}
         self._requests = Counter("saiqa_requests", "Answers of POST /score by HTTP status", ["status"], **options)
         self._seconds = Histogram("saiqa_request_seconds", "From request to answer", buckets=_SECONDS, **options)
         self._images = Counter("saiqa_images", "Images answered, with a score or with an error", ["outcome"], **options)

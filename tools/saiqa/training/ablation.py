@@ -80,7 +80,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
     data = ["--data_root", arguments.data_root] if arguments.data_root else []
     common = [*(["--demo"] if arguments.demo else []), "--device", arguments.device, *data]
     results = ["--results_dir", str(results_folder(arguments))]
-    steps = {}
+    steps: dict[int, list[Step]] = {}
     for version in arguments.prompt_versions:
         folder = checkpoint_folder(arguments, version)
         prompt = ["--prompt_version", str(version)]

@@ -15,6 +15,7 @@ from pathlib import Path
 from saiqa import errors, facts
 from saiqa.files import checkpoint_folders, folders
 from saiqa.files.checkpoint_files import read_config
+from saiqa.files.places import Place
 
 # The release's run, word for word, but for options that ms-swift has renamed since.
 RELEASE_OPTIONS = {
@@ -90,7 +91,7 @@ class Plan:
 
     base: Path
     data_root: Path
-    data: dict[str, list[Path]]
+    data: dict[str, list[Place]]
     output: Path
     run: Path
     takes_output: bool
@@ -187,7 +188,7 @@ def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]])
     return options | forwarded
 
 
-def _annotation_files(data_root: Path, split: str, version: int) -> list[Path]:
+def _annotation_files(data_root: Place, split: str, version: int) -> list[Place]:
     files = [folders.annotation_jsonl(data_root, dimension, split, version) for dimension in facts.DIMENSIONS]
     missing = [file for file in files if not file.is_file()]
     if missing:
