@@ -102,12 +102,12 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     from scipy import stats
 
     def figures(x, y, axis=-1):
-        kendall = stats.kendalltau(x, y, axis=axis).statistic
-        found = [_pearson(x, y), _spearman(x, y), kendall, numpy.sqrt(((x - y) ** 2).mean(axis))]
-        return numpy.stack(found if curve is None else [*found, _pearson(curve(x), y)])
+        found = [_pearson(x, y), _spearman(x, y), numpy.sqrt(((x - y) ** 2).mean(axis))]
+        mapped = [] if curve is None else [_pearson(curve(x), y)]
+        return numpy.stack([*found, *mapped, stats.kendalltau(x, y, axis=axis).statistic])
 
-    names = ("plcc", "srcc", "krcc", "rmse", "plcc_logistic")
-    return dict(zip(names, resample(figures, x, y), strict=False))
+    names = ["plcc", "srcc", "rmse", *([] if curve is None else ["plcc_logistic"]), "krcc"]
+    return dict(zip(names, resample(figures, x, y), strict=True))
 
 
 def resample(figures: Callable, *columns):

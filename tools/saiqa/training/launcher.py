@@ -19,6 +19,7 @@ from pathlib import Path
 from saiqa import errors, facts, scoring
 from saiqa.cli import console
 from saiqa.files import folders, jsonl, question_files
+from saiqa.files.places import Place
 from saiqa.model.checkpoint_view import make_view
 from saiqa.model.pixels import Preprocessing
 from saiqa.training.checkpoints import install, newest_step, promote
@@ -77,7 +78,7 @@ def prepare_inputs(plan: Plan) -> None:
         jsonl.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
 
 
-def _with_full_paths(file: Path, data_root: Path) -> list[dict]:
+def _with_full_paths(file: Place, data_root: Path) -> list[dict]:
     examples = []
     for record in question_files.read_records(file):
         image = folders.resolve_image(record.image, data_root).resolve()
