@@ -20,7 +20,7 @@ KILLS ?= 200
 GOLDEN ?= build/golden
 FAST = $(addprefix tests/,cli evaluate preferences files/test_records.py files/test_stores.py project/test_supply_chain.py ground/test_scoring.py)
 
-.PHONY: setup demo test lint checks fast golden docs fuzz chaos lock fresh demo-bundle
+.PHONY: setup demo test lint checks fast golden docs fuzz chaos lock fresh figures demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -87,5 +87,9 @@ fresh:
 chaos: $(VENV)/.installed-dev
 	$(RUN) tests/chaos.py --kills $(KILLS)
 
+# The tables and pictures of the README, from what `make demo` has scored.
+figures: $(VENV)/.installed-demo
+	PYTHONPATH=tools:demo $(RUN) -m make.learn.figures
+
 demo-bundle: $(VENV)/.installed-demo
-	PYTHON="$(abspath $(VENV))/bin/python" bash demo/build/build.sh
+	PYTHON="$(abspath $(VENV))/bin/python" bash demo/make/build.sh

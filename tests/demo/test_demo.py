@@ -7,18 +7,13 @@ import functools
 import hashlib
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helpers import REPOSITORY, run_command
-
-sys.path.append(str(REPOSITORY / "demo" / "build"))
-
-import study
-
+from make.learn import study
 from saiqa import Scorer, facts
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.evaluate.figures import correlate

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,20 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import REPOSITORY
-
-sys.path.append(str(REPOSITORY / "demo" / "build"))
-
-import augment
-import base_model
-import develop
-import faults
-import labels
-import render_rooms
-import rooms
-import study
-from rooms import Spoil
-
+from make.learn import augment, base_model, study
+from make.render import develop, faults, labels, render_rooms, rooms
+from make.render.rooms import Spoil
 from saiqa import facts
 from saiqa.engines import Request
 from saiqa.engines.prefill_engine import PrefillEngine

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 
-from helpers import REPOSITORY
-
-sys.path.append(str(REPOSITORY / "demo" / "build"))
-
-import faults
-import palettes
-import raters
-import rooms
+from make.render import faults, palettes, raters, rooms
 
 SEEDS = range(40)
 
@@ -118,7 +109,7 @@ def test_faults_of_layout_block_doors_and_fair_rooms_do_not(kind, least):
 
 
 def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
-    import scene
+    from make.render import scene
 
     heights = []
     for seed in range(10):
@@ -139,7 +130,7 @@ def test_pieces_that_ride_keep_their_carrier_when_others_go():
 
 
 def test_a_hue_is_turned_and_a_rich_colour_stays_as_rich():
-    import textures
+    from make.render import textures
 
     rich = textures.colour(0.1, 0.8, 0.7)
     hue, saturation, _ = textures.hue_saturation_value(palettes.turned(rich, 0.5, 1.0))

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-import develop
 import numpy as np
-import scene
-import tracer
-from rooms import Spoil
+
+from make.render import develop, scene, tracer
+from make.render.rooms import Spoil
 
 GUIDE_SAMPLES = 4
 SUNLIGHT = np.array([1.0, 0.92, 0.8])

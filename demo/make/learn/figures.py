@@ -2,7 +2,7 @@
 
 Graded series are in the table where ``render_rooms.py --series N`` has made some.
 
-    python tools/infer.py --demo && python demo/build/figures.py
+    python tools/infer.py --demo && make figures
 
 The pictures of rooms.jpg are spread evenly over the MOS, chosen without a look at the prediction.
 """
@@ -12,22 +12,21 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
-
 import matplotlib
 
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import study
 from PIL import Image, ImageDraw, ImageFont
 
+from make.learn import study
 from saiqa import Scorer, facts
 from saiqa.evaluate import intervals, tables
 from saiqa.evaluate.figures import correlate
 from saiqa.files import csv_files
+
+FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
 COLUMNS = 5
 CAPTION, MARGIN = 26, 6
@@ -102,6 +101,6 @@ def _agreement(rows):
 
 
 if __name__ == "__main__":
-    contact_sheet(HERE.parents[1] / "rooms.jpg")
-    scatter(HERE.parents[1] / "scatter.png")
+    contact_sheet(FOLDER / "rooms.jpg")
+    scatter(FOLDER / "scatter.png")
     print("\n".join(table()))

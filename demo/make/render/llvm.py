@@ -3,7 +3,7 @@
 import glob
 import os
 
-import debian
+from make.render import debian
 
 PACKAGE = "libllvm19"  # 14 and 15 fail
 LIBRARY = "usr/lib/*/libLLVM*.so*"

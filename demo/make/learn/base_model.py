@@ -5,7 +5,7 @@ what ``labels.py`` knows of every place of a picture and for the quality of the 
 tower sees and from the visual embeddings that the language model will read. Then the language model learns to answer the
 prompts about practice rooms. ``tools/train_sft.sh --demo`` goes on from there with the ratings of the train split.
 
-    python demo/build/base_model.py [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N]
+    python -m make.learn.base_model [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N]
         [--reading_steps N] [--held_out N]
 """
 
@@ -26,27 +26,26 @@ from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # threads that draw and threads that learn share the cores: see README
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
-
-import augment
 import numpy as np
-import render_rooms
 import torch
 import torch.nn.functional as F
-from labels import CHANNELS
 from PIL import Image
-from raters import true_quality
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import GenerationConfig, Qwen2TokenizerFast, SiglipImageProcessor
 
+from make.learn import augment
+from make.render import render_rooms
+from make.render.labels import CHANNELS
+from make.render.raters import true_quality
 from saiqa import facts
 from saiqa.files import csv_files, folders
 from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config, image_to_patches, image_token_ids, turn_text
 from saiqa.model.pixels import PixelBounds, Preprocessing, resized_size, shrink
 from saiqa.progress import Progress
 from saiqa.scoring import split_answer, word_of_mos
+
+FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
 BOUNDS = PixelBounds(min_pixels=128 * 128, max_pixels=40_000)  # a 224x168 room becomes 224x160: 35 visual embeddings
 PROCESSOR = SiglipImageProcessor(
@@ -148,7 +147,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
     table = practice / render_rooms.PRACTICE_TABLE
     for made, command in ((table, "render_rooms.py --practice N"), (labels, "labels.py")):
         if not made.exists():
-            raise SystemExit(f"{made} is not there: make it with demo/build/{command}")
+            raise SystemExit(f"{made} is not there: make it with {command}, as demo/make/build.sh does")
     pictures, targets, weights, rated, kept_back = [], [], [], [], []
     for column, dimension in enumerate(facts.DIMENSIONS):
         rows = csv_files.read_csv(folders.annotation_csv(data_root, dimension, "train")).rows
@@ -168,7 +167,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
     lit = np.stack([np.concatenate(list(np.load(practice / f"{row['id']}.npz").values()), -1) for row in rows])
     labelled = np.concatenate([np.load(labels / f"{name}.npy") for name in (*facts.DIMENSIONS, render_rooms.PRACTICE)])
     if len(labelled) != len(targets):
-        raise SystemExit(f"{len(targets)} pictures, labels of {len(labelled)}: run demo/build/labels.py again")
+        raise SystemExit(f"{len(targets)} pictures, labels of {len(labelled)}: run make.render.labels again")
     targets, weights = (np.array(values, np.float32) for values in (targets, weights))
     return Rooms(np.stack(pictures), lit, labelled, targets - augment.MIDDLE, weights, np.array(rated), np.array(kept_back))
 
@@ -453,8 +452,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo.models / facts.DEMO_BASE_MODEL_FOLDER)
     parser.add_argument("--data_root", type=Path, default=demo.data)
-    parser.add_argument("--practice", type=Path, default=HERE.parents[1] / render_rooms.PRACTICE)
-    parser.add_argument("--labels", type=Path, default=HERE.parents[1] / "labels")
+    parser.add_argument("--practice", type=Path, default=FOLDER / render_rooms.PRACTICE)
+    parser.add_argument("--labels", type=Path, default=FOLDER / "labels")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--reading_steps", type=int, default=READING_STEPS)
     parser.add_argument("--held_out", type=int, default=0, help="train pictures a dimension to keep back and look at")

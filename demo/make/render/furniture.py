@@ -10,10 +10,11 @@ import re
 import zipfile
 from dataclasses import dataclass, replace
 
-import debian
 import numpy as np
-from meshes import read_mtl, read_obj, turn
 from PIL import Image
+
+from make.render import debian
+from make.render.meshes import read_mtl, read_obj, turn
 
 PACKAGE = "sweethome3d-furniture"
 ARCHIVE = "usr/share/sweethome3d/furniture/BlendSwap-CC-0.sh3f"

@@ -11,16 +11,14 @@ import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import develop
-import faults
 import numpy as np
-import rooms
 import torch
 import torch.nn.functional as F
-from labels import CHANNELS, COARSER, WARPED, warp_labels
-from raters import true_quality
-from rooms import Spoil
 
+from make.render import develop, faults, rooms
+from make.render.labels import CHANNELS, COARSER, WARPED, warp_labels
+from make.render.raters import true_quality
+from make.render.rooms import Spoil
 from saiqa import facts
 
 WARPED_SHARE, ILL_LIT_SHARE = 0.5, 0.45

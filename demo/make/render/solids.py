@@ -5,8 +5,9 @@ front towards +z, metres.
 """
 
 import numpy as np
-import textures
-from meshes import Material, box, lathe, sheet
+
+from make.render import textures
+from make.render.meshes import Material, box, lathe, sheet
 
 
 def _legs(width, depth, height, thick, material):

@@ -1,6 +1,6 @@
 """Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH, and series of one room at rising severity.
 
-    python demo/build/render_rooms.py [--output DIR] [--train N] [--test N] [--series N] [--practice N] [--seed S] [--workers N]
+    python -m make.render.render_rooms [--output DIR] [--train N] [--test N] [--series N] [--practice N] [--seed S]
 
 Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower. Beside the
 picture of each lies its light (.npz): what development alone makes wrong is dialled onto that later, anew at every look.
@@ -16,22 +16,17 @@ import functools
 import itertools
 import math
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
-
-import faults
-import furniture
 import numpy as np
-import raters
-import rooms
 
+from make.render import faults, furniture, raters, rooms
 from saiqa import facts
 from saiqa.progress import Progress
+
+FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
 WIDTH, HEIGHT = 224, 168
 QUALITY = 84
@@ -112,7 +107,7 @@ def describe_series(seed, dimension, number, kind):
 
 @functools.cache
 def _studio(with_care):
-    import picture
+    from make.render import picture
 
     care = picture.Care() if with_care else picture.LITTLE_CARE
     return picture.Studio(furniture.Catalogue(furniture.find_archive()), WIDTH, HEIGHT, care)
@@ -127,7 +122,7 @@ def render(scene):
 
 def render_practice(scene):
     """Draw one practice picture, [(path, room)], with less care, and keep its light and albedo as float16 beside it."""
-    import develop
+    from make.render import develop
 
     ((path, room),) = scene
     clean, stray, albedo = _studio(False).passes(room)
@@ -233,7 +228,7 @@ def write_table(path, header, rows):
 
 
 def main():
-    demo = HERE.parent
+    demo = FOLDER
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/, series/ and practice/")
     parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")

@@ -7,15 +7,17 @@ compiled once and read from drjit's cache afterwards.
 
 from dataclasses import dataclass
 
-import llvm
 import numpy as np
+
+from make.render import llvm
 
 llvm.provide()
 
 import drjit
 import mitsuba as mi
 import mitsuba_oidn
-from meshes import Part, face_corners
+
+from make.render.meshes import Part, face_corners
 
 mi.set_variant("llvm_ad_rgb")
 drjit.set_thread_count(0)  # the caller's own thread only: pictures run side by side, in processes

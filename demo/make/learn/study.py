@@ -6,22 +6,20 @@ Used by ``figures.py`` and by the tests.
 from __future__ import annotations
 
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-HERE = Path(__file__).resolve()
-sys.path[:0] = [str(HERE.parent), str(HERE.parents[2] / "tools")]
-
 import numpy as np
-import raters
 from PIL import Image
 
+from make.render import raters
 from saiqa import Scorer, facts
 from saiqa.files import csv_files, folders
 
+FOLDER = Path(__file__).resolve().parents[2]  # demo/
+
 DEMO = folders.roots(demo=True)
-SERIES = HERE.parents[1] / "series"
+SERIES = FOLDER / "series"
 PENALTIES = 10.0 ** np.arange(-1, 5)
 FOLDS = 5
 

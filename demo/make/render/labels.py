@@ -3,7 +3,7 @@
 The small base model's vision tower is pretrained on these labels beside the quality of the whole picture: one number a picture
 says too little to learn seeing from some hundred pictures.
 
-    python demo/build/labels.py [--data_root DIR] [--practice DIR] [--output DIR] [--workers N]
+    python -m make.render.labels [--data_root DIR] [--practice DIR] [--output DIR] [--workers N]
 
 Writes float16 arrays [pictures, rows, columns, channels], rows and columns a quarter of the picture's: one for the train split
 of each dimension, one for the practice rooms that ``render_rooms.py --practice`` has drawn. Test rooms and series get none.
@@ -12,21 +12,14 @@ of each dimension, one for the practice rooms that ``render_rooms.py --practice`
 import argparse
 import functools
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parents[1] / "tools")]
-
-import develop
-import furniture
 import numpy as np
-import render_rooms
-import rooms
-import scene
-from faults import (
+
+from make.render import develop, furniture, render_rooms, rooms, scene
+from make.render.faults import (
     LARGEST_BULGE,
     LARGEST_MELT,
     LARGEST_SHEAR,
@@ -36,10 +29,11 @@ from faults import (
     LARGEST_TWIST,
     LARGEST_WAVE,
 )
-
 from saiqa import facts
 from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
+
+FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
 COARSER = 4
 IDS = 256  # things that can be told apart in one room
@@ -78,7 +72,7 @@ def warp_labels(x, y):
 
 
 def _first_hits(room, parts, width, height):
-    import tracer
+    from make.render import tracer
 
     view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, width, height)
     world = tracer.scene(tracer.camera(view), tracer.assemble(parts, lambda material: None))
@@ -176,7 +170,7 @@ def _of_picture(name, count, index):
 
 
 def main():
-    demo = HERE.parent
+    demo = FOLDER
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data_root", type=Path, default=folders.roots(demo=True).data)
     parser.add_argument("--practice", type=Path, default=demo / render_rooms.PRACTICE)

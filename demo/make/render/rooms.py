@@ -6,10 +6,10 @@ and looks towards the back wall (z = 0). Angles are degrees about the vertical; 
 
 from dataclasses import dataclass, field, replace
 
-import furniture
 import numpy as np
-import palettes
-from meshes import turn
+
+from make.render import furniture, palettes
+from make.render.meshes import turn
 
 ROOM_TYPES = ("living", "bedroom", "dining", "study")
 BACK, LEFT, RIGHT = "back", "left", "right"

@@ -8,11 +8,10 @@ else about the room (palette, camera, size, furniture, daylight) was drawn befor
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-import furniture
 import numpy as np
-import palettes
-import textures
-from rooms import FLAT, HUNG, Bend, Cover, Placement, Room, overlapping, standing
+
+from make.render import furniture, palettes, textures
+from make.render.rooms import FLAT, HUNG, Bend, Cover, Placement, Room, overlapping, standing
 
 # ---- distortion ----------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
-import solids
-import textures
-from furniture import MODELS
-from meshes import Material, box, sheet, tip, turn
-from rooms import LEFT
+
+from make.render import solids, textures
+from make.render.furniture import MODELS
+from make.render.meshes import Material, box, sheet, tip, turn
+from make.render.rooms import LEFT
 
 WHITE = (0.82, 0.82, 0.8)
 SKIRTING = 0.09

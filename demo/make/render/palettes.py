@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from textures import colour, hue_saturation_value
+
+from make.render.textures import colour, hue_saturation_value
 
 CLASHING_SATURATION = 0.62
 ODD_WOODS = ((0.012, 0.011, 0.01), (0.82, 0.81, 0.78), (0.62, 0.22, 0.045), (0.2, 0.022, 0.016), (0.34, 0.34, 0.33))

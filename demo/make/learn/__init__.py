@@ -1,0 +1,1 @@
+"""The checkpoint: pretrained on practice rooms; its figures on the test split."""

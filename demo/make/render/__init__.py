@@ -1,0 +1,1 @@
+"""The rooms: drawn, furnished, spoiled, traced, rated by simulated people."""
