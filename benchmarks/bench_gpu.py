@@ -29,7 +29,7 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("--device", default="cuda", help="cuda (default), cuda:N or, to try the script, cpu")
-    add("--tiny", action="store_true", help="a tiny shape, pictures and product: whether the script runs, no figure of worth")
+    add("--tiny", action="store_true", help="a tiny shape, pictures and product: smoke test only")
     add("--batch_sizes", nargs="+", type=positive_int, default=[1, 2, 4, 8, 16, 32], metavar="N", help="default: 1 2 4 ... 32")
     add("--size", default="1024x1024", metavar="WxH", help="of the pictures (default: 1024x1024)")
     add("--repeats", type=positive_int, default=2, metavar="N", help="turns of each engine; the best counts (default: 2)")

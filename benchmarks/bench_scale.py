@@ -111,7 +111,7 @@ def measure_rows(folder: Path, args) -> list[dict]:
         cost = {f"{key}_per_row": (many[key] - few[key]) / (args.rows[1] - args.rows[0]) for key in few if "sec" in key}
         peaks = {"peak_bytes_few": few["peak_bytes"], "peak_bytes_many": many["peak_bytes"]}
         figures.append({"workers": count, "rows_few": args.rows[0], "rows_many": args.rows[1], **cost, **peaks})
-    header = ("workers", "us a row", "of it processor time", *(f"peak MB at {rows} rows" for rows in args.rows))
+    header = ("workers", "us/row", "us/row, CPU", *(f"peak MB at {rows} rows" for rows in args.rows))
     shared.print_table(header, [_row_line(figure) for figure in figures])
     return figures
 

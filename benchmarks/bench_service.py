@@ -152,7 +152,7 @@ def score_images(pool: Sequence[Known], args) -> Alone:
 
 
 def _processor_seconds(process: int) -> float:
-    """What a process has used of all cores, by Linux' book."""
+    """What a process has used of all cores, from /proc."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
@@ -223,7 +223,7 @@ def under_load(
 
 
 def _memory(process: int, field: str) -> int:
-    """A figure of a process's memory in bytes, by Linux' book."""
+    """A figure of a process's memory in bytes, from /proc."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 

@@ -522,7 +522,7 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES, prog="gpu_check.sh")
     add = flags.add_argument
     add("--device", default="cuda", help="cuda (default), cuda:N or, to try the script, cpu")
-    add("--tiny", action="store_true", help="a tiny shape and tiny pictures: whether the script runs, no figure of worth")
+    add("--tiny", action="store_true", help="a tiny shape and tiny pictures: smoke test only")
     add("--parts", type=chosen_parts, default=list(PARTS), metavar="A,B", help=f"default: {','.join(PARTS)}")
     bounds = ", ".join(f"{name} {part.seconds}" for name, part in PARTS.items())
     add("--seconds", type=positive_int, metavar="N", help=f"the most that each part may take (default: {bounds})")

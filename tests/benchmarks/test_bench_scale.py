@@ -22,7 +22,7 @@ def run_benchmark(name: str, output, *flags) -> tuple[str, dict]:
 def test_scale(tmp_path):
     flags = ["--shape", "tiny", "--images", 4, "--max_batch_size", 2, "--rows", 100, 200]
     table, figures = run_benchmark("bench_scale.py", tmp_path / "scale.json", *flags)
-    assert "images/s" in table and "us a row" in table
+    assert "images/s" in table and "us/row" in table
     one, two = figures["workers"]
     assert (one["workers"], one["speed_up"], two["workers"]) == (1, 1, 2)
     assert one["images_per_s"] > 0 and two["images_per_s"] > 0

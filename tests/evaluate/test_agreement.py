@@ -63,6 +63,7 @@ def test_rows_without_a_number_are_dropped_and_counted():
     assert dropped.intervals == whole.intervals
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_true_correlation():
     """Of a bivariate normal: Pearson rho, Spearman 6/pi asin(rho/2), Kendall 2/pi asin(rho)."""
     rho, samples = 0.7, 100
@@ -168,6 +169,7 @@ def test_a_run_does_not_differ_from_itself():
     assert (same.value, same.low, same.high, same.p) == (0, 0, 0, 1)
 
 
+@pytest.mark.slow
 def test_the_test_keeps_its_level():
     """Of 150 pairs of equally good runs about one in twenty differs at p < 0.05, and the interval misses 0 as often."""
     rejected = missed = 0

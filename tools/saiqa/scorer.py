@@ -61,7 +61,7 @@ class Scorer:
         device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32``, ``bfloat16``, ``int8`` (prefill only: the language model in 8 bits, the rest in bfloat16), or
             ``auto``: bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
-        batch_size: images a model pass.
+        batch_size: at most so many images per pass.
         prompt_version: 1 to 4; the released checkpoint was tuned on 4.
         weights: dimension -> weight of the overall score, or a file of ``fuse_scores.py fit``; all alike when None.
         system: the system prompt; the one the checkpoint was trained with when None, none when empty.

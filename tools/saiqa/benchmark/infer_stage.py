@@ -70,7 +70,7 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
 
     Args:
         engine: None where no question is askable.
-        chunk: images a batch that is given to the engine and then saved. Batches are cut at the same places of the
+        chunk: images per batch that is given to the engine and then saved. Batches are cut at the same places of the
             questions' file whatever is known, missing, or done by how many workers: a log-probability depends in its last
             digits on what shares a model pass.
     """

@@ -104,7 +104,7 @@ def run_jobs(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> None
 
 @dataclass
 class Checked:
-    """The first stage asked for, of one dimension, with what it needs read; the later ones read what it writes."""
+    """The validated inputs of one dimension's first stage; later stages read what it writes."""
 
     inference: infer_stage.Inference | None = None
     scoring: score_stage.Scoring | None = None
@@ -112,7 +112,7 @@ class Checked:
 
 
 def check(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
-    """Everything cheap, for all dimensions, before anything slow."""
+    """Validate all inputs, of all dimensions, before loading the model."""
     checked = {job.dimension: Checked() for job in todo}
     if args.mode in ("infer", "all"):
         model = model_of(args, out)

@@ -33,7 +33,7 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     auto = "auto (default): bfloat16 on CUDA, on a CPU as stored if it multiplies in bfloat16, else float32"
     add("--dtype", choices=DTYPES, default="auto", help=f"{auto}; int8: the language model in 8 bits (prefill engine only)")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a model pass (default: 8)")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="at most N images per pass (default: 8)")
     bounds = "default: the environment's {}, else the checkpoint's"
     add("--min_pixels", type=positive_int, metavar="N", help="smaller images are enlarged; " + bounds.format("MIN_PIXELS"))
     add("--max_pixels", type=positive_int, metavar="N", help="larger images are shrunk; " + bounds.format("MAX_PIXELS"))

@@ -44,7 +44,7 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to score").add_argument
-    paths = "images, URLs, folders (with all below), patterns, CSV or JSONL lists; - reads one path a line from stdin"
+    paths = "images, URLs, folders (with all below), patterns, CSV or JSONL lists; - reads one path per line from stdin"
     add("paths", nargs="*", metavar="PATH", help=f"{paths}; with --demo alone, a dozen of its rooms")
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")

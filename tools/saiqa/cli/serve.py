@@ -170,7 +170,7 @@ def serve(app, listener: socket.socket, most_connections: int) -> None:
     allowed = allow_files(most_connections + _OTHER_FILES) - _OTHER_FILES
 
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that is none is told to the client who sent it
-    # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: to us it is a good end.
+    # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: this is a normal exit.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     config = uvicorn.Config(
         app,

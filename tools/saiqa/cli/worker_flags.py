@@ -19,7 +19,7 @@ AUTO = "auto"
 
 def add_flags(add: Callable[..., object]) -> None:
     """The flags of a command that can spread its work. ``add`` is the ``add_argument`` of a group."""
-    add("--workers", type=_count, metavar="N", help="engines side by side, on Ray; auto: one a GPU, else by the cores")
+    add("--workers", type=_count, metavar="N", help="engines side by side, on Ray; auto: one per GPU, else by the cores")
     add("--ray_address", metavar="ADDRESS", help="join this Ray cluster, its workers share the work (default: this machine)")
 
 

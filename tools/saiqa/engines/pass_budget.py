@@ -27,7 +27,7 @@ READERS = 4  # pictures being decoded and cut at a time
 READING_BYTES = READERS * 150 * 10**6
 SHARE_OF_FREE = 0.5  # the rest is for other processes, and for what an allocator cannot reuse
 
-# More tokens a pass make no device faster: its matrix products are large enough, and its caches are not.
+# More tokens per pass make no device faster: its matrix products are large enough, and larger passes overflow its caches.
 MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
 
 # Tensors of each width that are alive at once in a layer, counted from the code and rounded up.

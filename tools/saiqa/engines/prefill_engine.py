@@ -71,7 +71,7 @@ class PrefillEngine:
         device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
         dtype: "float32", "bfloat16", "int8" (the language model's linear maps in 8 bits, the rest in bfloat16), or "auto":
             bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
-        batch_size: most images a model pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
+        batch_size: at most N images per pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
             there is and halved whenever that does not suffice after all.
         system: system prompt; None for the one that the checkpoint was trained with, "" for none.
         bounds: of the pixels of an image; None for the checkpoint's.

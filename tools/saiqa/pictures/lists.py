@@ -1,4 +1,4 @@
-"""From what is typed to image files: files, folders, patterns, tables, lists, URLs. Opens no image.
+"""Expands command-line paths into image files: files, folders, patterns, tables, lists, URLs. Opens no image.
 
 An image is known by its path from end to end, so that pictures of one name in two folders stay two.
 """
@@ -30,7 +30,7 @@ class Lists:
     Attributes:
         column: column of a CSV, or key of a JSONL, with the path; a JSONL line may have ``"images": [path]`` instead.
         data_root: what a first folder ``SA-BENCH`` of a listed path stands for.
-        stdin: where ``-`` reads one path a line.
+        stdin: where ``-`` reads one path per line.
         note: told what is passed over.
     """
 
@@ -138,7 +138,7 @@ def resolve(listed: str, table: Path, data_root: Place) -> str | Place:
 def _lines(stream: IO[str]) -> list[str]:
     lines = [line for line in stream.read().splitlines() if line.strip()]
     if not lines:
-        raise InputError("the list on stdin is empty", "Give one path a line")
+        raise InputError("the list on stdin is empty", "Give one path per line")
     return lines
 
 

@@ -72,7 +72,7 @@ class Layout:
         return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *words, ERROR_COLUMN]
 
     def row(self, line: dict) -> dict[str, str]:
-        """A line of the log as a row of the CSV; what an image has not is empty."""
+        """A line of the log as a row of the CSV; missing values are empty."""
         numbers = {name: line["scores"].get(name) for name in self.dimensions}
         numbers[OVERALL_COLUMN] = self.overall(line)
         if self.probabilities:

@@ -59,7 +59,7 @@ class Workers:
     Args:
         load: makes the engine, in the worker; goes there as a pickle.
         fleet: how many and where.
-        note: told what is worth knowing, a line a time.
+        note: told what is worth knowing, line by line.
 
     Attributes:
         count: workers.
@@ -90,7 +90,7 @@ class Workers:
         cores = max(1, int(there.get("CPU", 1)))
         count = fleet.count or gpus or max(1, min(cores, int(there.get("memory", 0) // fleet.bytes_each)))
         if gpus and count > gpus:
-            raise InputError(f"--workers {count}: there are {gpus} GPUs", "Give at most one worker a GPU, or --device cpu")
+            raise InputError(f"--workers {count}: there are {gpus} GPUs", "Give at most one worker per GPU, or --device cpu")
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
         return count, {
             "num_cpus": 1 if count <= cores else 0,

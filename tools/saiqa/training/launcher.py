@@ -47,7 +47,7 @@ def parser() -> console.ArgumentParser:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
     add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
     add("--master_port", type=int, metavar="P", help="port of the process group (default: 29500 + prompt version)")
-    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one a GPU, 4 at most)")
+    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one per GPU, 4 at most)")
     add("--model", metavar="PATH", help="checkpoint to start from (default: ./SA-IQA-model/Ovis2.5-9B)")
     add("--output_dir", metavar="PATH", help="where the checkpoint goes (default: ./SA-IQA-model/sa-iqa-prompt{N})")
     add("--overwrite", action="store_true", help="replace the checkpoint in it, when training has ended well")

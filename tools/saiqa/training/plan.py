@@ -243,7 +243,7 @@ def _environment(arguments: argparse.Namespace, base: Path, cpu: bool, processes
 
 
 def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> int:
-    """How many processes train: as given, else one a GPU and no more than the release's.
+    """How many processes train: as given, else one per GPU and no more than the release's.
 
     Args:
         gpus: visible GPUs; 0 where training is on a CPU.
@@ -254,7 +254,7 @@ def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> 
     if not gpus:
         return given or CPU_PROCESSES
     if given and given > gpus:
-        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process a GPU")
+        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process per GPU")
     processes = given or min(gpus, RELEASE_PROCESSES)
     if gpus > processes and not given:
         accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
