@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from saiqa import facts
@@ -41,60 +40,50 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
         Failed: matplotlib is not installed, or the file cannot be written.
     """
     try:
+        import jinja2
+        import markupsafe
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
         raise lacking("--report", error.name, "report") from None
-    names = ", ".join(table.dimension for table in scored)
-    body = [
-        f"<h1>Scores against people: {escape(names)}</h1>",
-        _section("Agreement", _figures(assessments)),
-        _section("Scores by image", _plots(assessments)),
-        _section("Largest disagreements", _disagreements(scored, data_root)),
-        _section("How the scores were made", "".join(map(_provenance, scored))),
-    ]
-    text_files.write_text(path, _PAGE.format(title=f"SA-IQA: {escape(names)}", style=_STYLE, body="\n".join(body)))
-
-
-def _section(title: str, content: str) -> str:
-    return f"<section><h2>{title}</h2>\n{content}</section>"
+    here = Path(__file__).parent
+    # Everything is escaped but the style, which is ours.
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    page = pages.get_template("report.html.j2").render(
+        names=", ".join(table.dimension for table in scored),
+        style=markupsafe.Markup((here / "report.css").read_text(encoding="utf-8")),
+        header=["rows", *summary.COLUMNS.values(), "n", "dropped"],  # on a telephone the first few are in sight
+        lines=list(map(_line, assessments)),
+        notes=[summary.HOW, *summary.notes(assessments)],
+        plots=_plots(assessments),
+        **_disagreements(scored, data_root),
+        provenance=list(map(_provenance, scored)),
+    )
+    text_files.write_text(path, page)
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
 
 
-def _figures(assessments: Sequence[Assessment]) -> str:
-    names = ["rows", *summary.COLUMNS.values(), "n", "dropped"]  # on a telephone the first few are in sight
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
-    body = "".join(f"<tr>{_line(assessment)}</tr>\n" for assessment in assessments)
-    notes = "".join(f"<p>{escape(note)}</p>" for note in [summary.HOW, *summary.notes(assessments)])
-    scrolling = 'class="wide" tabindex="0" role="region" aria-label="Figures of agreement"'
-    return f"<div {scrolling}><table>\n<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>{notes}"
-
-
-def _line(assessment: Assessment) -> str:
-    """The cells of one line; a generator and an interval stand small below dimension and figure."""
+def _line(assessment: Assessment) -> dict:
+    """One line; a generator and an interval stand small below dimension and figure."""
     n, dropped, *figures = summary.figures(assessment)
-    generator = f"<small>{escape(assessment.generator)}</small>" if assessment.generator else ""
-    cells = [f'<th scope="row">{escape(assessment.dimension)}{generator}</th>']
-    for text in (*figures, n, dropped):
-        value, _, interval = text.partition(" [")
-        cells.append(f"<td>{value}<small>[{interval}</small></td>" if interval else f"<td>{value}</td>")
-    return "".join(cells)
+    parts = [text.partition(" [") for text in (*figures, n, dropped)]
+    values = [(value, interval) for value, _, interval in parts]
+    return {"dimension": assessment.dimension, "generator": assessment.generator, "figures": values}
 
 
 # ---- plots -----------------------------------------------------------------------------------------------------------
 
 
-def _plots(assessments: Sequence[Assessment]) -> str:
+def _plots(assessments: Sequence[Assessment]) -> list[dict]:
     """A scatter plot and a histogram for every dimension and the pool, the generators in it."""
     whole = [assessment for assessment in assessments if assessment.generator is None]
-    plots = [plot(assessment) for assessment in whole for plot in (_scatter, _histogram)]
-    return f'<div class="plots">{"".join(plots)}</div>' + (
-        "<p>The line is where score and MOS are equal; the curve is the 4-parameter logistic fit, where there is one.</p>"
-    )
+    return [plot(assessment) for assessment in whole for plot in (_scatter, _histogram)]
 
 
-def _scatter(assessment: Assessment) -> str:
+def _scatter(assessment: Assessment) -> dict:
     rows = assessment.rows
     pairs = [(row.prediction, row.mos) for row in rows if row.prediction is not None and row.mos is not None]
     figure, axes = _axes()
@@ -117,7 +106,7 @@ def _draw_curve(axes, found: Agreement | str, predictions: Sequence[float]) -> N
         axes.plot(x, found.curve(x), color=_CURVE, linewidth=2)
 
 
-def _histogram(assessment: Assessment) -> str:
+def _histogram(assessment: Assessment) -> dict:
     import numpy
 
     low, high = _scale(assessment)
@@ -166,10 +155,10 @@ def _axes():
     return figure, axes
 
 
-def _image(figure, alt: str) -> str:
+def _image(figure, alt: str) -> dict:
     file = io.BytesIO()
     figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
-    return f'<img src="{_data_address("image/svg+xml", file.getvalue())}" alt="{escape(alt)}">\n'
+    return {"source": _data_address("image/svg+xml", file.getvalue()), "alt": alt}
 
 
 def _data_address(kind: str, content: bytes) -> str:
@@ -196,7 +185,7 @@ class _Disagreement:
         return self.row.prediction - self.row.mos
 
 
-def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
+def _disagreements(scored: Sequence[Scored], data_root: Place) -> dict:
     found = [
         _Disagreement(table, row, before)
         for table in scored
@@ -206,8 +195,7 @@ def _disagreements(scored: Sequence[Scored], data_root: Place) -> str:
     largest = sorted(found, key=lambda disagreement: -disagreement.size)[:DISAGREEMENTS]
     paths = {id(d.table): _image_paths(d.table) for d in largest}
     cards = [_card(d, _file_of(d, paths[id(d.table)], data_root)) for d in largest]
-    said = f"<p>The {len(cards)} of {len(found)} images whose score is farthest from the MOS.</p>"
-    return f'{said}<div class="cards">{"".join(cards)}</div>'
+    return {"cards": cards, "rows": len(found)}
 
 
 def _image_paths(table: Scored) -> dict[str, list[str]]:
@@ -236,18 +224,15 @@ def _file_of(disagreement: _Disagreement, paths: dict[str, list[str]], data_root
     return files[0]
 
 
-def _card(disagreement: _Disagreement, file: Place) -> str:
+def _card(disagreement: _Disagreement, file: Place) -> dict:
     row, dimension = disagreement.row, disagreement.table.dimension
     numbers = f"score {row.prediction:.2f}, MOS {row.mos:.2f}"
+    said = {"difference": f"{disagreement.difference:+.2f}", "numbers": f"{dimension}: {numbers}", "id": row.id}
     thumbnail = _thumbnail(file)
     if isinstance(thumbnail, str):
-        picture = f'<div class="missing">{escape(thumbnail)}</div>'
-    else:
-        alt = f"Image {row.id}, {dimension}: {numbers}"
-        picture = f'<img src="{_data_address("image/jpeg", thumbnail)}" alt="{escape(alt)}">'
-    difference = f"{disagreement.difference:+.2f}"
-    caption = f"<b>{difference}</b> {escape(dimension)}: {numbers}<br><code>{escape(row.id)}</code>"
-    return f"<figure>{picture}<figcaption>{caption}</figcaption></figure>\n"
+        return said | {"missing": thumbnail}
+    alt = f"Image {row.id}, {dimension}: {numbers}"
+    return said | {"missing": None, "source": _data_address("image/jpeg", thumbnail), "alt": alt}
 
 
 def _thumbnail(file: Place) -> bytes | str:
@@ -271,12 +256,14 @@ def _thumbnail(file: Place) -> bytes | str:
 # ---- provenance ------------------------------------------------------------------------------------------------------
 
 
-def _provenance(table: Scored) -> str:
-    record_path = folders.run_record_path(table.path)
+def _provenance(table: Scored) -> dict:
     record = read_run_record(table.path)
-    source = f"<p>Scores: <code>{escape(folders.shown(table.path))}</code></p>"
-    if not record:
-        return f"<h3>{table.dimension}</h3>{source}<p>Nothing tells how they were made: no {record_path.name}.</p>"
+    said = {
+        "dimension": table.dimension,
+        "path": folders.shown(table.path),
+        "record_name": folders.run_record_path(table.path).name,
+        "record": to_json(record) if record else None,
+    }
     engine = record.get("engine") or {}
     parts = {
         "checkpoint": record.get("model_path"),
@@ -286,46 +273,4 @@ def _provenance(table: Scored) -> str:
         "images rated": record.get("n"),
         "command": record.get("command"),
     }
-    terms = "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in parts.items() if value)
-    whole = f"<details><summary>{escape(record_path.name)}</summary><pre>{escape(to_json(record))}</pre></details>"
-    return f"<h3>{table.dimension}</h3>{source}<dl>{terms}</dl>{whole}\n"
-
-
-# ---- the page --------------------------------------------------------------------------------------------------------
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; margin: 0 auto; max-width: 76rem;
-  padding: 1rem clamp(1rem, 3vw, 2.5rem) 4rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { font-size: 1.05rem; }
-.wide { overflow-x: auto; } .wide:focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .7rem; border-bottom: 1px solid #ddd; white-space: nowrap; vertical-align: top; }
-th:first-child { text-align: left; position: sticky; left: 0; background: #fff; }
-small { display: block; color: #555; font-weight: normal; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 17rem), 1fr)); gap: 1rem; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 13rem), 1fr)); gap: 1.25rem 1rem; }
-img { width: 100%; height: auto; display: block; } figure { margin: 0; } figcaption { font-size: .9rem; }
-figcaption code, dd, p code { overflow-wrap: anywhere; }
-.missing { background: #eee; padding: 1rem; min-height: 6rem; overflow-wrap: anywhere; font-size: .85rem; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; } dt { color: #555; } dd { margin: 0; }
-pre { overflow-x: auto; background: #f5f5f5; padding: .75rem; font-size: .8rem; }
-@media (max-width: 34rem) { th, td { padding: .3rem .4rem; } dl { grid-template-columns: 1fr; } dd { margin-bottom: .5rem; } }
-"""
-
-# The policy makes sure of it: nothing is requested from anywhere.
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-</body>
-</html>
-"""
+    return said | {"terms": {name: value for name, value in parts.items() if value}}
