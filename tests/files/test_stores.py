@@ -94,6 +94,8 @@ def test_pictures_behind_urls_are_scored_as_their_files(run_main, served, tmp_pa
     for row, remote, here in zip(rows, scorer.score(urls), local, strict=False):
         assert row["scores"] == pytest.approx(here.scores, abs=1e-6)
         assert remote.scores == pytest.approx(here.scores, abs=1e-6)
+    beside_a_picture = scorer.score([urls[0], Image.open(tmp_path / "c.png")])
+    assert [result.error for result in beside_a_picture] == [None, None]
 
 
 def test_a_list_behind_a_url_is_refused(run_main, served):

@@ -397,3 +397,8 @@ def test_a_grpo_loop_climbs_on_the_demo_model():
         means.append(rewards.mean().item())
     assert np.mean(means[-3:]) > np.mean(means[:3]) + 0.3, means
     assert generator.mean[0].item() > math.log(0.3), "brighter than it started"
+
+
+def test_an_empty_address_is_none():
+    with pytest.raises(ValueError, match="the base_url of a vLLM server"):
+        Reward(base_url="")

@@ -302,3 +302,8 @@ def test_files_that_get_no_overall(run_main, tmp_path, weights, row, says):
 def test_an_action_is_needed(run_main):
     ran = run_main(COMMAND)
     assert ran.code == 2 and "fit|apply" in ran.err
+
+
+def test_an_empty_name_is_refused_in_one_line(run_main, tmp_path):
+    ran = run_main(COMMAND, "fit", "", tmp_path / "pairs.csv", "--output", tmp_path / "weights.json")
+    assert ran.code == 2 and "Traceback" not in ran.err and ran.err.count("\n") == 1, ran.err

@@ -76,7 +76,7 @@ class Reward:
         dimensions: Sequence[str] | None = None,
         unscored: str = "raise",
     ):
-        if [scorer, service, base_url].count(None) != 2:
+        if [scorer, service, base_url].count(None) != 2 or base_url == "":
             raise ValueError("give a scorer or the address of a service, and not both; or the base_url of a vLLM server alone")
         if unscored not in ON_UNSCORED:
             raise ValueError(f"unscored is one of {', '.join(ON_UNSCORED)}, not {unscored!r}")

@@ -1,6 +1,6 @@
-"""The stages of ``infer.py``: questions -> ratings -> scores -> correlation. They meet only in files.
+"""The infer stage of ``infer.py``: questions -> ratings.
 
-Each stage returns the images it has no result for, as id -> reason; the command lists them and leaves exit code 3.
+It returns the images it has no rating for, as id -> reason; the command lists them and leaves exit code 3.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from saiqa.run.record import Failures, failed_list, package_versions, write_run_
 from saiqa.run.run import Run, changed_note, find_earlier
 from saiqa.run.spec import Model
 
-# ---- infer: what is known already ------------------------------------------------------------------------------------
+# ---- what is known already -------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -60,7 +60,7 @@ def prepare(job: Job, model: Model, resume: bool, with_digests: bool, out: Notes
     return Inference(job, questions, run, with_digests)
 
 
-# ---- infer: asking ---------------------------------------------------------------------------------------------------
+# ---- asking ----------------------------------------------------------------------------------------------------------
 
 
 def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out: Notes) -> Failures:

@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     out = Output(args.json)
     output = folders.output_path(args.output)
-    inputs = [folders.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text]
+    inputs = [folders.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text is not None]
     if output.resolve() in [path.resolve() for path in inputs]:
         raise UsageError("--output is also an input", "Give it another name")
     text_files.check_writable(output)

@@ -26,7 +26,8 @@ def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
 
     with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
         fetched: dict[Any, Any] = dict(zip(remote, threads.map(_fetch, remote), strict=True))
-    images = [fetched.get(request.image, request.image) for request in requests]
+    # By kind, not by a lookup: a picture in memory has no hash.
+    images = [fetched[r.image] if isinstance(r.image, RemotePath) else r.image for r in requests]
     asked = [replace(r, image=i) for r, i in zip(requests, images, strict=True) if not isinstance(i, Failure)]
     rated = iter(engine.rate(asked))
     return [image if isinstance(image, Failure) else next(rated) for image in images]
