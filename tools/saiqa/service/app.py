@@ -26,7 +26,6 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,7 +33,8 @@ from saiqa import facts
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
-from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question, readable
+from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question
+from saiqa.service.messages import Answer, ImageResult, readable, request_body
 from saiqa.service.metrics import Metrics
 
 PAGE = Path(__file__).with_name("page")
@@ -74,24 +74,6 @@ class Settings:
     hosts: tuple[str, ...] = ()
     request_seconds: float = 60
     frames: tuple[str, ...] = ()
-
-
-class ImageResult(BaseModel):
-    """One image of an answer."""
-
-    name: str
-    scores: dict[str, float]
-    probabilities: dict[str, dict[str, float]]
-    overall: float | None
-    error: str | None
-    notes: list[str] = []
-
-
-class Answer(BaseModel):
-    """The answer of POST /score: one result an image, in the order sent."""
-
-    model: str
-    results: list[ImageResult]
 
 
 class Service:
@@ -188,7 +170,7 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
 
 def _add_routes(app: FastAPI, service: Service) -> None:
     guarded = [Depends(_require(service.settings.token))]
-    described: dict[str, Any] = {"openapi_extra": {"requestBody": _body()}, "responses": _REFUSALS}
+    described: dict[str, Any] = {"openapi_extra": {"requestBody": request_body(TEXT_FIELDS)}, "responses": _REFUSALS}
 
     @app.post("/score", response_model=Answer, dependencies=guarded, **described)
     async def score(request: Request) -> Answer:
@@ -295,25 +277,3 @@ class _Page(StaticFiles):
 
 _DETAIL = {"description": "Why not", "content": {"application/json": {"schema": {"type": "object"}}}}
 _REFUSALS = dict.fromkeys((400, 401, 403, 408, 413, 421, 422, 500, 503), _DETAIL)
-
-_DIMENSIONS = {"type": "array", "items": {"enum": list(facts.DIMENSIONS)}}
-_NO_DIMENSIONS_OR = {"anyOf": [_DIMENSIONS, {"type": "null"}]}
-_FILE = {"type": "string", "contentEncoding": "base64"}
-_NAMED_FILE = {"type": "object", "required": ["data"], "properties": {"name": {"type": "string"}, "data": _FILE}}
-
-
-def _body() -> dict:
-    """What POST /score takes, as OpenAPI says it; /health says how much of it."""
-
-    def holding(image: dict, dimensions: dict) -> dict:
-        images = {"type": "array", "items": image, "minItems": 1}
-        properties = {"images": images, "dimensions": dimensions}
-        return {"schema": {"type": "object", "required": ["images"], "properties": properties, "additionalProperties": False}}
-
-    return {
-        "required": True,
-        "content": {
-            "multipart/form-data": holding({"type": "string", "format": "binary"}, _DIMENSIONS | {"maxItems": TEXT_FIELDS}),
-            "application/json": holding({"anyOf": [_FILE, _NAMED_FILE]}, _NO_DIMENSIONS_OR),
-        },
-    }

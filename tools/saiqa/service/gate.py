@@ -111,48 +111,51 @@ def _shown(text: str) -> str:
     return ascii(text[:100])
 
 
+class _Bounded(AutoHTTPProtocol):
+    """uvicorn's protocol for clients of any kind; ``protocol`` gives it its limit."""
+
+    most_connections: int
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.most_connections:
+            transport.abort()
+        else:
+            self._expect_a_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_at_work():
+            self._expect_nothing()
+        elif self._late is None:
+            self._expect_a_head()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._expect_nothing()
+        super().connection_lost(error)
+
+    def _is_at_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _expect_a_head(self) -> None:
+        self._late = self.loop.call_later(HEADER_SECONDS, self._give_up)
+
+    def _expect_nothing(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+    def _give_up(self) -> None:
+        self._late = None
+        if not self._is_at_work():
+            self.transport.abort()
+
+
 def protocol(most_connections: int) -> type[asyncio.Protocol]:
     """uvicorn's HTTP protocol for clients of any kind.
 
     A connection that takes longer than ``HEADER_SECONDS`` over the head of a request is closed, and so is one beyond the limit,
     at once.
     """
-
-    class Bounded(AutoHTTPProtocol):
-        _late: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > most_connections:
-                transport.abort()
-            else:
-                self._expect_a_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self._is_at_work():
-                self._expect_nothing()
-            elif self._late is None:
-                self._expect_a_head()
-
-        def connection_lost(self, error: Exception | None) -> None:
-            self._expect_nothing()
-            super().connection_lost(error)
-
-        def _is_at_work(self) -> bool:
-            return self.cycle is not None and not self.cycle.response_complete
-
-        def _expect_a_head(self) -> None:
-            self._late = self.loop.call_later(HEADER_SECONDS, self._give_up)
-
-        def _expect_nothing(self) -> None:
-            if self._late is not None:
-                self._late.cancel()
-                self._late = None
-
-        def _give_up(self) -> None:
-            self._late = None
-            if not self._is_at_work():
-                self.transport.abort()
-
-    return Bounded
+    return type("Bounded", (_Bounded,), {"most_connections": most_connections})

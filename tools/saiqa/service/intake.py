@@ -10,12 +10,13 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from PIL import Image
+from pydantic import ValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
@@ -24,6 +25,7 @@ from starlette.requests import Request
 
 from saiqa import facts
 from saiqa.model.decoding import IMAGE_ERRORS, open_image, unreadable
+from saiqa.service.messages import NAME_CHARACTERS, NamedImage, ScoreRequest, explained, only_these, readable
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive
@@ -34,8 +36,7 @@ TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 
 TEXT_FIELDS = 16  # more than a form with dimensions can have
-_NAME_CHARACTERS = 255
-_MARKS_AN_IMAGE = 3 * _NAME_CHARACTERS + 8  # of JSON, those in a name among them
+_MARKS_AN_IMAGE = 3 * NAME_CHARACTERS + 8  # of JSON, those in a name among them
 
 
 class Refused(Exception):
@@ -102,11 +103,6 @@ async def read_question(request: Request, limits: Limits, hold: Callable[[int], 
     return Question(await run_in_threadpool(_open_all, named, limits), asked)
 
 
-def readable(text: str) -> str:
-    """A client's text as UTF-8 can hold it: half a character becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def check_length(request: Request, limits: Limits) -> None:
     """Refuse by the announced length, before anything is read."""
     announced = request.headers.get("content-length", "")
@@ -165,7 +161,9 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
     try:
         if not parser.ended:
             raise Refused(UNUSABLE, "The form cannot be read: it is cut off")
-        _require_known(form, "Fields")
+        unknown = sorted(set(form) - set(ScoreRequest.model_fields))
+        if unknown:
+            raise Refused(UNUSABLE, only_these("Fields", unknown))
         uploads = form.getlist("images")
         if len(uploads) > limits.images:
             raise _too_many_images(limits)
@@ -183,48 +181,36 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
         await form.close()
 
 
-def _require_known(given: Iterable[str], kind: str) -> None:
-    unknown = sorted(set(given) - {"images", "dimensions"})
-    if unknown:
-        raise Refused(UNUSABLE, f"{kind} are `images` and `dimensions`, not {', '.join(unknown)[:_NAME_CHARACTERS]}")
-
-
 def _read_json(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
     # Objects are made for every bracket and comma, millions from a body of the largest size; pictures in base64 have none.
     if sum(map(body.count, (b"[", b"{", b","))) > limits.images * _MARKS_AN_IMAGE:
         raise Refused(UNUSABLE, "The JSON has too many parts: pictures are texts in base64")
     try:
-        value = json.loads(body)
+        value = json.loads(body, object_pairs_hook=lambda pairs: {readable(key): one for key, one in pairs})
     except (ValueError, RecursionError):
         raise Refused(UNUSABLE, "The body is not JSON") from None
-    if not isinstance(value, dict) or not isinstance(value.get("images"), list):
-        raise Refused(UNUSABLE, 'Send {"images": [{"name": "a.jpg", "data": "base64 of the file"}, ...]}')
-    _require_known(value, "Keys")
-    if len(value["images"]) > limits.images:
-        raise _too_many_images(limits)
-    dimensions = value.get("dimensions")
-    dimensions = [] if dimensions is None else dimensions
-    if not isinstance(dimensions, list) or not all(isinstance(name, str) for name in dimensions):
-        raise Refused(UNUSABLE, "`dimensions` is a list of names")
-    return [_json_image(entry) for entry in value["images"]], dimensions
-
-
-def _json_image(entry: object) -> tuple[str, bytes | None]:
-    if isinstance(entry, str):
-        entry = {"data": entry}
-    if not isinstance(entry, dict) or not isinstance(entry.get("data"), str) or not isinstance(entry.get("name", ""), str):
-        raise Refused(UNUSABLE, "An image is its file in base64, or an object with `name` and `data`")
     try:
-        return entry.get("name", ""), base64.b64decode(entry["data"], validate=True)
+        asked = ScoreRequest.model_validate(value)
+    except ValidationError as error:
+        raise Refused(UNUSABLE, explained(error, value)) from None
+    if len(asked.images) > limits.images:
+        raise _too_many_images(limits)
+    return [_json_image(image) for image in asked.images], asked.dimensions or []
+
+
+def _json_image(image: str | NamedImage) -> tuple[str, bytes | None]:
+    named = NamedImage(data=image) if isinstance(image, str) else image
+    try:
+        return named.name, base64.b64decode(named.data, validate=True)
     except (binascii.Error, ValueError):
-        return entry.get("name", ""), None
+        return named.name, None
 
 
 def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
     """The dimensions in their usual order; all where none is named."""
     unknown = sorted(set(names) - set(facts.DIMENSIONS))
     if unknown:
-        raise Refused(UNUSABLE, f"Dimensions are {', '.join(facts.DIMENSIONS)}, not {', '.join(unknown)[:_NAME_CHARACTERS]}")
+        raise Refused(UNUSABLE, f"Dimensions are {', '.join(facts.DIMENSIONS)}, not {', '.join(unknown)[:NAME_CHARACTERS]}")
     return tuple(name for name in facts.DIMENSIONS if not names or name in names)
 
 
@@ -232,7 +218,7 @@ def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _open_all(named: Named, limits: Limits) -> list[Picture]:
-    return [_open(readable(name[:_NAME_CHARACTERS]) or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
+    return [_open(readable(name[:NAME_CHARACTERS]) or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
 
 
 def _open(name: str, data: bytes | None, limits: Limits) -> Picture:

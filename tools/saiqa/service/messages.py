@@ -1,0 +1,97 @@
+"""What the service is sent and what it answers, as pydantic models: the checks and the OpenAPI come from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from saiqa import facts
+
+NAME_CHARACTERS = 255
+
+
+def readable(text: str) -> str:
+    """A client's text as UTF-8 can hold it: half a character becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+# pydantic takes no half characters, and one in a name is no reason to refuse a picture.
+Text = Annotated[str, BeforeValidator(lambda value: readable(value) if isinstance(value, str) else value)]
+File = Annotated[Text, Field(json_schema_extra={"contentEncoding": "base64"})]
+Dimensions = Annotated[list[Text], Field(json_schema_extra={"items": {"enum": list(facts.DIMENSIONS)}})]
+
+
+# ---- requests --------------------------------------------------------------------------------------------------------
+
+
+class NamedImage(BaseModel):
+    """An image file in base64 with a name for the answer."""
+
+    model_config = ConfigDict(strict=True)
+    name: Text = ""
+    data: File
+
+
+class ScoreRequest(BaseModel):
+    """The JSON body of POST /score: images, and which dimensions (all when none is named)."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+    images: list[File | NamedImage] = Field(json_schema_extra={"minItems": 1})
+    dimensions: Dimensions | None = None
+
+
+def explained(error: ValidationError, value: object) -> str:
+    """What is wrong with a body that is no ``ScoreRequest``, in one line for the client."""
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    places = [problem["loc"] for problem in problems]
+    if not isinstance(value, dict) or ("images",) in places:
+        return 'Send {"images": [{"name": "a.jpg", "data": "base64 of the file"}, ...]}'
+    unknown = [str(problem["loc"][0]) for problem in problems if problem["type"] == "extra_forbidden"]
+    if unknown:
+        return only_these("Keys", unknown)
+    if places[0][0] == "images":
+        return "An image is its file in base64, or an object with `name` and `data`"
+    return "`dimensions` is a list of names"
+
+
+def only_these(kind: str, unknown: Sequence[str]) -> str:
+    """Which fields or keys a request has, and which it has not."""
+    return f"{kind} are `images` and `dimensions`, not {', '.join(sorted(unknown))[:NAME_CHARACTERS]}"
+
+
+def request_body(most_fields: int) -> dict[str, Any]:
+    """What POST /score takes, as OpenAPI says it; /health says how much of it."""
+    schema = ScoreRequest.model_json_schema()
+    named = schema.pop("$defs")["NamedImage"]
+    images = schema["properties"]["images"]
+    images["items"]["anyOf"] = [named if "$ref" in one else one for one in images["items"]["anyOf"]]
+    dimensions = schema["properties"]["dimensions"]["anyOf"][0]
+    fields = {
+        "images": {**images, "items": {"type": "string", "format": "binary"}},
+        "dimensions": {**dimensions, "maxItems": most_fields},
+    }
+    form = {**schema, "properties": fields}
+    return {"required": True, "content": {"multipart/form-data": {"schema": form}, "application/json": {"schema": schema}}}
+
+
+# ---- answers ---------------------------------------------------------------------------------------------------------
+
+
+class ImageResult(BaseModel):
+    """One image of an answer."""
+
+    name: str
+    scores: dict[str, float]
+    probabilities: dict[str, dict[str, float]]
+    overall: float | None
+    error: str | None
+    notes: list[str] = []
+
+
+class Answer(BaseModel):
+    """The answer of POST /score: one result an image, in the order sent."""
+
+    model: str
+    results: list[ImageResult]
