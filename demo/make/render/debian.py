@@ -1,5 +1,6 @@
 """Files of Debian packages without installing them: fetched with apt-get, which needs no root, and unpacked in a cache."""
 
+import fcntl
 import os
 import subprocess
 from pathlib import Path
@@ -15,11 +16,13 @@ def cache_folder():
 def unpacked(package, pattern):
     """The first file of a package that matches the pattern (relative to the root); the package is fetched if need be."""
     folder = cache_folder() / package
-    found = sorted(folder.glob(pattern))
-    if not found:
-        folder.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
-        archive = max(folder.glob(f"{package}_*.deb"))
-        subprocess.run(["dpkg", "-x", archive.name, "."], cwd=folder, check=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes render, and all want it at once
         found = sorted(folder.glob(pattern))
+        if not found:
+            subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+            archive = max(folder.glob(f"{package}_*.deb"))
+            subprocess.run(["dpkg", "-x", archive.name, "."], cwd=folder, check=True)
+            found = sorted(folder.glob(pattern))
     return found[0]

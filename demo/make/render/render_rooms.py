@@ -1,6 +1,6 @@
 """Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH, and series of one room at rising severity.
 
-    python -m make.render.render_rooms [--output DIR] [--train N] [--test N] [--series N] [--practice N] [--seed S]
+    python -m make.render.render_rooms [--output DIR] [--train N] [--val N] [--test N] [--series N] [--practice N] [--seed S]
 
 Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower. Beside the
 picture of each lies its light (.npz): what development alone makes wrong is dialled onto that later, anew at every look.
@@ -31,8 +31,9 @@ FOLDER = Path(__file__).resolve().parents[2]  # demo/
 WIDTH, HEIGHT = 224, 168
 QUALITY = 84
 SEED = 2026
-SPLITS = ("train", "test")
+SPLITS = ("train", "val", "test")
 SERIES, PRACTICE, PRACTICE_TABLE = "series", "practice", "practice.csv"
+SCENE_SETS = ("train", "val", SERIES, PRACTICE, "test")  # in the order of the seeds: what comes later goes behind
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
 # Of the practice rooms, in each dimension by itself.
 FAULTY_SHARE = {"distortion": 0.45, "harmony": 0.5, "layout": 0.65, "lighting": 0.15}
@@ -45,7 +46,7 @@ PER_ROOM_SEED = 1 << 63
 
 def scene_seed(seed, dimension, split, index):
     """The number from which everything about the room of one picture is drawn."""
-    key = [seed, SCENES[dimension], (*SPLITS, SERIES, PRACTICE).index(split), index]
+    key = [seed, SCENES[dimension], SCENE_SETS.index(split), index]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] % PER_ROOM_SEED)
 
 
@@ -139,7 +140,7 @@ def _save(picture, path):
 
 
 def benchmark_scenes(output, seed, counts):
-    """The pictures [(path, room)] of each scene of the benchmark, the test split first."""
+    """The pictures [(path, room)] of each scene of the benchmark, what is judged on first."""
     found = []
     for split in reversed(SPLITS):
         scenes = {}
@@ -232,13 +233,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/, series/ and practice/")
     parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")
+    parser.add_argument("--val", type=int, default=120, help="pictures a dimension in the validation split")
     parser.add_argument("--test", type=int, default=120, help="pictures a dimension in the test split")
     parser.add_argument("--series", type=int, default=0, help="graded series a kind of fault, into series/")
     parser.add_argument("--practice", type=int, default=0, help="practice rooms, into practice/")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    counts = {"train": arguments.train, "test": arguments.test}
+    counts = {split: getattr(arguments, split) for split in SPLITS}
     benchmark, series = arguments.output / facts.DATA_FOLDER, arguments.output / SERIES
     write_annotations(benchmark, arguments.seed, counts)
     graded = series_scenes(series, arguments.seed, arguments.series)

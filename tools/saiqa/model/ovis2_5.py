@@ -466,14 +466,18 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         grid_thws: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ):
-        """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images."""
+        """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images.
+
+        Logits are made for the last ``logits_to_keep`` places, or those where it is true; for all where it is 0.
+        """
         if inputs_embeds is None:
             assert input_ids is not None, "token ids, or their embeddings"
             visual = None if pixel_values is None or grid_thws is None else self.embed_images(pixel_values, grid_thws)
             inputs_embeds = self.embed(input_ids, visual)
-        return self.llm(inputs_embeds=inputs_embeds, **kwargs)
+        return self.llm(inputs_embeds=inputs_embeds, logits_to_keep=logits_to_keep, **kwargs)
 
 
 AutoConfig.register("siglip2_navit", Ovis2_5VisionConfig, exist_ok=True)

@@ -34,7 +34,7 @@ def main(process: int) -> None:
     """Note the descendants of a process until its end of the pipe is closed, then end those that are left."""
     known: Started = {}
     while not select.select([sys.stdin], [], [], _LOOK_EVERY_SECONDS)[0]:
-        known |= _descendants(process)
+        known |= descendants(process)
     time.sleep(_GRACE_SECONDS)
     alive = _all()
     for number, started in known.items():
@@ -42,7 +42,8 @@ def main(process: int) -> None:
             os.kill(number, signal.SIGKILL)
 
 
-def _descendants(process: int) -> Started:
+def descendants(process: int) -> Started:
+    """The processes that a process has started, and those that these have."""
     everyone, found = _all(), {process: ""}
     while more := {n: started for n, (parent, started) in everyone.items() if parent in found and n not in found}:
         found |= more

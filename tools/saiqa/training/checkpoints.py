@@ -23,14 +23,58 @@ _ASKING = (
 )
 
 
-def newest_step(run: Path) -> Path | None:
-    """The ``checkpoint-N`` of the highest step in the folder of a run."""
+_BESIDE = (ARGUMENTS_FILE, "training.json", "curves.png")  # what a checkpoint has beside what makes it one
+WHOLE_FILE = "whole"  # in a ``checkpoint-N`` that was written to its end by every process
+RECORD_FILE = _BESIDE[1]  # how a checkpoint was made
+
+# What training needs to go on, and nobody who scores: many times the size of the weights.
+_STATES = ("global_step*", "optimizer*", "scheduler*", "rng_state*", "zero_to_fp32.py", "latest*", "*.pt", "*.pth")
+
+
+def steps_of(run: Path) -> list[Path]:
+    """The ``checkpoint-N`` in the folder of a run that were saved to their end, by step."""
     steps = [folder for folder in run.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdigit()]
-    return max(steps, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    return sorted((step for step in steps if (step / WHOLE_FILE).is_file()), key=_number)
 
 
-def promote(step: Path, run: Path, base: Path) -> None:
+def _number(step: Path) -> int:
+    return int(step.name.rpartition("-")[2])
+
+
+def mark_whole(step: Path) -> None:
+    """Say of a ``checkpoint-N`` that every process has written its part. Nodes without a shared folder have their part only."""
+    if step.is_dir():
+        (step / WHOLE_FILE).touch()
+
+
+def best_step(run: Path) -> Path | None:
+    """The whole checkpoint with the best validation, else the newest; None where there is none."""
+    steps = steps_of(run)
+    if not steps:
+        return None
+    state = json.loads((steps[-1] / "trainer_state.json").read_text(encoding="utf-8"))
+    best = run / f"checkpoint-{state.get('best_global_step')}"
+    return best if best in steps else steps[-1]
+
+
+def remove_broken(run: Path) -> None:
+    """Remove what was being saved when a run was ended."""
+    for step in set(run.glob("checkpoint-*")) - set(steps_of(run)):
+        shutil.rmtree(step, ignore_errors=True)
+
+
+def drop_states(run: Path) -> None:
+    """Remove what only training on would need, of a run that has ended."""
+    for step in run.glob("checkpoint-*"):
+        for pattern in _STATES:
+            for path in step.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def promote(step: Path, run: Path, base: Path, bounds: Mapping[str, int] | None = None) -> None:
     """Make the folder of a run the checkpoint that ``step``, a folder in it, holds.
+
+    Its config.json says the bounds of the pixels that it was trained with, where they are given: those it is scored with.
 
     Tokenizer and preprocessing are the base model's, byte for byte, since libraries of another generation write them otherwise
     and training changes neither; give a view of it. Files are linked where the file system can, copied where not; ``step``
@@ -43,16 +87,21 @@ def promote(step: Path, run: Path, base: Path) -> None:
         said = json.loads((step / ARGUMENTS_FILE).read_text(encoding="utf-8"))
         arguments.write_text(json.dumps({name: said[name] for name in _ASKING if name in said}, indent=2) + "\n")
         files[ARGUMENTS_FILE] = arguments
+    config = run / f".{CONFIG_FILE}.bounds"
+    if bounds:
+        said = json.loads(files[CONFIG_FILE].read_text(encoding="utf-8"))
+        config.write_text(json.dumps({**said, **bounds}, indent=2) + "\n", encoding="utf-8")
+        files[CONFIG_FILE] = config
     for _ in replacing(files, run):
         pass
     arguments.unlink(missing_ok=True)
+    config.unlink(missing_ok=True)
 
 
 def install(run: Path, output: Path) -> None:
     """Make ``output`` the checkpoint that ``run``, the folder of a run in it, holds, in place of one it may hold."""
     files = {file.name: file for file in _files_of(run)}
-    if (run / ARGUMENTS_FILE).is_file():
-        files[ARGUMENTS_FILE] = run / ARGUMENTS_FILE
+    files |= {name: run / name for name in _BESIDE if (run / name).is_file()}
     for _ in replacing(files, output):
         pass
 
@@ -70,7 +119,7 @@ def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
         yield
     (folder / CONFIG_FILE).unlink(missing_ok=True)
     yield
-    for former in [*_files_of(folder), folder / ARGUMENTS_FILE]:
+    for former in [*_files_of(folder), *(folder / name for name in _BESIDE if name in files or name == ARGUMENTS_FILE)]:
         former.unlink(missing_ok=True)
         yield
     for name in sorted(ready, key=CONFIG_FILE.__eq__):

@@ -1,29 +1,28 @@
 """What ``tools/train_sft.sh`` does: checks everything cheap, then starts the real ``swift sft`` and keeps its result.
 
-The options of the run are one dictionary (``RELEASE_OPTIONS``); what the machine, ``--demo`` and the user say is laid
-over it, and the command is written from it. When training ends, the output folder itself is a checkpoint.
+The options of the run are one dictionary (``options``); what the machine, ``--demo`` and the user say is laid over it, and the
+command is written from it. The same command goes on with a run that was ended; when training ends, the output folder itself is
+a checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from saiqa import errors, facts, scoring
+from saiqa import errors, facts
 from saiqa.cli import console
-from saiqa.files import folders, jsonl, question_files
-from saiqa.files.places import Place
-from saiqa.model.checkpoint_view import make_view
-from saiqa.model.pixels import Preprocessing
-from saiqa.training.checkpoints import install, newest_step, promote
-from saiqa.training.plan import Plan, forwarded_options, make_plan
+from saiqa.files import checkpoint_folders, folders, locks
+from saiqa.training import runs, sizes, swift_options
+from saiqa.training.inputs import Inputs
+from saiqa.training.options import forwarded_options
+from saiqa.training.plan import VAL_SHARE, Plan, Run, make_plan, note_batch
+from saiqa.training.soft_labels import LOSSES
+from saiqa.training.work import Work
 
 PROGRAM = "train_sft.sh"
 
@@ -35,10 +34,13 @@ def parser() -> console.ArgumentParser:
     """The flags of the command."""
     flags = console.ArgumentParser(
         description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, as the release does.\n"
-        "Options that are not listed here go to `swift sft` as they are and win over the defaults.",
+        "Options that are not listed here go to `swift sft` as they are and win over the defaults.\n"
+        "The same command goes on with a run that was ended before its time.",
         examples=(
             "bash tools/train_sft.sh --prompt_version 4\n"
             "bash tools/train_sft.sh --prompt_version 4 --num_train_epochs 1 --gradient_accumulation_steps 64\n"
+            "bash tools/train_sft.sh --prompt_version 4 --tuner_type lora --dimensions layout lighting\n"
+            "bash tools/train_sft.sh --train_jsonl mine_prompt4.jsonl --output_dir my-checkpoint\n"
             "bash tools/train_sft.sh --demo --device cpu --max_steps 10 --output_dir /tmp/small\n"
             "bash tools/train_sft.sh --demo --dry_run"
         ),
@@ -46,106 +48,155 @@ def parser() -> console.ArgumentParser:
     add = flags.add_argument
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
     add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
-    add("--master_port", type=int, metavar="P", help="port of the process group (default: 29500 + prompt version)")
+    add("--master_port", type=int, metavar="P", help="port of the process group (default: MASTER_PORT, 29500 + prompt version)")
     add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one per GPU, 4 at most)")
     add("--model", metavar="PATH", help="checkpoint to start from (default: ./SA-IQA-model/Ovis2.5-9B)")
     add("--output_dir", metavar="PATH", help="where the checkpoint goes (default: ./SA-IQA-model/sa-iqa-prompt{N})")
     add("--overwrite", action="store_true", help="replace the checkpoint in it, when training has ended well")
+    add("--fresh", action="store_true", help="start over where the same command was ended, or has ended")
     add("--data_root", metavar="PATH", help="benchmark folder (default: ./SA-BENCH)")
+    add("--dimensions", nargs="+", choices=tuple(facts.DIMENSIONS), help="train on these (default: all four)")
+    add("--train_jsonl", nargs="+", metavar="FILE", help="question files of your own, as convert_csv_to_jsonl.py makes them")
+    add("--val_jsonl", nargs="+", metavar="FILE", help="validate on these (default: the val split, or a part of train)")
+    add("--val_split", type=share, default=VAL_SHARE, metavar="X", help="part of the images to validate on; 0: none (0.05)")
+    add("--val_on_test", action="store_true", help="let ms-swift evaluate on the test split every 10 steps, as the release")
+    add("--loss", choices=LOSSES, default="answer", help="on the whole answer as the release, or on the rating (docs/train.md)")
+    add("--fit", action="store_true", help="where memory does not suffice, shard, offload or adapt (LoRA) until it does")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto (a GPU, or for --demo a CPU)")
     add("--demo", action="store_true", help="train the demo's small base model on the demo's rendered rooms")
     add("--dry_run", action="store_true", help="check everything, print the command and start nothing")
     return flags
 
 
-# --- The run ---------------------------------------------------------------------------------------------------------
-
-
-def prepare_inputs(plan: Plan) -> None:
-    """Fill ``plan.inputs``: a view of the base model, and the annotations with the images' full paths.
-
-    Raises:
-        InputError: a line is broken, an image is not there, or an answer rates nothing.
-    """
-    from saiqa.engines.loading import check_weights, load_tokenizer
-
-    check_weights(plan.base)
-    load_tokenizer(plan.base)
-    Preprocessing.of_checkpoint(plan.base)
-    shutil.rmtree(plan.inputs, ignore_errors=True)
-    make_view(plan.base, plan.view)
-    for file in (file for files in plan.data.values() for file in files):
-        jsonl.write_jsonl(plan.inputs / file.name, _with_full_paths(file, plan.data_root))
-
-
-def _with_full_paths(file: Place, data_root: Path) -> list[dict]:
-    examples = []
-    for record in question_files.read_records(file):
-        image = folders.resolve_image(record.image, data_root).resolve()
-        if not image.is_file():
-            raise folders.missing_data(f"{folders.shown(file)} names {folders.shown(image)}, which is not there")
-        if scoring.split_answer(record.response) is None:
-            raise errors.InputError(f"{folders.shown(file)}: the response of {record.image} has no rating word")
-        examples.append({"query": record.query, "response": record.response, "images": [str(image)]})
-    return examples
-
-
-def run_training(plan: Plan) -> None:
-    """Start ``swift sft`` and make a checkpoint of what it saved last.
-
-    What earlier runs have left stays as it is until this one has ended well.
-
-    Raises:
-        Failed: ``swift sft`` failed, or ended without a checkpoint.
-    """
+def share(text: str) -> float:
+    """A number from 0 to below 1, as an argparse type."""
     try:
-        # stdout is for results: ms-swift's log joins the other messages.
-        code = subprocess.run(plan.command(), env={**os.environ, **plan.environment}, stdout=sys.stderr).returncode
-        if code != 0:
-            raise errors.Failed(f"swift sft ended with exit code {code}{_left(plan.run)}", "Its own message is above")
-        last = newest_step(plan.run)
-        if last is None:
-            raise errors.Failed(f"swift sft saved no checkpoint in {plan.run}", "See its log above")
-        promote(last, plan.run, plan.view)
-    finally:
-        shutil.rmtree(plan.inputs, ignore_errors=True)
-    if plan.takes_output:
-        install(plan.run, plan.output)
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+    return value
 
 
-def _left(run: Path) -> str:
-    """Where a run that failed has left checkpoints; a folder without any is removed."""
-    if newest_step(run) is None:
-        shutil.rmtree(run, ignore_errors=True)
-        return ""
-    return f"; what it saved is in {folders.shown(run)}"
-
-
-def shell_line(plan: Plan) -> str:
-    """The run as one line for a shell."""
-    settings = [f"{name}={shlex.quote(value)}" for name, value in plan.environment.items()]
-    return " ".join([*settings, shlex.join(plan.command())])
+# --- The command -----------------------------------------------------------------------------------------------------
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments, unknown = parser().parse_known_args(argv)
     output = console.Output()
-    plan = make_plan(arguments, forwarded_options(unknown, output.note), output.note)
+    forwarded = forwarded_options(unknown, output.note)
+    swift_options.check(forwarded)
+    check_together(arguments)
+    plan = make_plan(arguments, forwarded, output.note)
     if arguments.dry_run:
-        output.result(shell_line(plan))
+        output.result(shell_line(Run(plan, runs.new(plan.output, "", 1))))
         return
     if importlib.util.find_spec("swift") is None:
         raise errors.lacking("training", f"ms-swift (in {sys.executable})", "train")
-    prepare_inputs(plan)
-    checkpoint = plan.output if plan.takes_output else plan.run
+    # One process a machine writes an output folder; on several with a shared one, the first holds the lock.
+    held = plan.output if plan.nodes.rank == 0 else plan.output.with_name(f"{plan.output.name}.node{plan.nodes.rank}")
+    with locks.exclusive([held]):
+        train(plan, arguments, forwarded.keys(), output)
+
+
+def check_together(arguments: argparse.Namespace) -> None:
+    """Refuse flags that contradict each other. Raises ``UsageError``."""
+    if arguments.val_on_test and (arguments.val_jsonl or arguments.train_jsonl):
+        raise errors.UsageError("--val_on_test is for the benchmark's own files", "Leave --train_jsonl and --val_jsonl out")
+    if arguments.train_jsonl and arguments.dimensions:
+        raise errors.UsageError("--dimensions is for the benchmark's own files", "Give the files wanted to --train_jsonl")
+    if arguments.train_jsonl and not arguments.output_dir:
+        raise errors.UsageError("--train_jsonl needs --output_dir", "Say where the checkpoint goes")
+    if arguments.val_jsonl and arguments.val_split != VAL_SHARE:
+        raise errors.UsageError("--val_jsonl and --val_split exclude each other", "Give one of them")
+
+
+def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], output: console.Output) -> None:
+    """Check what goes in, then train, or go on with the run that this is, and keep the checkpoint."""
+    inputs = Inputs.read(plan, given, output)
+    plan = inputs.plan
+    fingerprint = checkpoint_folders.fingerprint(plan.base)
+    identity = runs.digest(plan.identity(fingerprint, inputs.digests))
+    run = None if arguments.fresh else runs.find(plan.output, identity)
+    record = runs.said(run) if run else {}
+    if run and record.get("finished"):
+        checkpoint = plan.output if record["takes_output"] else run
+        output.result(folders.shown(checkpoint))
+        output.note("the same training has ended here before; --fresh trains again")
+        return
+    fits(plan, inputs, arguments, output)
+    folder = run or runs.new(plan.output, identity, plan.nodes.count)
+    record = record or new_record(plan, inputs, identity, fingerprint)
+    work = Work(Run(plan, folder), inputs, record, output)
+    checkpoint = plan.output if record["takes_output"] else folder
+    if not record["takes_output"]:
+        output.note(
+            f"{folders.shown(plan.output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(folder)}"
+        )
     output.note(f"training {folders.shown(plan.base)} -> {folders.shown(checkpoint)}")
-    run_training(plan)
+    if not work.run():
+        output.note("this machine's part is done; the checkpoint is on the first machine")
+        return
     output.result(folders.shown(checkpoint))
+    output.note(f"log, curves: {folders.shown(folder / runs.LOG_FILE)}, {folders.shown(folder / 'curves.png')}")
+    output.note(f"TensorBoard: tensorboard --logdir {folders.shown(folder / 'runs')}")
     output.note(f"score with it: {scoring_command(checkpoint, arguments)}")
 
 
+def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: console.Output) -> None:
+    """Say what the run takes, and refuse what this machine does not have, or change the options (``--fit``)."""
+    shape, longest = sizes.Shape.of(plan.base), inputs.longest
+    free = sizes.free_on_devices(plan.cpu, plan.processes)
+    need = sizes.needs(shape, plan.options, plan.world, longest)
+    if need.device > free:
+        changes = sizes.choose(shape, plan.options, plan.world, longest, free)
+        what = f"a process takes about {sizes.shown(need.device)} of memory and {sizes.shown(free)} are free"
+        if changes is None:
+            raise errors.InputError(what, "Nothing would fit: use more or larger GPUs")
+        flags = " ".join(f"--{name} {' '.join(values)}" for name, values in changes.items())
+        if not arguments.fit:
+            raise errors.InputError(what, f"This fits: {flags}; --fit takes it")
+        output.note(f"{what}: training with {flags}")
+        plan.options.update(changes)
+        need = sizes.needs(shape, plan.options, plan.world, longest)
+    sizes.check_disk(plan.output, need)
+    output.note(
+        f"a process takes about {sizes.shown(need.device)} of {sizes.shown(free)}, checkpoints {sizes.shown(need.disk)} of disk"
+    )
+    if not plan.cpu and not arguments.demo:
+        note_batch(plan, output.note)
+
+
+def new_record(plan: Plan, inputs: Inputs, identity: str, fingerprint: str) -> dict:
+    """How a checkpoint is made, as ``training.json`` in it says: names and numbers, and no folder of this machine."""
+    return {
+        "identity": identity,
+        "finished": False,
+        "takes_output": plan.takes_output,
+        "base": {"name": plan.base.name, "fingerprint": fingerprint},
+        "command": shlex.join([PROGRAM, *map(_without_folder, sys.argv[1:])]),
+        **plan.identity(fingerprint, inputs.digests),
+        "examples": {"train": len(inputs.train), "val": len(inputs.val)},
+        "longest": inputs.longest,
+    }
+
+
+def _without_folder(token: str) -> str:
+    """A token of a command line, without the folder of an absolute path."""
+    return Path(token).name if token.startswith("/") else token
+
+
+def shell_line(run: Run) -> str:
+    """The run as one line for a shell."""
+    settings = [f"{name}={shlex.quote(value)}" for name, value in run.environment().items()]
+    return " ".join([*settings, shlex.join(run.command())])
+
+
 def scoring_command(checkpoint: Path, arguments: argparse.Namespace) -> str:
-    """The line that scores the benchmark with a checkpoint."""
+    """The line that scores the benchmark with a checkpoint, or pictures where it was trained on other files."""
+    if arguments.train_jsonl:
+        return shlex.join(["python", "tools/score_images.py", "PICTURES", "--model_path", folders.shown(checkpoint)])
     demo = ["--demo"] if arguments.demo else []
     version = ["--prompt_version", str(arguments.prompt_version)] if arguments.prompt_version else []
     return shlex.join(["python", "tools/infer.py", *demo, *version, "--model_path", folders.shown(checkpoint)])

@@ -1,78 +1,52 @@
-"""The plan of a training run: the release's options, the user's over them, and what the machine has."""
+"""The plan of a training run: what it starts from, what it learns from, on which processes, and with which options."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib.metadata
+import math
 import os
 import socket
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from saiqa import errors, facts
 from saiqa.files import checkpoint_folders, folders
-from saiqa.files.checkpoint_files import read_config
-from saiqa.files.places import Place
+from saiqa.model.pixels import PixelBounds
+from saiqa.training import soft_labels
+from saiqa.training.options import (
+    CPU_ENVIRONMENT,
+    CPU_PROCESSES,
+    PLACES,
+    RELEASE_OPTIONS,
+    RELEASE_PROCESSES,
+    Options,
+    layered,
+    number,
+)
+from saiqa.training.spec import CALLBACK, SPEC_VARIABLE
 
-# The release's run, word for word, but for options that ms-swift has renamed since.
-RELEASE_OPTIONS = {
-    "model_type": "ovis2_5",
-    "tuner_type": "full",
-    "freeze_llm": "false",
-    "freeze_vit": "true",
-    "freeze_aligner": "true",
-    "torch_dtype": "bfloat16",
-    "deepspeed": "zero2",
-    "num_train_epochs": "3",
-    "per_device_train_batch_size": "2",
-    "per_device_eval_batch_size": "1",
-    "gradient_accumulation_steps": "32",
-    "learning_rate": "2e-5",
-    "warmup_ratio": "0.03",
-    "max_length": "2048",
-    "eval_steps": "10",
-    "save_steps": "1000",
-    "save_total_limit": "1",
-    "logging_steps": "1",
-    "dataloader_num_workers": "4",
-    "system": "You are a helpful assistant.",
-}
-RELEASE_PROCESSES = 4
+VAL_SHARE = 0.05
 
-# Options of ms-swift 3, which the release uses, that version 4 knows by another name only.
-RENAMED_OPTIONS = {"train_type": "tuner_type"}
 
-# The demo's base model has answered these questions before, about other rooms: one epoch will do, and more would learn the
-# pictures by heart. It has never seen a system prompt, so that the demo's checkpoint is trained and asked without.
-DEMO_OPTIONS = {
-    "num_train_epochs": "1",
-    "per_device_train_batch_size": "16",
-    "per_device_eval_batch_size": "32",
-    "gradient_accumulation_steps": "1",
-    "learning_rate": "1e-4",
-    "eval_steps": "200",
-    "logging_steps": "10",
-    "dataloader_num_workers": "1",
-    "system": "",
-    "save_only_model": "true",
-    "seed": "42",
-}
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a run, by the environment variables that ms-swift hands to torchrun."""
 
-# --use_cpu makes the process group. With ACCELERATE_USE_CPU beside it accelerate would drop DeepSpeed without a word and
-# train with plain data parallelism.
-CPU_OPTIONS = {
-    "use_cpu": "true",
-    "ddp_backend": "gloo",
-    "torch_dtype": "float32",
-    "fp16": "false",  # ms-swift reads float32 as mixed precision with float16
-    "bf16": "false",
-    "attn_impl": "sdpa",
-}
-CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
-CPU_PROCESSES = 2
+    count: int = 1
+    rank: int = 0
+
+    @classmethod
+    def of_environment(cls) -> Nodes:
+        """From NNODES and NODE_RANK. Raises ``UsageError``."""
+        values = {name: os.environ.get(name, default) for name, default in (("NNODES", "1"), ("NODE_RANK", "0"))}
+        for name, value in values.items():
+            if not value.isdecimal():
+                raise errors.UsageError(f"{name} is {value!r}", "Give a whole number")
+        return cls(int(values["NNODES"]), int(values["NODE_RANK"]))
 
 
 @dataclass(frozen=True)
@@ -81,70 +55,116 @@ class Plan:
 
     Attributes:
         base: the checkpoint training starts from.
-        data: the files of questions and answers, by split.
+        data_root: the benchmark folder.
+        train, val: question files. Without ``val`` a share of the train images is kept for validation.
+        val_share: that share.
+        val_on_test: whether ms-swift evaluates on the test split, as in the release.
         output: the folder of the checkpoint, with the folder of every run in it.
-        run: the folder of this run, which becomes a checkpoint in any case.
         takes_output: whether ``output`` itself becomes the checkpoint, too.
-        options: ``swift sft`` option -> values.
+        loss: one of ``soft_labels.LOSSES``.
+        bounds: of the pixels of an image.
+        cpu: whether training is on a CPU.
+        nodes: the machines.
+        processes: on this machine.
+        options: ``swift sft`` option -> values, without the folders of the run.
         environment: what is set for the run on top of the user's environment.
     """
 
     base: Path
     data_root: Path
-    data: dict[str, list[Place]]
+    train: list[Path]
+    val: list[Path]
+    val_share: float
+    val_on_test: bool
     output: Path
-    run: Path
     takes_output: bool
-    options: dict[str, list[str]]
-    environment: dict[str, str]
+    loss: str
+    bounds: PixelBounds
+    cpu: bool
+    nodes: Nodes
+    processes: int
+    options: Options = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def world(self) -> int:
+        """Processes over all machines."""
+        return self.processes * self.nodes.count
+
+    def steps_per_epoch(self, examples: int) -> int:
+        """How often the weights change while every example is seen once."""
+        batches = math.ceil(examples / (self.world * number(self.options, "per_device_train_batch_size")))
+        return max(1, math.ceil(batches / number(self.options, "gradient_accumulation_steps")))
+
+    def identity(self, base: str, data: dict[str, str]) -> dict[str, Any]:
+        """Everything that decides the weights, as JSON values: a run goes on only as what it began as."""
+        options = {name: values for name, values in self.options.items() if name not in PLACES}
+        versions = {name: importlib.metadata.version(name) for name in ("ms-swift", "transformers", "torch", "deepspeed")}
+        return {
+            "base": base,
+            "data": data,
+            "options": options,
+            "loss": self.loss,
+            "val": [self.val_share, self.val_on_test, [folders.shown(file) for file in self.val]],
+            "bounds": [self.bounds.min_pixels, self.bounds.max_pixels],
+            "processes": self.world,
+            "versions": versions,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """A plan with its folder."""
+
+    plan: Plan
+    folder: Path
 
     @property
     def inputs(self) -> Path:
-        """The folder that ``swift sft`` reads, made for the run and removed after it."""
-        return self.run / ".inputs"
+        """The folder that ``swift sft`` reads, made for the run by each machine and removed after it."""
+        return self.folder / f".inputs{self.plan.nodes.rank or ''}"
 
     @property
     def view(self) -> Path:
         """The base model as ``swift sft`` sees it."""
         return self.inputs / "model"
 
-    def command(self) -> list[str]:
+    @property
+    def spec(self) -> Path:
+        """What the processes that train are told."""
+        return self.inputs / "spec.json"
+
+    def environment(self) -> dict[str, str]:
+        """What is set on top of the user's environment."""
+        return self.plan.environment | {SPEC_VARIABLE: str(self.spec)}
+
+    def command(self, resume: Path | None = None) -> list[str]:
         """The command line, with the interpreter that runs this."""
-        flags = [token for name, values in self.options.items() for token in (f"--{name}", *values)]
+        plan = self.plan
+        own: Options = {
+            "model": [str(self.view)],
+            "dataset": [str(self.inputs / "train.jsonl")],
+            "output_dir": [str(self.folder)],
+            "custom_register_path": [str(Path(__file__).with_name("register_with_swift.py"))],
+        }
+        own |= {"val_dataset": [str(self.inputs / "test.jsonl")]} if plan.val_on_test else {}
+        own |= {"resume_from_checkpoint": [str(resume)]} if resume else {}
+        flags = [token for name, values in (own | plan.options).items() for token in (f"--{name}", *values)]
         return [sys.executable, "-m", "swift.cli.main", "sft", *flags]
-
-
-def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> dict[str, list[str]]:
-    """``--name value ...`` as given for ``swift sft``: name -> values. ``note`` is told of names that are the release's."""
-    options: dict[str, list[str]] = {}
-    values: list[str] | None = None
-    for token in tokens:
-        if token.startswith("--"):
-            name, equals, value = token[2:].partition("=")
-            name = name.replace("-", "_")
-            if name in RENAMED_OPTIONS:
-                note(f"--{name} is --{RENAMED_OPTIONS[name]} in ms-swift 4, and passed on as that")
-            values = options.setdefault(RENAMED_OPTIONS.get(name, name), [])
-            values[:] = [value] if equals else []
-        elif values is None:
-            raise errors.UsageError(f"{token!r} belongs to no option", "See --help")
-        else:
-            values.append(token)
-    return options
 
 
 # --- The plan --------------------------------------------------------------------------------------------------------
 
 
-def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], note) -> Plan:
-    """Look at files and machine, and decide everything."""
+def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[[str], None]) -> Plan:
+    """Look at flags and machine, and decide everything that does not need the examples."""
     version = arguments.prompt_version or (facts.RECOMMENDED if arguments.demo else None)
-    if version is None:
+    if version is None and not arguments.train_jsonl:
         raise errors.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is the recommended one")
+    version = version or facts.RECOMMENDED
     roots = folders.roots(arguments.demo)
     base_name = facts.DEMO_BASE_MODEL_FOLDER if arguments.demo else facts.BASE_MODEL_FOLDER
     base = checkpoint_folders.find_checkpoint(folders.input_path(arguments.model or roots.models / base_name), note).resolve()
-    data_root = folders.input_path(arguments.data_root) if arguments.data_root else roots.data
     output = folders.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
     if base in (output, *output.parents):
         raise errors.UsageError("--output_dir is in the base model's folder", "Give another folder")
@@ -152,48 +172,77 @@ def make_plan(arguments: argparse.Namespace, forwarded: dict[str, list[str]], no
     cpu = _on_cpu(arguments)
     gpus = 0 if cpu else _gpu_count(arguments.cuda_visible_devices)
     processes = process_count(arguments.nproc_per_node, gpus, note)
-    holds = checkpoint_folders.newest_checkpoint(output) is not None
-    run = output / f"v{checkpoint_folders.next_run(output)}-{time.strftime('%Y%m%d-%H%M%S')}"
-    plan = Plan(
+    nodes = Nodes.of_environment()
+    train, val = _files(arguments, version)
+    bounds = PixelBounds.of_checkpoint(base)
+    return Plan(
         base=base,
-        data_root=data_root,
-        data={split: _annotation_files(data_root, split, version) for split in ("train", "test")},
+        data_root=folders.input_path(arguments.data_root) if arguments.data_root else roots.data,
+        train=train,
+        val=val,
+        val_share=0.0 if val or arguments.val_on_test else arguments.val_split,
+        val_on_test=arguments.val_on_test,
         output=output,
-        run=run,
-        takes_output=arguments.overwrite or not holds,
-        options={},
-        environment=_environment(arguments, base, cpu, processes, version, note),
+        takes_output=arguments.overwrite or not _holds_another(output),
+        loss=arguments.loss,
+        bounds=bounds,
+        cpu=cpu,
+        nodes=nodes,
+        processes=processes,
+        options=_options(arguments, cpu, forwarded),
+        environment=_environment(arguments, bounds, cpu, nodes, processes, version, note),
     )
-    plan.options.update(_options(plan, arguments.demo, cpu, forwarded))
-    if not cpu and not arguments.demo:
-        _note_batch(plan.options, processes, note)
-    if not plan.takes_output:
-        note(f"{folders.shown(output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(run)}")
-    return plan
 
 
-def _options(plan: Plan, demo: bool, cpu: bool, forwarded: dict[str, list[str]]) -> dict[str, list[str]]:
-    """All options of ``swift sft``; later layers win."""
-    layers = {**RELEASE_OPTIONS, **(DEMO_OPTIONS if demo else {}), **(CPU_OPTIONS if cpu else _gpu_attention())}
-    options = {name: [value] for name, value in layers.items()}
-    options |= {
-        "model": [str(plan.view)],
-        "dataset": [str(plan.inputs / file.name) for file in plan.data["train"]],
-        "val_dataset": [str(plan.inputs / file.name) for file in plan.data["test"]],
-        "output_dir": [str(plan.run)],
+def _holds_another(output: Path) -> bool:
+    """Whether an output folder holds a checkpoint: is one, or has a run in it that became one, or steps of one."""
+    finished = (output / "config.json").is_file() or any(output.glob("v*-*/config.json"))
+    return finished or any(output.glob("checkpoint-*/config.json"))
+
+
+def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Options:
+    """The options of ``swift sft`` that are known before the examples are; later layers win."""
+    options = layered(arguments.demo, cpu, {})
+    ours: Options = {
         "add_version": ["false"],  # the folder of the run is ours
         "check_model": ["false"],  # ask no hub whether the local model is its newest
-        "custom_register_path": [str(Path(__file__).with_name("register_native_model.py"))],
+        "strict": ["true"],  # an example that cannot be read is an error, not another example
+        "callbacks": [CALLBACK],
+        **soft_labels.options(arguments.loss),
     }
-    return options | forwarded
+    if not arguments.val_on_test:
+        ours |= {"eval_strategy": ["no"], "split_dataset_ratio": ["0"]}
+    given = {name: values for name, values in forwarded.items() if name != "callbacks"}
+    ours["callbacks"] += forwarded.get("callbacks", [])
+    return options | layered(arguments.demo, cpu, given) | ours | given
 
 
-def _annotation_files(data_root: Place, split: str, version: int) -> list[Place]:
-    files = [folders.annotation_jsonl(data_root, dimension, split, version) for dimension in facts.DIMENSIONS]
-    missing = [file for file in files if not file.is_file()]
+def _files(arguments: argparse.Namespace, version: int) -> tuple[list[Path], list[Path]]:
+    """The question files to train and to validate on."""
+    if arguments.train_jsonl:
+        train = [folders.input_path(file) for file in arguments.train_jsonl]
+        return train, [folders.input_path(file) for file in arguments.val_jsonl or ()]
+    data_root = folders.input_path(arguments.data_root) if arguments.data_root else folders.roots(arguments.demo).data
+    dimensions = [name for name in facts.DIMENSIONS if name in (arguments.dimensions or facts.DIMENSIONS)]
+    annotations = data_root / facts.ANNOTATIONS_FOLDER
+    train = [annotations / facts.annotation_jsonl(dimension, "train", version) for dimension in dimensions]
+    missing = [file for file in train if not file.is_file()]
     if missing:
         raise folders.missing_data(f"{folders.shown(missing[0])} is not there, one of {len(missing)} missing files")
-    return files
+    if arguments.val_jsonl:
+        return train, [folders.input_path(file) for file in arguments.val_jsonl]
+    val = [annotations / facts.annotation_jsonl(dimension, "val", version) for dimension in dimensions]
+    asked = not arguments.val_on_test and arguments.val_split > 0
+    return train, val if asked and all(file.is_file() for file in val) else []
+
+
+def test_files(plan: Plan) -> list[Path]:
+    """The question files of the test split that belong to the train files."""
+    found = [file.with_name(file.name.replace("_train_", "_test_")) for file in plan.train]
+    missing = [file for file in found if not file.is_file()]
+    if missing:
+        raise folders.missing_data(f"{folders.shown(missing[0])} is not there, which --val_on_test reads")
+    return found
 
 
 def _on_cpu(arguments: argparse.Namespace) -> bool:
@@ -215,30 +264,27 @@ def _gpu_count(visible: str | None) -> int:
     return torch.cuda.device_count()
 
 
-def _gpu_attention() -> dict[str, str]:
-    """Flash attention with padding-free batches where flash-attn is installed, else SDPA."""
-    if importlib.util.find_spec("flash_attn"):
-        return {"attn_impl": "flash_attn", "padding_free": "true"}
-    return {"attn_impl": "sdpa"}
-
-
-def _environment(arguments: argparse.Namespace, base: Path, cpu: bool, processes: int, version: int, note) -> dict[str, str]:
+def _environment(
+    arguments: argparse.Namespace, bounds: PixelBounds, cpu: bool, nodes: Nodes, processes: int, version: int, note
+) -> dict[str, str]:
+    port = arguments.master_port or os.environ.get("MASTER_PORT")
+    if port is None:
+        # On several machines all must take the same one.
+        port = 29500 + version if nodes.count > 1 else _free_port(29500 + version, note)
     environment = {
         "NPROC_PER_NODE": str(processes),
-        "MASTER_PORT": str(arguments.master_port or _free_port(29500 + version, note)),
+        "MASTER_PORT": str(port),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parents[1]), os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # nothing in the base model can ask for more
+        "MIN_PIXELS": str(bounds.min_pixels),
+        "MAX_PIXELS": str(bounds.max_pixels),
     }
     if cpu:
         threads = max(1, (os.cpu_count() or 1) // processes)
         environment |= CPU_ENVIRONMENT | {"OMP_NUM_THREADS": str(threads)}
     elif arguments.cuda_visible_devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = arguments.cuda_visible_devices
-    config = read_config(base)
-    for name in ("min_pixels", "max_pixels"):  # the bounds travel with a checkpoint; ms-swift takes them from here
-        if config.get(name) and name.upper() not in os.environ:
-            environment[name.upper()] = str(config[name])
     return environment
 
 
@@ -279,10 +325,10 @@ def _free_port(preferred: int, note) -> int:
     return preferred
 
 
-def _note_batch(options: dict[str, list[str]], processes: int, note) -> None:
+def note_batch(plan: Plan, note: Callable[[str], None]) -> None:
     """Say it where the batch of a step is not the release's: the learning rate was chosen for that one."""
-    per_step = processes * int(options["per_device_train_batch_size"][0])
-    batch = per_step * int(options["gradient_accumulation_steps"][0])
+    per_step = int(plan.world * number(plan.options, "per_device_train_batch_size"))
+    batch = int(per_step * number(plan.options, "gradient_accumulation_steps"))
     release = RELEASE_PROCESSES * int(RELEASE_OPTIONS["per_device_train_batch_size"])
     release *= int(RELEASE_OPTIONS["gradient_accumulation_steps"])
     if batch != release:

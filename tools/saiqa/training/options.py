@@ -1,0 +1,123 @@
+"""The options of ``swift sft``: the release's, the demo's, a CPU's, and those that the user hands on."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+
+from saiqa import errors
+
+# The release's run, word for word, but for options that ms-swift has renamed since.
+RELEASE_OPTIONS = {
+    "model_type": "ovis2_5",
+    "tuner_type": "full",
+    "freeze_llm": "false",
+    "freeze_vit": "true",
+    "freeze_aligner": "true",
+    "torch_dtype": "bfloat16",
+    "deepspeed": "zero2",
+    "num_train_epochs": "3",
+    "per_device_train_batch_size": "2",
+    "per_device_eval_batch_size": "1",
+    "gradient_accumulation_steps": "32",
+    "learning_rate": "2e-5",
+    "warmup_ratio": "0.03",
+    "max_length": "2048",
+    "eval_steps": "10",
+    "save_steps": "1000",
+    "save_total_limit": "1",
+    "logging_steps": "1",
+    "dataloader_num_workers": "4",
+    "system": "You are a helpful assistant.",
+}
+RELEASE_PROCESSES = 4
+
+# Options of ms-swift 3, which the release uses, that version 4 knows by another name only.
+RENAMED_OPTIONS = {"train_type": "tuner_type"}
+
+# The demo's base model has answered these questions before, about other rooms: one epoch will do, and more would learn the
+# pictures by heart. It has never seen a system prompt, so that the demo's checkpoint is trained and asked without.
+DEMO_OPTIONS = {
+    "num_train_epochs": "1",
+    "per_device_train_batch_size": "16",
+    "per_device_eval_batch_size": "32",
+    "gradient_accumulation_steps": "1",
+    "learning_rate": "1e-4",
+    "eval_steps": "200",
+    "logging_steps": "10",
+    "dataloader_num_workers": "1",
+    "system": "",
+    "seed": "42",
+}
+
+# A low rank learns at a higher rate than all weights, and the language model's linear maps are what it adapts.
+LORA_OPTIONS = {"learning_rate": "1e-4", "lora_rank": "16", "lora_alpha": "32", "target_modules": "all-linear"}
+
+# --use_cpu makes the process group. With ACCELERATE_USE_CPU beside it accelerate would drop DeepSpeed without a word and
+# train with plain data parallelism.
+CPU_OPTIONS = {
+    "use_cpu": "true",
+    "ddp_backend": "gloo",
+    "torch_dtype": "float32",
+    "fp16": "false",  # ms-swift reads float32 as mixed precision with float16
+    "bf16": "false",
+    "attn_impl": "sdpa",
+}
+CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
+CPU_PROCESSES = 2
+
+# What decides where a run goes and not what comes out of it.
+PLACES = ("model", "dataset", "val_dataset", "output_dir", "custom_register_path", "resume_from_checkpoint")
+
+Options = dict[str, list[str]]
+
+
+def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> Options:
+    """``--name value ...`` as given for ``swift sft``: name -> values. ``note`` is told of names that are the release's."""
+    options: Options = {}
+    values: list[str] | None = None
+    for token in tokens:
+        if token.startswith("--"):
+            name, equals, value = token[2:].partition("=")
+            name = name.replace("-", "_")
+            if name in RENAMED_OPTIONS:
+                note(f"--{name} is --{RENAMED_OPTIONS[name]} in ms-swift 4, and passed on as that")
+            values = options.setdefault(RENAMED_OPTIONS.get(name, name), [])
+            values[:] = [value] if equals else []
+        elif values is None:
+            raise errors.UsageError(f"{token!r} belongs to no option", "See --help")
+        else:
+            values.append(token)
+    return options
+
+
+def layered(demo: bool, cpu: bool, forwarded: Options) -> Options:
+    """All options that files and folders do not decide; what comes later wins."""
+    layers = [RELEASE_OPTIONS, DEMO_OPTIONS if demo else {}, {} if is_full({**_FULL, **forwarded}) else LORA_OPTIONS]
+    layers.append(CPU_OPTIONS if cpu else _gpu_attention())
+    return {name: [value] for layer in layers for name, value in layer.items()} | forwarded
+
+
+_FULL: Options = {"tuner_type": ["full"]}
+
+
+def _gpu_attention() -> dict[str, str]:
+    """Flash attention with padding-free batches where flash-attn is installed, else SDPA."""
+    if importlib.util.find_spec("flash_attn"):
+        return {"attn_impl": "flash_attn", "padding_free": "true"}
+    return {"attn_impl": "sdpa"}
+
+
+def is_full(options: Options) -> bool:
+    """Whether all weights that are not frozen learn, and not adapters."""
+    return options["tuner_type"][0] == "full"
+
+
+def number(options: Options, name: str) -> float:
+    """An option that is a number."""
+    return float(options[name][0])
+
+
+def is_true(options: Options, name: str) -> bool:
+    """Whether an option is there and set to true."""
+    return options.get(name, ["false"])[0].lower() in ("true", "t", "yes", "y", "1")

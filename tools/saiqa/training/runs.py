@@ -1,0 +1,57 @@
+"""Folders of runs: which one a command goes on with, and what each says of how it was made (``training.json``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from saiqa.errors import InputError
+from saiqa.files import checkpoint_folders, folders, text_files
+from saiqa.training.checkpoints import RECORD_FILE
+
+LOG_FILE = "training.log"
+
+
+def digest(identity: Mapping[str, Any]) -> str:
+    """What tells runs apart: 16 hexadecimal digits of everything that decides the weights."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def find(output: Path, identity: str) -> Path | None:
+    """The newest run with this identity in an output folder."""
+    found = [folder for folder in output.glob("v*-*") if said(folder).get("identity") == identity]
+    return max(found, key=_number, default=None)
+
+
+def new(output: Path, identity: str, nodes: int) -> Path:
+    """The folder of a new run; on several nodes, which must agree, named by what is trained instead of when."""
+    mark = identity[:8] if nodes > 1 else time.strftime("%Y%m%d-%H%M%S")
+    return output / f"v{checkpoint_folders.next_run(output)}-{mark}"
+
+
+def _number(run: Path) -> int:
+    number = run.name[1:].partition("-")[0]
+    return int(number) if number.isdigit() else -1
+
+
+def said(run: Path) -> dict[str, Any]:
+    """What a run says of itself; nothing where it says nothing."""
+    path = run / RECORD_FILE
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{folders.shown(path)} is not JSON", "Remove it, or start with --fresh") from None
+    return value if isinstance(value, dict) else {}
+
+
+def write(run: Path, record: Mapping[str, Any]) -> None:
+    """Write down how a run is made, whole or not at all."""
+    run.mkdir(parents=True, exist_ok=True)
+    with text_files.atomic_writer(run / RECORD_FILE) as file:
+        file.write(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,142 @@
+"""What a run takes: bytes of memory a process and of disk, computed from the shapes of the model before anything is loaded.
+
+Weights and gradients lie in the dtype of the training; the optimizer keeps 16 bytes a trained parameter more: its own copy of
+weight and gradient, and two moments, in float32. ZeRO-2 divides gradients and optimizer among the processes, ZeRO-3 the weights
+too; offload puts the divided parts into the host's memory. To that come the activations that checkpointing keeps: one hidden
+state a layer, one layer in full, and the logits of the answers.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from saiqa.engines.loading import model_config
+from saiqa.engines.pass_budget import free_bytes
+from saiqa.errors import InputError
+from saiqa.files.checkpoint_files import read_tensors
+from saiqa.training.options import LORA_OPTIONS, Options, is_full, is_true, number
+
+GB = 10**9
+_OPTIMIZER_BYTES = 16  # a trained parameter
+_LAYER_COPIES = 34  # activations of one layer that are kept for its gradient, in hidden states
+_ANSWER_TOKENS = 24  # the logits that ms-swift keeps: of the answer, not of the image
+_SPARE = 1.05
+
+STRATEGIES = ("zero2", "zero2_offload", "zero3", "zero3_offload")
+
+
+_FREEZES = {"llm.": "freeze_llm", "visual_tokenizer.": "freeze_vit", "vte.": "freeze_aligner"}
+_LAYER_MAPS = "llm.model.layers."
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a model counts.
+
+    Attributes:
+        parts: first part of the names of weights -> how many numbers those hold.
+        sides: rows and columns of the linear maps in the language model's layers, added up: what one rank of LoRA holds.
+        layers, hidden, vocabulary: of the language model.
+    """
+
+    parts: Mapping[str, int]
+    sides: int
+    layers: int
+    hidden: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, base: Path) -> Shape:
+        """Of a checkpoint, by the headers of its files."""
+        llm = model_config(base).llm_config
+        parts, sides = dict.fromkeys(_FREEZES, 0), 0
+        for name, tensor in read_tensors(base).items():
+            part = next((prefix for prefix in _FREEZES if name.startswith(prefix)), "llm.")
+            parts[part] += math.prod(tensor.shape)
+            sides += sum(tensor.shape) if name.startswith(_LAYER_MAPS) and len(tensor.shape) == 2 else 0
+        return cls(parts, sides, llm.num_hidden_layers, llm.hidden_size, llm.vocab_size)
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.parts.values())
+
+    def trained(self, options: Options) -> int:
+        """How many parameters options let learn."""
+        if is_full(options):
+            return sum(count for part, count in self.parts.items() if not is_true(options, _FREEZES[part]))
+        return self.sides * int(number(options, "lora_rank"))
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Bytes that a run takes: of a process on its device, and in the host's memory besides, and of the disk."""
+
+    device: int
+    host: int
+    disk: int
+
+
+def needs(shape: Shape, options: Options, processes: int, longest: int) -> Needs:
+    """What a run takes.
+
+    Args:
+        processes: over all nodes.
+        longest: tokens of the longest example.
+    """
+    strategy = options.get("deepspeed", ["none"])[0]
+    width = 4 if options["torch_dtype"][0] == "float32" else 2
+    shared = processes if strategy in STRATEGIES else 1
+    weights = shape.parameters * width // (processes if strategy.startswith("zero3") else 1)
+    optimizer = shape.trained(options) * (_OPTIMIZER_BYTES + width) // shared
+    tokens = int(number(options, "per_device_train_batch_size")) * longest
+    logits = int(number(options, "per_device_train_batch_size")) * _ANSWER_TOKENS * shape.vocabulary * 10
+    activations = tokens * shape.hidden * width * (shape.layers + _LAYER_COPIES) + logits
+    offloaded = optimizer if strategy.endswith("offload") else 0
+    if strategy == "zero3_offload":
+        offloaded, weights = offloaded + weights, shape.parameters * width // shape.layers
+    device = int((weights + optimizer * (not strategy.endswith("offload")) + activations) * _SPARE)
+    return Needs(device, offloaded, disk(shape, options, width))
+
+
+def disk(shape: Shape, options: Options, width: int) -> int:
+    """Bytes of the checkpoints that lie there at once: those kept, the best, and the one being written."""
+    one = shape.parameters * width if is_full(options) else shape.trained(options) * width
+    if not is_true(options, "save_only_model"):
+        one += shape.trained(options) * (_OPTIMIZER_BYTES - 4)
+    merged = 0 if is_full(options) else shape.parameters * width
+    return one * (int(number(options, "save_total_limit")) + 2) + merged
+
+
+def free_on_devices(cpu: bool, processes: int) -> int:
+    """Bytes that a process may take: of the smallest GPU, or its share of the host's memory."""
+    if cpu:
+        return int(free_bytes(torch.device("cpu"))) // processes
+    return min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
+
+
+def choose(shape: Shape, options: Options, processes: int, longest: int, free: int) -> Options | None:
+    """The changes that make a run fit, of those that change least; None where none does, no changes where it fits as it is."""
+    lora = {"tuner_type": ["lora"]} | {name: [value] for name, value in LORA_OPTIONS.items()}
+    candidates: Sequence[Options] = [{}, *({"deepspeed": [name]} for name in STRATEGIES[1:]), lora]
+    fitting = (one for one in candidates if needs(shape, {**options, **one}, processes, longest).device <= free)
+    return next(fitting, None)
+
+
+def check_disk(folder: Path, need: Needs) -> None:
+    """Refuse a disk that is too small. Raises ``InputError``."""
+    place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(place).free
+    if need.disk > free:
+        what = f"checkpoints take {shown(need.disk)} and {shown(free)} are free in {place}"
+        raise InputError(what, "Make room, choose another --output_dir, or add --save_only_model true")
+
+
+def shown(size: int) -> str:
+    """Bytes for people."""
+    return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 10**6:.0f} MB"

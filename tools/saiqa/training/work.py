@@ -1,0 +1,207 @@
+"""The run itself: ``swift sft`` under supervision, what it says of its progress, and the checkpoint made of what it saved."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from saiqa import errors
+from saiqa.cli import console
+from saiqa.files import folders
+from saiqa.progress import Progress
+from saiqa.training import curves, runs, supervise
+from saiqa.training.checkpoints import best_step, drop_states, install, promote, remove_broken, steps_of
+from saiqa.training.inputs import Inputs
+from saiqa.training.options import is_full
+from saiqa.training.plan import Run
+from saiqa.training.spec import PROGRESS_FILE
+
+_LOOK_EVERY_SECONDS = 0.2
+_SHOWN_LINES = 15  # of the log of a run that failed
+_SHOWN_BYTES = 20_000
+
+
+class Work:
+    """One run, from its inputs to its checkpoint.
+
+    Args:
+        run: plan and folder.
+        inputs: what is trained on.
+        record: what ``training.json`` says.
+        output: where it is told.
+    """
+
+    def __init__(self, run: Run, inputs: Inputs, record: dict[str, Any], output: console.Output):
+        self._run, self._inputs, self._record, self._output = run, inputs, record, output
+        self._folder = run.folder
+        self._first = run.plan.nodes.rank == 0
+
+    def run(self) -> bool:
+        """Train, and make a checkpoint of the best or last step; whether it is here, and not on another machine.
+
+        What earlier runs have left stays as it is until this one has ended well.
+
+        Raises:
+            Failed: ``swift sft`` failed, or ended without a checkpoint.
+        """
+        if self._first:
+            runs.write(self._folder, self._record)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._inputs.write(self._run)
+            if not self._is_trained():
+                self._train()
+            if self._first:
+                self._keep()
+        finally:
+            shutil.rmtree(self._run.inputs, ignore_errors=True)
+        return self._first
+
+    def _is_trained(self) -> bool:
+        """Whether the last step was saved and only the checkpoint is to be made of it."""
+        steps = steps_of(self._folder)
+        if not steps:
+            return False
+        state = json.loads((steps[-1] / "trainer_state.json").read_text(encoding="utf-8"))
+        return state["global_step"] >= state["max_steps"]
+
+    # --- training ----------------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        if self._first:
+            remove_broken(self._folder)
+        steps = steps_of(self._folder)
+        resume = steps[-1] if steps else None
+        if resume is not None:
+            self._output.note(f"going on from {folders.shown(resume)}")
+        environment = {**os.environ, **self._run.environment()}
+        log = self._folder / (runs.LOG_FILE if self._first else f"node{self._run.plan.nodes.rank}-{runs.LOG_FILE}")
+        self._output.note(f"ms-swift's log: {folders.shown(log)}")
+        with open(log, "ab") as file:
+            begun = file.tell()
+            process = supervise.start(self._run.command(resume), environment, file.fileno())
+            try:
+                self._follow(process)
+            finally:
+                process.terminate()  # ends what it started, and then itself
+                process.wait()
+        if process.returncode != 0:
+            self._show_end(log, begun)
+            left = "; the same command goes on from what it saved" if steps_of(self._folder) else ""
+            what = f"swift sft ended with exit code {process.returncode}{left}"
+            raise errors.Failed(what, f"Its own message is above, all of it in {folders.shown(log)}")
+
+    def _follow(self, process: subprocess.Popen) -> None:
+        """Show progress until the process has ended."""
+        lines = _lines(self._folder / PROGRESS_FILE, process)
+        progress = None
+        with contextlib.ExitStack() as open_until_here:
+            for line in lines:
+                if progress is None:
+                    progress = open_until_here.enter_context(Progress(line["steps"], "training", unit="steps"))
+                    progress.done = line.get("begins", 0)
+                progress.advance(max(0, line["step"] - progress.done))
+                if "validation" in line:
+                    self._output.note(f"step {line['step']}: {in_words(line['validation'])}")
+
+    def _show_end(self, log: Path, begun: int) -> None:
+        with open(log, "rb") as file:
+            file.seek(max(begun, file.seek(0, os.SEEK_END) - _SHOWN_BYTES))
+            said = file.read().decode("utf-8", "replace").splitlines()
+        for line in [line for line in said if line.strip()][-_SHOWN_LINES:]:
+            self._output.note(line[:500])
+
+    # --- the checkpoint ----------------------------------------------------------------------------------------------
+
+    def _keep(self) -> None:
+        run, plan = self._folder, self._run.plan
+        step = best_step(run)
+        if step is None:
+            raise errors.Failed(f"swift sft saved no checkpoint in {folders.shown(run)}", f"See {runs.LOG_FILE} there")
+        source = step if is_full(plan.options) else self._merged(step)
+        bounds = {"min_pixels": plan.bounds.min_pixels, "max_pixels": plan.bounds.max_pixels}
+        lines = list(read_progress(run / PROGRESS_FILE))
+        self._record["step"] = int(step.name.rpartition("-")[2])
+        self._record["validation"] = next(
+            (line["validation"] for line in reversed(lines) if "validation" in line and line["step"] == self._record["step"]),
+            None,
+        )
+        curves.draw(lines, run / "curves.png")
+        runs.write(run, self._record)
+        promote(source, run, self._run.view, bounds)
+        if self._record["takes_output"]:
+            install(run, plan.output)
+        shutil.rmtree(run / _MERGED, ignore_errors=True)
+        if "save_only_model" not in plan.options:
+            drop_states(run)
+        self._record["finished"] = True
+        runs.write(run, self._record)
+
+    def _merged(self, step: Path) -> Path:
+        """A checkpoint without adapters, made by ms-swift from one with them."""
+        merged = self._folder / _MERGED
+        shutil.rmtree(merged, ignore_errors=True)
+        plugin = str(Path(__file__).with_name("register_with_swift.py"))
+        command = [sys.executable, "-m", "swift.cli.main", "export", "--adapters", str(step), "--merge_lora", "true"]
+        command += ["--output_dir", str(merged), "--model", str(self._run.view), "--custom_register_path", plugin]
+        command += ["--device_map", "cpu", "--torch_dtype", self._run.plan.options["torch_dtype"][0]]
+        environment = {**os.environ, **self._run.environment()}
+        for name in ("NPROC_PER_NODE", "NNODES", "NODE_RANK"):
+            environment.pop(name, None)
+        with open(self._folder / runs.LOG_FILE, "ab") as file:
+            begun = file.tell()
+            done = supervise.start(command, environment, file.fileno())
+            try:
+                code = done.wait()
+            finally:
+                done.terminate()
+                done.wait()
+        if code != 0:
+            self._show_end(self._folder / runs.LOG_FILE, begun)
+            raise errors.Failed(f"the adapters of {folders.shown(step)} could not be merged", "The message is above")
+        return merged
+
+
+_MERGED = ".merged"
+
+
+def _lines(path: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
+    """New lines of the progress as they come, until the process has ended."""
+    at = path.stat().st_size if path.exists() else 0
+    while True:
+        ended = process.poll() is not None
+        if path.exists():
+            with open(path, "rb") as file:
+                file.seek(at)
+                content = file.read()
+            whole = content[: content.rfind(b"\n") + 1]
+            at += len(whole)
+            yield from map(json.loads, whole.splitlines())
+        if ended:
+            return
+        time.sleep(_LOOK_EVERY_SECONDS)
+
+
+def read_progress(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a run's progress; of a step that was done again after the run was ended, all of them."""
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            with contextlib.suppress(ValueError):  # a line that a kill has cut
+                yield json.loads(line)
+
+
+def in_words(figures: dict[str, Any]) -> str:
+    """A validation for people."""
+    parts = [
+        f"{name} PLCC {found['plcc']:.3f} SRCC {found['srcc']:.3f}" if "plcc" in found else f"{name} (too few)"
+        for name, found in figures["groups"].items()
+    ]
+    return f"{', '.join(parts)}; -log p of the word {figures['all']['nll']:.3f}"
