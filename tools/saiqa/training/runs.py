@@ -14,6 +14,7 @@ from saiqa.files import checkpoint_folders, folders, text_files
 from saiqa.training.checkpoints import RECORD_FILE
 
 LOG_FILE = "training.log"
+_FINISHED_FILE = "finished"
 
 
 def digest(identity: Mapping[str, Any]) -> str:
@@ -48,6 +49,16 @@ def said(run: Path) -> dict[str, Any]:
     except ValueError:
         raise InputError(f"{folders.shown(path)} is not JSON", "Remove it, or start with --fresh") from None
     return value if isinstance(value, dict) else {}
+
+
+def mark_finished(run: Path) -> None:
+    """Say that nothing of a run is left to do."""
+    (run / _FINISHED_FILE).touch()
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has ended and its checkpoint is where it belongs."""
+    return (run / _FINISHED_FILE).is_file()
 
 
 def write(run: Path, record: Mapping[str, Any]) -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from saiqa.facts import WORD_VALUES, WORDS
-from saiqa.training.examples import Example
+
+if TYPE_CHECKING:
+    from saiqa.training.examples import Example
 
 LOSSES = ("answer", "word", "raters", "gaussian", "mse")
 WORD_SCALE = "saiqa_word"  # masks all labels but the rating word

@@ -142,8 +142,7 @@ class Work:
         shutil.rmtree(run / _MERGED, ignore_errors=True)
         if "save_only_model" not in plan.options:
             drop_states(run)
-        self._record["finished"] = True
-        runs.write(run, self._record)
+        runs.mark_finished(run)
 
     def _merged(self, step: Path) -> Path:
         """A checkpoint without adapters, made by ms-swift from one with them."""

@@ -1,0 +1,87 @@
+"""Starting trainings for tests: the real ``train_sft.sh``, on few examples of the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from helpers import REPOSITORY
+from saiqa import facts
+
+SCRIPT = REPOSITORY / "tools" / "train_sft.sh"
+BASE = REPOSITORY / "demo" / "SA-IQA-model" / facts.DEMO_BASE_MODEL_FOLDER
+DEMO_CHECKPOINT = BASE.with_name(facts.tuned_model())
+DEMO_DATA = REPOSITORY / "demo" / "SA-BENCH"
+ON_CPU = ("--demo", "--device", "cpu")
+
+
+def environment(**given: str) -> dict[str, str]:
+    return {**os.environ, "PYTHON": sys.executable, **given}
+
+
+def train(*args, cwd: Path | None = None, timeout: int = 600, **env) -> subprocess.CompletedProcess:
+    command = ["bash", str(SCRIPT), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(**env), timeout=timeout)
+
+
+def examples(folder: Path, count: int, dimension: str = "lighting", split: str = "train", skip: int = 0) -> Path:
+    """A question file with some of the demo's examples and the table of their ratings beside it; its path."""
+    stem = facts.annotation_csv(dimension, split).removesuffix(".csv")
+    annotations = DEMO_DATA / facts.ANNOTATIONS_FOLDER
+    lines = (annotations / f"{stem}_prompt4.jsonl").read_text().splitlines()[skip : skip + count]
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        record["images"] = [str(REPOSITORY / "demo" / record["images"][0])]
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{stem}_prompt4.jsonl"
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / f"{stem}.csv").write_text((annotations / f"{stem}.csv").read_text())
+    return file
+
+
+def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signals, seconds: float = 180) -> int:
+    """Start a training, send its launcher a signal when it is time, and wait until it has ended; its exit code."""
+    words = ["bash", str(SCRIPT), *map(str, command)]
+    process = subprocess.Popen(
+        words, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + seconds
+        while not is_time():
+            assert process.poll() is None, f"ended with {process.returncode} before its time"
+            assert time.monotonic() < until, "its time does not come"
+            time.sleep(0.005)
+        process.send_signal(number)
+        return process.wait(60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """The command lines of the processes that name a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line and "pytest" not in line:
+            found.append(line)
+    return found
+
+
+def gone(folder: Path, seconds: float = 30) -> bool:
+    """Whether every process that names a folder ends within the time."""
+    until = time.monotonic() + seconds
+    while processes_of(folder):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,100 @@
+"""A training from the checks of what goes in to the checkpoint: one new run, or going on with the one that this is."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+from saiqa import errors
+from saiqa.cli import console
+from saiqa.files import checkpoint_folders, folders
+from saiqa.training import runs, sizes
+from saiqa.training.inputs import Inputs
+from saiqa.training.plan import Plan, Run, note_batch
+from saiqa.training.work import Work
+
+
+def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], output: console.Output) -> None:
+    """Check what goes in, then train, or go on with the run that this is, and keep the checkpoint."""
+    inputs = Inputs.read(plan, given, output)
+    plan = inputs.plan
+    fingerprint = checkpoint_folders.fingerprint(plan.base)
+    identity = runs.digest(plan.identity(fingerprint, inputs.digests))
+    run = None if arguments.fresh else runs.find(plan.output, identity)
+    record = runs.said(run) if run else {}
+    if run and runs.is_finished(run):
+        checkpoint = plan.output if record["takes_output"] else run
+        output.result(folders.shown(checkpoint))
+        output.note("the same training has ended here before; --fresh trains again")
+        return
+    fits(plan, inputs, arguments, output)
+    folder = run or runs.new(plan.output, identity, plan.nodes.count)
+    record = record or new_record(plan, inputs, identity, fingerprint)
+    work = Work(Run(plan, folder), inputs, record, output)
+    checkpoint = plan.output if record["takes_output"] else folder
+    if not record["takes_output"]:
+        output.note(
+            f"{folders.shown(plan.output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(folder)}"
+        )
+    output.note(f"training {folders.shown(plan.base)} -> {folders.shown(checkpoint)}")
+    if not work.run():
+        output.note("this machine's part is done; the checkpoint is on the first machine")
+        return
+    output.result(folders.shown(checkpoint))
+    output.note(f"log, curves: {folders.shown(folder / runs.LOG_FILE)}, {folders.shown(folder / 'curves.png')}")
+    output.note(f"TensorBoard: tensorboard --logdir {folders.shown(folder / 'runs')}")
+    output.note(f"score with it: {scoring_command(checkpoint, arguments)}")
+
+
+def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: console.Output) -> None:
+    """Say what the run takes, and refuse what this machine does not have, or change the options (``--fit``)."""
+    shape, longest = sizes.Shape.of(plan.base), inputs.longest
+    free = sizes.free_on_devices(plan.cpu, plan.processes)
+    need = sizes.needs(shape, plan.options, plan.world, longest)
+    if need.device > free:
+        changes = sizes.choose(shape, plan.options, plan.world, longest, free)
+        what = f"a process takes about {sizes.shown(need.device)} of memory and {sizes.shown(free)} are free"
+        if changes is None:
+            raise errors.InputError(what, "Nothing would fit: use more or larger GPUs")
+        flags = " ".join(f"--{name} {' '.join(values)}" for name, values in changes.items())
+        if not arguments.fit:
+            raise errors.InputError(what, f"This fits: {flags}; --fit takes it")
+        output.note(f"{what}: training with {flags}")
+        plan.options.update(changes)
+        need = sizes.needs(shape, plan.options, plan.world, longest)
+    sizes.check_disk(plan.output, need)
+    output.note(
+        f"a process takes about {sizes.shown(need.device)} of {sizes.shown(free)}, checkpoints {sizes.shown(need.disk)} of disk"
+    )
+    if not plan.cpu and not arguments.demo:
+        note_batch(plan, output.note)
+
+
+def new_record(plan: Plan, inputs: Inputs, identity: str, fingerprint: str) -> dict:
+    """How a checkpoint is made, as ``training.json`` in it says: names and numbers, and no folder of this machine."""
+    return {
+        "identity": identity,
+        "takes_output": plan.takes_output,
+        "base_name": plan.base.name,
+        "command": shlex.join(["train_sft.sh", *map(_without_folder, sys.argv[1:])]),
+        **plan.identity(fingerprint, inputs.digests),
+        "examples": {"train": len(inputs.train), "val": len(inputs.val)},
+        "longest": inputs.longest,
+    }
+
+
+def _without_folder(token: str) -> str:
+    """A token of a command line, without the folder of an absolute path."""
+    return Path(token).name if token.startswith("/") else token
+
+
+def scoring_command(checkpoint: Path, arguments: argparse.Namespace) -> str:
+    """The line that scores the benchmark with a checkpoint, or pictures where it was trained on other files."""
+    if arguments.train_jsonl:
+        return shlex.join(["python", "tools/score_images.py", "PICTURES", "--model_path", folders.shown(checkpoint)])
+    demo = ["--demo"] if arguments.demo else []
+    version = ["--prompt_version", str(arguments.prompt_version)] if arguments.prompt_version else []
+    return shlex.join(["python", "tools/infer.py", *demo, *version, "--model_path", folders.shown(checkpoint)])
