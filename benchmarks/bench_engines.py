@@ -14,7 +14,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import torch
 
-import shared
+import checkpoints
+import comparison
+import inputs
+import reporting
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
 
@@ -53,9 +56,9 @@ def main(argv=None) -> None:
         figures = measure(args, Path(name))
     rates = (f"{args.against} images/s", "prefill images/s", "ratio")
     header = ("images", "dimensions", *rates, "largest difference", "share of matmul")
-    shared.print_table(header, [_line(case, args.against) for case in figures["cases"]])
+    reporting.print_table(header, [_line(case, args.against) for case in figures["cases"]])
     print(f"large matrix product: {figures['matmul_gflops']:.0f} GFLOP/s, {figures['machine']['threads']} threads")
-    shared.write_json(args.output_json, figures)
+    reporting.write_json(args.output_json, figures)
 
 
 def _line(case: dict, against: str) -> tuple:
@@ -67,17 +70,17 @@ def _line(case: dict, against: str) -> tuple:
 def measure(args, folder: Path) -> dict:
     """All cases, as JSON values."""
     checkpoint = folder / "checkpoint"
-    parameters = shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], getattr(torch, args.dtype))
-    engines = shared.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile, args.against)
+    parameters = checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], getattr(torch, args.dtype))
+    engines = comparison.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile, args.against)
     cases = []
     for size in args.sizes:
-        images = shared.make_images(folder, tuple(map(int, size.split("x"))), args.images)
+        images = inputs.make_images(folder, tuple(map(int, size.split("x"))), args.images)
         for dimensions in (["lighting"], list(facts.DIMENSIONS)):
-            requests = shared.questions(images, dimensions)
+            requests = inputs.questions(images, dimensions)
             compared = engines.compare(requests, args.repeats, args.matmul_side)
             cases.append({"size": size, "dimensions": len(dimensions), **compared})
     return {
-        "machine": shared.machine(engines.prefill.device),
+        "machine": reporting.machine(engines.prefill.device),
         "shape": args.shape,
         "parameters": parameters,
         "dtype": args.dtype,

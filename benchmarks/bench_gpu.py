@@ -14,7 +14,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import torch
 
-import shared
+import checkpoints
+import comparison
+import inputs
+import measuring
+import reporting
 from saiqa.cli.console import ArgumentParser, positive_int, run
 
 EXAMPLES = """
@@ -42,13 +46,13 @@ def parser() -> ArgumentParser:
 def main(argv=None) -> None:
     """Run the benchmark. Raises ``InputError`` where there is no such device."""
     args = parser().parse_args(argv)
-    device = shared.device_for_9b(args.device, args.tiny)
+    device = checkpoints.device_for_9b(args.device, args.tiny)
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-", dir=args.folder) as name:
         figures = measure(args, device, Path(name))
     header = ("dimensions", "batch", "swift images/s", "prefill images/s", "ratio", "share of matmul", "peak GB", "difference")
-    shared.print_table(header, [_line(case) for case in figures["cases"]])
+    reporting.print_table(header, [_line(case) for case in figures["cases"]])
     print(f"large matrix product: {figures['matmul_gflops'] / 1e3:.2f} TFLOP/s on {figures['machine']['device']}")
-    shared.write_json(args.output_json, figures)
+    reporting.write_json(args.output_json, figures)
 
 
 def _line(case: dict) -> tuple:
@@ -60,22 +64,22 @@ def _line(case: dict) -> tuple:
 
 def measure(args, device: torch.device, folder: Path) -> dict:
     """All cases, as JSON values."""
-    shape = shared.TINY if args.tiny else shared.NINE_B
-    parameters = shared.build_checkpoint(folder / "checkpoint", shape, torch.bfloat16, args.device)
-    engines = shared.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
+    shape = checkpoints.TINY if args.tiny else checkpoints.NINE_B
+    parameters = checkpoints.build_checkpoint(folder / "checkpoint", shape, torch.bfloat16, args.device)
+    engines = comparison.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
     engines.prefill.token_budget = sys.maxsize  # here the batch size alone decides
     width, height = (96, 64) if args.tiny else map(int, args.size.split("x"))
     least = 1 if args.tiny else 8  # pictures, so that a small batch is measured over several passes
-    images = shared.make_images(folder, (width, height), max(least, *args.batch_sizes))
+    images = inputs.make_images(folder, (width, height), max(least, *args.batch_sizes))
     side = 256 if args.tiny else 8192
     cases = []
-    for dimensions, batch_size, requests in shared.cases(images, args.batch_sizes, least):
+    for dimensions, batch_size, requests in inputs.cases(images, args.batch_sizes, least):
         engines.prefill.batch_size = engines.other.engine.engine.max_batch_size = batch_size
-        peak = shared.peak_bytes(engines.prefill, requests)
+        peak = measuring.peak_bytes(engines.prefill, requests)
         compared = engines.compare(requests, args.repeats, side)
         cases.append({"dimensions": len(dimensions), "batch_size": batch_size, "peak_bytes": peak, **compared})
     return {
-        "machine": shared.machine(device),
+        "machine": reporting.machine(device),
         "shape": "tiny" if args.tiny else "9b",
         "parameters": parameters,
         "dtype": "bfloat16",

@@ -56,9 +56,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             figures["workers"] = measure_workers(Path(name), args)
         if args.only != "workers":
             figures["bookkeeping"] = measure_rows(Path(name), args)
-    import shared
+    import torch
 
-    shared.write_json(args.output_json, {**figures, "machine": shared.machine(shared.torch.device("cpu"))})
+    import reporting
+
+    reporting.write_json(args.output_json, {**figures, "machine": reporting.machine(torch.device("cpu"))})
 
 
 # ---- workers against one process -------------------------------------------------------------------------------------
@@ -66,13 +68,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def measure_workers(folder: Path, args) -> list[dict]:
     """Images a second without and with workers, one thread each, loading left out; their results must be the same bytes."""
-    import shared
+    import torch
+
+    import checkpoints
+    import inputs
+    import reporting
 
     checkpoint = folder / "checkpoint"
-    parameters = shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], shared.torch.float32)
+    parameters = checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], torch.float32)
     data = folder / "pictures"
     data.mkdir()
-    write_questions(data, [path.relative_to(data) for path in shared.make_images(data, SIZE, args.images)])
+    write_questions(data, [path.relative_to(data) for path in inputs.make_images(data, SIZE, args.images)])
     figures, written = [], []
     for count in (1, args.workers):
         results = folder / f"with{count}"
@@ -84,7 +90,7 @@ def measure_workers(folder: Path, args) -> list[dict]:
     if written[0] != written[1]:
         raise Failed("the results of one process and of workers differ")
     lines = [(f["workers"], f"{f['images_per_s']:.2f}", f"{f['speed_up']:.2f}") for f in figures]
-    shared.print_table(("workers, one thread each", "images/s", "speed-up"), lines)
+    reporting.print_table(("workers, one thread each", "images/s", "speed-up"), lines)
     return figures
 
 
@@ -93,7 +99,7 @@ def measure_workers(folder: Path, args) -> list[dict]:
 
 def measure_rows(folder: Path, args) -> list[dict]:
     """Time and peak memory of a whole run with few and with many rows; the cost of a row is the slope between them."""
-    import shared
+    import reporting
 
     figures = []
     roots = [make_rows(folder / f"rows{rows}", rows) for rows in args.rows]
@@ -112,7 +118,7 @@ def measure_rows(folder: Path, args) -> list[dict]:
         peaks = {"peak_bytes_few": few["peak_bytes"], "peak_bytes_many": many["peak_bytes"]}
         figures.append({"workers": count, "rows_few": args.rows[0], "rows_many": args.rows[1], **cost, **peaks})
     header = ("workers", "us/row", "us/row, CPU", *(f"peak MB at {rows} rows" for rows in args.rows))
-    shared.print_table(header, [_row_line(figure) for figure in figures])
+    reporting.print_table(header, [_row_line(figure) for figure in figures])
     return figures
 
 

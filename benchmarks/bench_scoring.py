@@ -51,13 +51,15 @@ def main(argv: Sequence[str] | None = None) -> None:
             stages[stage] = {"total_s": total, "start_s": start, "difference_s": total - start}
         interpreter = quickest(["-c", "pass"], args.repeats)
     stages["all"] = {name: sum(stage[name] for stage in stages.values()) for name in stages["score"]}
-    import shared
+    import torch
+
+    import reporting
 
     header = ("stage", f"seconds for {args.rows} rows", f"for {FEW * len(facts.DIMENSIONS)} rows (start)", "difference")
-    shared.print_table(header, [(name, *(f"{value:.2f}" for value in stage.values())) for name, stage in stages.items()])
+    reporting.print_table(header, [(name, *(f"{value:.2f}" for value in stage.values())) for name, stage in stages.items()])
     print(f"the interpreter's own start: {interpreter:.3f} s, {len(all_rows)} times in the above")
     figures = {"rows": args.rows, "interpreter_start_s": interpreter, "stages": stages}
-    shared.write_json(args.output_json, {**figures, "machine": shared.machine(shared.torch.device("cpu"))})
+    reporting.write_json(args.output_json, {**figures, "machine": reporting.machine(torch.device("cpu"))})
 
 
 def commands(folder: Path, rows: int) -> dict[str, list[str | Path]]:

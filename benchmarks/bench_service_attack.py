@@ -23,6 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 
 import bench_service
+import service_load
+import service_requests
 from saiqa.cli.console import Output, run
 from saiqa.errors import Failed
 
@@ -47,10 +49,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     flags.set_defaults(output_json="benchmarks/results/service_attack.json")
     args = flags.parse_args(argv)
     out = Output()
-    pool = bench_service.make_pool(Scorer(args.model_path, demo=args.model_path is None, device=args.device), args)
-    before = bench_service.under_load(pool, args)
-    attacked = bench_service.under_load(pool, args, beside=attack)
-    after = bench_service.under_load(pool, args)
+    pool = service_requests.make_pool(Scorer(args.model_path, demo=args.model_path is None, device=args.device), args)
+    before = service_load.under_load(pool, args)
+    attacked = service_load.under_load(pool, args, beside=attack)
+    after = service_load.under_load(pool, args)
     alone = (rate(before) + rate(after)) / 2
     figures = {
         "images_per_second_alone": alone,
@@ -78,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise Failed("; ".join(reasons), "Find out why")
 
 
-def rate(load: bench_service.Load) -> float:
+def rate(load: service_load.Load) -> float:
     """Images a second of the good clients."""
     return sum(images for _, images in load.finished) / (load.finished[-1][0] - load.started)
 
@@ -156,7 +158,7 @@ def _hostile() -> list[bytes]:
         return head(len(body), kind, host) + body
 
     def form(file: bytes) -> bytes:
-        return posted(bench_service.form([file]), f"multipart/form-data; boundary={bench_service.BOUNDARY}")
+        return posted(service_requests.form([file]), f"multipart/form-data; boundary={service_requests.BOUNDARY}")
 
     scans = picture(Image.new("RGB", (1900, 1900)), "JPEG", progressive=True)
     return [

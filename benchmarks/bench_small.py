@@ -21,7 +21,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 import torch
 from safetensors.torch import save_file
 
-import shared
+import checkpoints
+import inputs
+import measuring
+import reporting
 from null_engine import peak_bytes
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
@@ -72,8 +75,8 @@ def main(argv=None) -> None:
     else:
         with tempfile.TemporaryDirectory(prefix="saiqa-small-", dir=args.folder) as name:
             cases = nine_b(args, Path(name)) if args.nine_b else side_by_side(args, Path(name))
-    shared.print_table(list(cases[0]), [[_cell(value) for value in case.values()] for case in cases])
-    shared.write_json(args.output_json, {"machine": shared.machine(torch.device("cpu")), "cases": cases})
+    reporting.print_table(list(cases[0]), [[_cell(value) for value in case.values()] for case in cases])
+    reporting.write_json(args.output_json, {"machine": reporting.machine(torch.device("cpu")), "cases": cases})
 
 
 def _cell(value: object) -> str:
@@ -86,17 +89,17 @@ def _cell(value: object) -> str:
 def side_by_side(args, folder: Path) -> list[dict]:
     """Each dtype's images a second, and seconds of its passes, in turns; the best of each counts."""
     checkpoint = folder / "checkpoint"
-    shared.build_checkpoint(checkpoint, shared.SHAPES[args.shape], torch.bfloat16)
-    images = shared.make_images(folder, tuple(map(int, args.size.split("x"))), args.images)
-    requests = shared.questions(images, FOUR)
+    checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], torch.bfloat16)
+    images = inputs.make_images(folder, tuple(map(int, args.size.split("x"))), args.images)
+    requests = inputs.questions(images, FOUR)
     engines = {dtype: load_engine("prefill", checkpoint, device="cpu", dtype=dtype) for dtype in dtypes()}
     rated = {dtype: _scores(engine, requests) for dtype, engine in engines.items()}  # this warms up, too
     seconds = {dtype: [] for dtype in engines}
     passes = {dtype: [] for dtype in engines}
     for _ in range(args.repeats):
         for dtype, engine in engines.items():
-            seconds[dtype].append(shared.timed(lambda engine=engine: shared.rate_all(engine, requests), engine.device))
-            passes[dtype].append(shared.model_seconds(engine, requests))
+            seconds[dtype].append(measuring.timed(lambda engine=engine: measuring.rate_all(engine, requests), engine.device))
+            passes[dtype].append(measuring.model_seconds(engine, requests))
     return [
         {
             "dtype": dtype,
@@ -116,7 +119,7 @@ def dtypes() -> tuple[str, ...]:
 
 
 def _scores(engine, requests: list[Request]) -> list[float]:
-    return [score_of(rating.logprobs) for rating in shared.rate_all(engine, requests)]
+    return [score_of(rating.logprobs) for rating in measuring.rate_all(engine, requests)]
 
 
 def _largest(some: list[float], others: list[float]) -> float:
@@ -135,8 +138,8 @@ def child(checkpoint: str, picture: str, dtype: str) -> dict:
     started = time.perf_counter()
     engine = load_engine("prefill", checkpoint, device="cpu", dtype=dtype)
     loaded = time.perf_counter()
-    requests = shared.questions([Path(picture)], FOUR)
-    first, again = (shared.timed(lambda: shared.rate_all(engine, requests), engine.device) for _ in range(2))
+    requests = inputs.questions([Path(picture)], FOUR)
+    first, again = (measuring.timed(lambda: measuring.rate_all(engine, requests), engine.device) for _ in range(2))
     seconds = {"load_seconds": loaded - started, "first_score_seconds": first, "score_seconds": again}
     return {"dtype": dtype, **seconds, "peak_bytes": peak_bytes()}
 
@@ -146,8 +149,8 @@ def child(checkpoint: str, picture: str, dtype: str) -> dict:
 
 def nine_b(args, folder: Path) -> list[dict]:
     """``child`` of bfloat16 and int8 on the 9B shape."""
-    picture = shared.make_images(folder, tuple(map(int, args.size.split("x"))), 1)[0]
-    write_in_shards(folder / "checkpoint", shared.NINE_B)
+    picture = inputs.make_images(folder, tuple(map(int, args.size.split("x"))), 1)[0]
+    write_in_shards(folder / "checkpoint", checkpoints.NINE_B)
     os.sync()  # 18 GB on their way to the disk would be measured with the first dtype
     return [in_a_child(folder / "checkpoint", picture, dtype) for dtype in dtypes()[1:]]
 
@@ -155,7 +158,7 @@ def nine_b(args, folder: Path) -> list[dict]:
 def write_in_shards(folder: Path, shape: dict, shard_bytes: int = SHARD_BYTES) -> None:
     """A checkpoint of this shape with random weights in bfloat16, of which one shard at a time is in memory."""
     demo = folders.roots(demo=True).models / facts.tuned_model()
-    config = shared.config_of(shape)
+    config = checkpoints.config_of(shape)
     with torch.device("meta"):
         model = Ovis2_5(config)
     config.dtype = torch.bfloat16

@@ -23,8 +23,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 
 import torch
 
-import shared
+import checkpoints
+import inputs
 from null_engine import memory_of_process, peak_bytes
+from saiqa import facts
 from saiqa.engines import Rating, load_engine
 from saiqa.engines.loading import DTYPES
 from saiqa.engines.pass_budget import GB, needs, pass_bytes
@@ -38,7 +40,7 @@ TEXT_TOKENS = 400  # four questions, prompt 4
 
 def row(name: str) -> list[str]:
     """A shape's line of the table."""
-    config = shared.config_of(shared.SHAPES[name])
+    config = checkpoints.config_of(checkpoints.SHAPES[name])
     with torch.device("meta"):
         model = Ovis2_5(config)
     parameters = sum(weight.numel() for weight in model.parameters())
@@ -51,12 +53,12 @@ def row(name: str) -> list[str]:
 
 def measure(name: str, dtype: str, folder: Path) -> dict:
     """Computed and measured bytes of rating one image of the most pixels."""
-    image = shared.make_images(folder, (1792, 1344), 1)[0]
-    shared.build_checkpoint(folder, shared.SHAPES[name], DTYPES[dtype])
+    image = inputs.make_images(folder, (1792, 1344), 1)[0]
+    checkpoints.build_checkpoint(folder, checkpoints.SHAPES[name], DTYPES[dtype])
     command = [sys.executable, __file__, "--rate", str(image), "--folder", str(folder), "--dtype", dtype]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     measured = json.loads(ran.stdout.splitlines()[-1])  # libraries have written above it
-    computed = needs(folder, shared.config_of(shared.SHAPES[name]), DTYPES[dtype], PixelBounds())
+    computed = needs(folder, checkpoints.config_of(checkpoints.SHAPES[name]), DTYPES[dtype], PixelBounds())
     return {"shape": name, "dtype": dtype, "computed_bytes": computed.total, **measured}
 
 
@@ -66,7 +68,7 @@ def rate(image: Path, folder: Path, dtype: str) -> dict:
     engine = load_engine("prefill", folder, device="cpu", dtype=dtype)
     loading = peak_bytes()
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak
-    answers = engine.rate(shared.questions([image], list(shared.facts.DIMENSIONS)))
+    answers = engine.rate(inputs.questions([image], list(facts.DIMENSIONS)))
     if not all(isinstance(answer, Rating) for answer in answers):
         raise SystemExit(str(answers))
     peaks = {"libraries_bytes": libraries, "loading_bytes": loading, "rating_bytes": peak_bytes()}
@@ -75,8 +77,8 @@ def rate(image: Path, folder: Path, dtype: str) -> dict:
 
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    flags.add_argument("--shapes", nargs="+", choices=tuple(shared.SHAPES), default=["9b", "2b"])
-    flags.add_argument("--measure", choices=tuple(shared.SHAPES))
+    flags.add_argument("--shapes", nargs="+", choices=tuple(checkpoints.SHAPES), default=["9b", "2b"])
+    flags.add_argument("--measure", choices=tuple(checkpoints.SHAPES))
     flags.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16")
     flags.add_argument("--folder", type=Path, help="for the checkpoint that is measured; default: a temporary one")
     flags.add_argument("--rate", type=Path, help=argparse.SUPPRESS)

@@ -145,8 +145,10 @@ def gpu_check(monkeypatch):
     module.torch.set_num_threads(threads)
 
 
-def bench_on_cpu(gpu_check, folder):
-    return gpu_check.Bench(gpu_check.torch.device("cpu"), True, (96, 64), [1], 1, folder)
+def bench_on_cpu(folder):
+    import gpu_bench
+
+    return gpu_bench.Bench(gpu_bench.torch.device("cpu"), True, (96, 64), [1], 1, folder)
 
 
 def test_a_part_that_fails_or_takes_too_long_keeps_its_figures(gpu_check, tmp_path):
@@ -162,7 +164,7 @@ def test_a_part_that_fails_or_takes_too_long_keeps_its_figures(gpu_check, tmp_pa
             except gpu_check.OverTime as error:
                 raise RuntimeError("a library's own") from error
 
-    bench = bench_on_cpu(gpu_check, tmp_path)
+    bench = bench_on_cpu(tmp_path)
     failed, stopped = (gpu_check.run_part(bench, gpu_check.Part(work, 9), 1) for work in (failing, endless))
     assert (failed["outcome"], failed["reason"], failed["cases"]) == ("failed", "ValueError: broken", [1])
     assert (stopped["outcome"], stopped["reason"], stopped["cases"]) == ("stopped", "after 1 s", [2])
@@ -178,18 +180,22 @@ def test_the_bounds_of_the_parts_leave_a_minute_of_nine(gpu_check):
 
 
 def test_a_difference_beyond_its_bound_fails(gpu_check, tmp_path, monkeypatch):
-    monkeypatch.setitem(gpu_check.BOUNDS, "float32", (*gpu_check.BOUNDS["float32"][:2], 1e-9))
-    monkeypatch.delitem(gpu_check.BOUNDS, "bfloat16")
+    import gpu_reference
+
+    monkeypatch.setitem(gpu_reference.BOUNDS, "float32", (*gpu_reference.BOUNDS["float32"][:2], 1e-9))
+    monkeypatch.delitem(gpu_reference.BOUNDS, "bfloat16")
     report = {}
     with pytest.raises(Failed, match="reference in float32"):
-        gpu_check.check_reference(bench_on_cpu(gpu_check, tmp_path), report)
+        gpu_reference.check_reference(bench_on_cpu(tmp_path), report)
     assert len(report["checks"]) == 8
 
 
 def test_a_training_that_is_stopped_ends_with_all_it_started(gpu_check, tmp_path):
+    import gpu_training
+
     mark = tmp_path / "pid"
     with pytest.raises(gpu_check.OverTime), gpu_check.within(2):
-        gpu_check.run_within(["bash", "-c", f"(echo $BASHPID > {mark}; exec sleep 600) & wait"])
+        gpu_training.run_within(["bash", "-c", f"(echo $BASHPID > {mark}; exec sleep 600) & wait"])
     stat = Path("/proc", mark.read_text().strip(), "stat")
     for _ in range(50):
         if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z":
@@ -211,20 +217,20 @@ def test_operations_are_those_that_torch_counts(tmp_path):
 COUNT = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
-import saiqa.model.packed, shared, torch
+import checkpoints, operations, saiqa.model.packed, torch
 saiqa.model.packed.FEW = 1  # what fills groups up is not counted as work
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from saiqa.model.packed import PackedReader, log_probabilities, pack
 from saiqa.model.ovis2_5 import Ovis2_5
-model = Ovis2_5(shared.config_of(shared.TINY)).eval()
+model = Ovis2_5(checkpoints.config_of(checkpoints.TINY)).eval()
 config = model.config
 with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
     model.embed_images(torch.zeros(64, 768), torch.tensor([[1, 8, 8]]))
     row = pack([([5], [[6]])] * 64, torch.device("cpu"))
     hidden = PackedReader(model.llm)(torch.zeros(128, config.hidden_size), row)
     log_probabilities(model.llm, hidden, [[1]] * 64)
-tower = shared.tower_flops(config, 64)
-rows = [shared.RowShape(0, 1, (1,))] * 64
-print(tower + sum(shared.text_flops(config, row) for row in rows), counter.get_total_flops())
+tower = operations.tower_flops(config, 64)
+rows = [operations.RowShape(0, 1, (1,))] * 64
+print(tower + sum(operations.text_flops(config, row) for row in rows), counter.get_total_flops())
 """

@@ -18,23 +18,24 @@ from saiqa.errors import Failed
 from saiqa.model.ovis2_5 import Ovis2_5Config
 from saiqa.model.pixels import PixelBounds
 
-# Real widths' proportions (benchmarks/shared.py), but two layers of each kind: memory does not grow with layers, time does.
+# Real widths' proportions (benchmarks/checkpoints.py), but two layers of each kind: memory does not grow with layers, time
+# does.
 BUILD = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
 import json, resource
 from pathlib import Path
 import torch
-import shared
+import checkpoints, inputs, measuring
 from saiqa.engines import load_engine, pass_budget
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[2])
-shape = {**shared.FORTY_M}
+shape = {**checkpoints.FORTY_M}
 for part in ("llm_config", "vit_config"):
     shape[part] = {**shape[part], "num_hidden_layers": 2}
 if not (folder / "config.json").exists():
-    shared.build_checkpoint(folder, shape, torch.float32)
+    checkpoints.build_checkpoint(folder, shape, torch.float32)
 engine = load_engine("prefill", folder, device="cpu", batch_size=8)
 
 def status(field):
@@ -43,29 +44,29 @@ def status(field):
 """
 
 PEAK = """
-requests = shared.questions(sys.argv[3:], ["layout", "lighting"])
+requests = inputs.questions(sys.argv[3:], ["layout", "lighting"])
 tokens = [len(row) for row in engine.rows(requests)]
 open("/proc/self/clear_refs", "w").write("5")  # VmHWM starts anew
 before = status("VmRSS")
-shared.rate_all(engine, requests)
+measuring.rate_all(engine, requests)
 config, dtype = engine.model.config, engine.dtype
 print(json.dumps({"peak": status("VmHWM") - before, "bound": pass_budget.pass_bytes(config, dtype, max(tokens))}))
 """
 
 SCARCE = """
-requests = shared.questions(sys.argv[3:], ["lighting"])
+requests = inputs.questions(sys.argv[3:], ["lighting"])
 engine.batch_size, engine.token_budget = 1, 10**6
-wanted = [rating.logprobs for rating in shared.rate_all(engine, requests)]
+wanted = [rating.logprobs for rating in measuring.rate_all(engine, requests)]
 engine.batch_size = 8
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 150 * 10**6, -1))  # for reading, not for six images a pass
-got = [rating.logprobs for rating in shared.rate_all(engine, requests)]
+got = [rating.logprobs for rating in measuring.rate_all(engine, requests)]
 difference = max(abs(a[word] - b[word]) for a, b in zip(got, wanted, strict=True) for word in a)
 print(json.dumps({"difference": difference, "budget": engine.token_budget}))
 """
 
 SMALL_AND_LARGE = """
-small, large = shared.questions(sys.argv[3:], ["lighting"])
-shared.rate_all(engine, [small])
+small, large = inputs.questions(sys.argv[3:], ["lighting"])
+measuring.rate_all(engine, [small])
 resource.setrlimit(resource.RLIMIT_AS, (status("VmSize") + 100 * 10**6, -1))  # for reading the large one, not for its pass
 answers = engine.rate([large, small])
 print(json.dumps([getattr(answer, "reason", None) for answer in answers]))

@@ -102,7 +102,6 @@ sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
 import json
 from pathlib import Path
 import torch
-import shared
 from saiqa.engines import load_engine
 
 folder = Path(sys.argv[2])
@@ -122,10 +121,10 @@ import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
 from pathlib import Path
 import torch
-import shared
+import checkpoints
 
-for name, shape in (("small", shared.TINY), ("large", shared.FORTY_M)):
-    shared.build_checkpoint(Path(sys.argv[2], name), shape, torch.bfloat16)
+for name, shape in (("small", checkpoints.TINY), ("large", checkpoints.FORTY_M)):
+    checkpoints.build_checkpoint(Path(sys.argv[2], name), shape, torch.bfloat16)
 """
 
 

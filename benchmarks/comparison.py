@@ -1,0 +1,101 @@
+"""Another way of rating against ours, on the same requests: the release's, with answers that are given, or vLLM's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from measuring import measure_prefill, rate_all
+from saiqa import facts
+from saiqa.engines import Engine, Request, load_engine
+from saiqa.scoring import score_of
+
+ANSWER_TOKENS = 13  # of the release's answers, the end included
+
+
+class _GivenAnswer(LogitsProcessor):
+    """Lets only the tokens of ``steps[i]`` be written at the i-th place of an answer."""
+
+    def __init__(self, steps: Sequence[Sequence[int]]):
+        self.steps, self.start = steps, None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.start = input_ids.shape[1] if self.start is None else self.start
+        allowed = self.steps[input_ids.shape[1] - self.start]
+        forced = torch.full_like(scores, -torch.inf)
+        forced[:, allowed] = scores[:, allowed]
+        return forced
+
+
+class GivenAnswers:
+    """Rates with the swift engine while the answer's wording is given and its rating word free, ``ANSWER_TOKENS`` in all.
+
+    Random weights would write gibberish of any length. The log-probabilities that are read are the model's own: ms-swift
+    takes them in front of the logits processors.
+    """
+
+    def __init__(self, engine, tokenizer):
+        self.engine, self.tokenizer = engine, tokenizer
+        self.model = engine.engine.model
+        self.generate = self.model.generate
+
+    def rate(self, requests: Sequence[Request]) -> list:
+        """The ratings, one dimension at a time as the release asks."""
+        answers = []
+        for prefix in dict.fromkeys(request.answer_prefix for request in requests):
+            steps = self._steps(prefix)
+            self.model.generate = lambda *args, _steps=steps, **kwargs: self.generate(
+                *args, logits_processor=LogitsProcessorList([_GivenAnswer(_steps)]), **kwargs
+            )
+            answers += rate_all(self.engine, [request for request in requests if request.answer_prefix == prefix])
+        return answers
+
+    def _steps(self, prefix: str) -> list[list[int]]:
+        written = [[token] for token in self.tokenizer.encode(prefix)]
+        words = [self.tokenizer.encode(f" {word}")[0] for word in facts.WORDS]
+        (stop,) = self.tokenizer.encode(".")
+        filler = ANSWER_TOKENS - len(written) - 2
+        return [*written, words, *[[stop]] * filler, [self.tokenizer.eos_token_id]]
+
+
+@dataclass
+class Engines:
+    """Another way and ours, on one checkpoint: ``other`` is the release's (``swift``) or vLLM's (``vllm``)."""
+
+    other: GivenAnswers | Engine
+    prefill: Engine
+    name: str = "swift"
+
+    @classmethod
+    def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool, name: str = "swift") -> Engines:
+        options = {"device": device, "dtype": dtype, "batch_size": batch_size}
+        prefill = load_engine("prefill", checkpoint, compile=compiled, **options)
+        other = load_engine(name, checkpoint, **options)
+        return cls(GivenAnswers(other, prefill.tokenizer) if name == "swift" else other, prefill, name)
+
+    def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
+        """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
+        rated = {self.name: self._rate_other(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
+        other = {self.name: lambda: self._rate_other(requests)}
+        measured = measure_prefill(self.prefill, requests, repeats, matmul_side, other)
+        n, best = len({request.image for request in requests}), min(measured["seconds"][self.name])
+        scores = [[score_of(rating.logprobs) for rating in rated[name]] for name in (self.name, "prefill")]
+        return {
+            f"{self.name}_images_per_s": n / best,
+            "ratio": best / min(measured["seconds"]["prefill"]),
+            "largest_score_difference": max(abs(a - b) for a, b in zip(*scores, strict=True)),
+            **measured,
+        }
+
+    def _rate_other(self, requests: Sequence[Request]) -> list:
+        """vLLM keeps what it has read; a turn that found it there would measure nothing."""
+        if self.name != "vllm":
+            return self.other.rate(requests)
+        self.other.llm.reset_prefix_cache()
+        self.other.llm.llm_engine.reset_mm_cache()
+        self.other.llm.llm_engine.reset_encoder_cache()
+        return rate_all(self.other, requests)

@@ -1,0 +1,94 @@
+"""Seconds and memory of the engines, and the device's own rate of a matrix product."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import torch
+
+from operations import pass_flops, row_shapes
+from saiqa.engines import Engine, Request
+
+
+def timed(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that ``work`` takes, the device's work included."""
+    synchronize(device)
+    started = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - started
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 5) -> float:
+    """Operations a second of a square matrix product of this side: the best of ``repeats``."""
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    torch.mm(a, b, out=out)
+    return 2 * side**3 / min(timed(lambda: torch.mm(a, b, out=out), device) for _ in range(repeats))
+
+
+def model_seconds(engine, requests: Sequence[Request]) -> float:
+    """Seconds that the prefill engine's passes over the requests take when every image has been read and cut beforehand."""
+    rows = engine.rows(requests)
+    batches = [(batch, *zip(*map(engine.patches, batch), strict=True)) for batch in engine.batches(rows)]
+
+    def passes() -> None:
+        with torch.inference_mode():
+            for batch, patches, grids in batches:
+                engine.forward(batch, list(patches), list(grids))
+
+    return timed(passes, engine.device)
+
+
+def rate_all(engine: Engine, requests: Sequence[Request]) -> list:
+    """The ratings of all requests. Raises ``RuntimeError`` where one has none: a benchmark measures nothing then."""
+    answers = engine.rate(requests)
+    for answer in answers:
+        if not hasattr(answer, "logprobs"):
+            raise RuntimeError(f"{engine.name}: {answer.reason}")
+    return answers
+
+
+def peak_bytes(engine, requests: Sequence[Request]) -> int | None:
+    """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
+    if engine.device.type != "cuda":
+        rate_all(engine, requests)
+        return None
+    torch.cuda.reset_peak_memory_stats(engine.device)
+    before = torch.cuda.memory_allocated(engine.device)
+    rate_all(engine, requests)
+    return torch.cuda.max_memory_allocated(engine.device) - before
+
+
+def measure_prefill(
+    engine,
+    requests: Sequence[Request],
+    repeats: int,
+    matmul_side: int,
+    others: Mapping[str, Callable[[], object]] = MappingProxyType({}),
+) -> dict:
+    """The prefill engine, its passes alone, the large matrix product and ``others``, by name, in turns; the best counts."""
+    work = {**others, "prefill": lambda: rate_all(engine, requests)}
+    seconds, products = {name: [] for name in (*work, "model")}, []
+    for _ in range(repeats):
+        for name, call in work.items():
+            seconds[name].append(timed(call, engine.device))
+        seconds["model"].append(model_seconds(engine, requests))
+        products.append(matmul_rate(engine.device, engine.dtype, matmul_side))
+    n, rate = len({request.image for request in requests}), max(products)
+    flops, best = pass_flops(engine.model.config, row_shapes(engine, requests)), min(seconds["model"])
+    return {
+        "prefill_images_per_s": n / min(seconds["prefill"]),
+        "gflop_per_image": flops / n / 1e9,
+        "model_gflops": flops / best / 1e9,
+        "matmul_gflops": rate / 1e9,
+        "share_of_matmul": flops / best / rate,
+        "seconds": seconds,
+    }
