@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from make.learn import augment, base_model, study
-from make.render import develop, faults, labels, render_rooms, rooms
+from make.learn import augment, lessons, miniature, room_data, study, teaching
+from make.render import develop, faults, generator, labels, layout_faults, render_rooms
 from make.render.rooms import Spoil
 from saiqa import facts
 from saiqa.engines import Request
@@ -29,9 +29,9 @@ def picture():
 
 def test_patches_are_cut_as_the_tower_is_fed(picture):
     image = Image.fromarray(picture).resize(SIZE[::-1])
-    expected, grid = image_to_patches(image, base_model.BOUNDS, base_model.PREPROCESSING)
+    expected, grid = image_to_patches(image, miniature.BOUNDS, miniature.PREPROCESSING)
     values = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 127.5 - 1
-    cut = base_model._cut(values, 16)
+    cut = lessons._cut(values, 16)
     assert grid.tolist() == [[1, 10, 14]] and cut.shape == (1, 140, 768)
     assert torch.allclose(cut[0], expected, atol=1e-5)
 
@@ -70,7 +70,7 @@ def test_faults_are_given_in_proportion_to_the_quality_that_is_told(picture):
 
 def test_a_room_whose_light_is_known_is_developed_as_the_renderer_does():
     rng = np.random.default_rng(0)
-    room = rooms.generate(5)
+    room = generator.generate(5)
     light, albedo = rng.gamma(1.0, 1.0, (168, 224, 3)), rng.uniform(0.02, 0.9, (168, 224, 3))
     lit = np.concatenate([develop.exposed(room, light, 0.0), albedo], -1).astype(np.float16)[None]
     looks = augment.Looks(np.zeros((0, 168, 224, 3), np.uint8), lit, np.zeros((1, 42, 56, 1), np.float16), (168, 224))
@@ -101,25 +101,25 @@ def test_a_picture_that_is_not_warped_is_stretched_nowhere():
 
 
 def test_pieces_are_known_again_when_others_are_gone():
-    room = rooms.generate(5)
+    room = generator.generate(5)
     rng = np.random.default_rng(3)
     assert labels._counterparts(room, room) == list(room.items)
-    emptied = faults.too_empty(room, 0.6, rng)
+    emptied = layout_faults.too_empty(room, 0.6, rng)
     assert 0 < len(emptied.items) < len(room.items)
     found = labels._counterparts(emptied, room)
     assert [(piece.model, piece.x, piece.z) for piece in found] == [(item.model, item.x, item.z) for item in emptied.items]
-    crowded = faults.too_full(room, 1.0, rng)
+    crowded = layout_faults.too_full(room, 1.0, rng)
     assert labels._counterparts(crowded, room)[len(room.items) :] == [None] * (len(crowded.items) - len(room.items))
 
 
 def test_what_is_wrong_with_a_piece_is_measured():
-    piece = rooms.generate(5).items[0]
+    piece = generator.generate(5).items[0]
 
     def measured(**changes):
         return dict(zip(labels.WRONG, labels._faults(replace(piece, **changes), piece, 0.0), strict=True))
 
     assert not any(measured().values())
-    assert measured(tilt=-faults.LARGEST_TILT)["moved"] == 1
+    assert measured(tilt=-layout_faults.LARGEST_TILT)["moved"] == 1
     lifted = measured(y=piece.y + 0.7)
     assert lifted["raised"] == pytest.approx(0.7) and not any(value for name, value in lifted.items() if name != "raised")
 
@@ -164,7 +164,7 @@ def two_rooms(picture):
     rng = np.random.default_rng(0)
     targets = np.zeros((count, 4), np.float32)
     targets[1] = -2
-    return base_model.Rooms(
+    return room_data.Rooms(
         pictures=picture[None],
         lit=rng.gamma(1.0, 0.3, (1, *picture.shape[:2], 6)).astype(np.float16),
         labels=rng.random((count, 42, 56, len(labels.CHANNELS))).astype(np.float16),
@@ -178,21 +178,21 @@ def two_rooms(picture):
 def test_pretraining_is_the_same_every_time(two_rooms):
     learned = []
     for _ in range(2):
-        model = base_model.new_model(base_model.small_tokenizer())
-        training = base_model.Pretraining(model, two_rooms)
+        model = miniature.new_model(miniature.small_tokenizer())
+        training = lessons.Pretraining(model, two_rooms)
         training.compile()
-        base_model.pretrain(training, steps=3)
-        base_model.teach_reading(training, base_model.small_tokenizer(), steps=3)
+        teaching.pretrain(training, steps=3)
+        teaching.teach_reading(training, miniature.small_tokenizer(), steps=3)
         learned.append(model.state_dict())
     assert all(torch.equal(values, learned[1][name]) for name, values in learned[0].items())
 
 
 def test_pretraining_makes_the_error_smaller(two_rooms):
     """A few steps of seeing and of reading."""
-    tokenizer = base_model.small_tokenizer()
-    model = base_model.new_model(tokenizer)
-    training = base_model.Pretraining(model, two_rooms)
-    for lesson in (training, base_model.Reading(training, tokenizer)):
+    tokenizer = miniature.small_tokenizer()
+    model = miniature.new_model(tokenizer)
+    training = lessons.Pretraining(model, two_rooms)
+    for lesson in (training, lessons.Reading(training, tokenizer)):
         optimizer = torch.optim.AdamW([*model.parameters(), *training.probes.parameters()], lr=1e-3)
         errors = []
         for _ in range(12):
@@ -205,9 +205,9 @@ def test_pretraining_makes_the_error_smaller(two_rooms):
 
 
 def test_questions_are_put_as_the_engine_puts_them(two_rooms, tmp_path):
-    tokenizer = base_model.small_tokenizer()
-    model = base_model.new_model(tokenizer)
-    reading = base_model.Reading(base_model.Pretraining(model, two_rooms), tokenizer)
+    tokenizer = miniature.small_tokenizer()
+    model = miniature.new_model(tokenizer)
+    reading = lessons.Reading(lessons.Pretraining(model, two_rooms), tokenizer)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     engine = PrefillEngine(tmp_path, device="cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from make.render import faults, palettes, raters, rooms
+from make.render import faults, generator, layout_faults, palettes, raters, rooms
 
 SEEDS = range(40)
 
@@ -15,18 +15,18 @@ def pieces(room):
 
 
 def test_the_same_seed_gives_the_same_room():
-    assert rooms.generate(11) == rooms.generate(11)
-    assert rooms.generate(11) != rooms.generate(12)
+    assert generator.generate(11) == generator.generate(11)
+    assert generator.generate(11) != generator.generate(12)
 
 
 def test_all_room_types_are_drawn():
-    assert {rooms.generate(seed).kind for seed in SEEDS} == set(rooms.ROOM_TYPES)
+    assert {generator.generate(seed).kind for seed in SEEDS} == set(rooms.ROOM_TYPES)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_without_fault_furniture_stands_inside_and_apart(seed):
-    room = rooms.generate(seed)
-    assert len(room.items) >= rooms.FEWEST_PIECES
+    room = generator.generate(seed)
+    assert len(room.items) >= generator.FEWEST_PIECES
     for item in pieces(room):
         corners = item.corners()
         assert item.y == 0
@@ -38,7 +38,7 @@ def test_without_fault_furniture_stands_inside_and_apart(seed):
 
 @pytest.mark.parametrize("kind", [kind for kinds in faults.KINDS.values() for kind in kinds], ids=lambda k: k.__name__)
 def test_a_fault_does_nothing_at_0_and_something_at_1_and_leaves_the_nuisances_alone(kind):
-    room = rooms.generate(5)
+    room = generator.generate(5)
     spoilt = kind(room, 1.0, np.random.default_rng(0))
     assert spoilt != room
     for name in ("kind", "width", "depth", "height", "camera", "light", "windows", "door"):
@@ -67,7 +67,7 @@ ALL_KINDS = [(dimension, kind) for dimension, kinds in faults.KINDS.items() for 
 def test_a_fault_stays_the_same_fault_while_it_grows(dimension, kind):
     """What does not change with the severity is the same at every severity: a series shows one fault growing."""
     for seed in range(3):
-        room = rooms.generate(seed)
+        room = generator.generate(seed)
         half, full = (kind(room, severity, np.random.default_rng(seed)) for severity in (0.5, 1.0))
         assert half != full
         for name in ("stops", "flat", "contrast", "warp", "ripple", "smear"):
@@ -83,10 +83,10 @@ def test_a_fault_stays_the_same_fault_while_it_grows(dimension, kind):
 def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
     """Something stays where the camera looks, unless an empty room is the fault, and nothing stands right before it."""
     for seed in range(20):
-        spoilt = kind(rooms.generate(seed), 1.0, np.random.default_rng(seed))
+        spoilt = kind(generator.generate(seed), 1.0, np.random.default_rng(seed))
         standing = pieces(spoilt)
         seen = [item for item in standing if 0 <= item.x <= spoilt.width and 0 <= item.z <= 0.75 * spoilt.depth]
-        assert seen or kind is faults.too_empty
+        assert seen or kind is layout_faults.too_empty
         eye = np.array([spoilt.camera.eye[0], spoilt.camera.eye[2]])
         for item in standing:
             corners = item.corners()
@@ -94,7 +94,7 @@ def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
             assert not inside, (seed, item.model)
 
 
-LEAST_BLOCKED = {faults.jumbled: 0.4, faults.crowded_to_a_side: 0.3, faults.too_full: 0.8}  # of the doors
+LEAST_BLOCKED = {layout_faults.jumbled: 0.4, layout_faults.crowded_to_a_side: 0.3, layout_faults.too_full: 0.8}  # of the doors
 
 
 @pytest.mark.parametrize(("kind", "least"), LEAST_BLOCKED.items(), ids=[kind.__name__ for kind in LEAST_BLOCKED])
@@ -102,7 +102,7 @@ def test_faults_of_layout_block_doors_and_fair_rooms_do_not(kind, least):
     def blocked(room):
         return any(rooms.overlapping(piece.corners(), rooms.before_door(room)) for piece in pieces(room))
 
-    with_door = [room for room in map(rooms.generate, range(120)) if room.door is not None]
+    with_door = [room for room in map(generator.generate, range(120)) if room.door is not None]
     spoilt = [kind(room, 1.0, np.random.default_rng(room.seed)) for room in with_door]
     assert not any(map(blocked, with_door))
     assert np.mean([blocked(room) for room in spoilt]) > least
@@ -113,7 +113,7 @@ def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
 
     heights = []
     for seed in range(10):
-        room = faults.jumbled(rooms.generate(seed), 0.8, np.random.default_rng(seed))
+        room = layout_faults.jumbled(generator.generate(seed), 0.8, np.random.default_rng(seed))
         for item in pieces(room):
             if item.model in scene.solids.BUILDERS:
                 assert abs(item.tilt) > 10
@@ -123,7 +123,7 @@ def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
 
 def test_pieces_that_ride_keep_their_carrier_when_others_go():
     for seed in SEEDS:
-        thinned = faults.too_empty(rooms.generate(seed), 0.6, np.random.default_rng(seed))
+        thinned = layout_faults.too_empty(generator.generate(seed), 0.6, np.random.default_rng(seed))
         for item in thinned.items:
             assert item.rides is None or thinned.items[item.rides].y + 0.05 < item.y + thinned.items[item.rides].size[1]
             assert item.rides is None or thinned.items[item.rides].rides is None
@@ -140,10 +140,10 @@ def test_a_hue_is_turned_and_a_rich_colour_stays_as_rich():
 
 def test_what_stands_on_a_table_moves_with_it():
     for seed in SEEDS:
-        room = rooms.generate(seed)
+        room = generator.generate(seed)
         riders = [i for i, item in enumerate(room.items) if item.rides is not None]
         if riders:
-            moved = faults.crowded_to_a_side(room, 1.0, np.random.default_rng(1))
+            moved = layout_faults.crowded_to_a_side(room, 1.0, np.random.default_rng(1))
             for i in riders:
                 carrier = room.items[i].rides
                 gap = room.items[i].x - room.items[carrier].x

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from make.render import develop, faults, rooms
+from make.render import develop, faults, generator
 from make.render.labels import CHANNELS, COARSER, WARPED, warp_labels
 from make.render.raters import true_quality
 from make.render.rooms import Spoil
@@ -57,7 +57,7 @@ class Looks:
 
     def __init__(self, pictures: np.ndarray, lit: np.ndarray, labels: np.ndarray, size: tuple[int, int]):
         self.pictures, self.lit, self.all_labels, self.size = pictures, lit, labels, size
-        self.any_room = rooms.generate(0)
+        self.any_room = generator.generate(0)
 
     def draw(self, index: int, faulty: Collection[int], rng: np.random.Generator) -> Look:
         """One look at a picture that has faults in the dimensions ``faulty`` already."""

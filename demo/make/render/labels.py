@@ -18,17 +18,9 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
 
-from make.render import develop, furniture, render_rooms, rooms, scene
-from make.render.faults import (
-    LARGEST_BULGE,
-    LARGEST_MELT,
-    LARGEST_SHEAR,
-    LARGEST_SHIFT,
-    LARGEST_TILT,
-    LARGEST_TURN,
-    LARGEST_TWIST,
-    LARGEST_WAVE,
-)
+from make.render import develop, furniture, generator, render_rooms, scene
+from make.render.distortion_faults import LARGEST_BULGE, LARGEST_MELT, LARGEST_SHEAR, LARGEST_TWIST, LARGEST_WAVE
+from make.render.layout_faults import LARGEST_SHIFT, LARGEST_TILT, LARGEST_TURN
 from saiqa import facts
 from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
@@ -166,7 +158,7 @@ def _of_picture(name, count, index):
     else:
         severity = render_rooms.severities(render_rooms.SEED, name, "train", count)[index]
         room, _ = render_rooms.describe(render_rooms.SEED, name, "train", index, severity)
-    return labels(room, rooms.generate(room.seed), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
+    return labels(room, generator.generate(room.seed), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
 
 
 def main():

@@ -22,7 +22,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
 
-from make.render import faults, furniture, raters, rooms
+from make.render import faults, furniture, generator, raters
 from saiqa import facts
 from saiqa.progress import Progress
 
@@ -71,7 +71,7 @@ def describe(seed, dimension, split, index, severity):
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
     rng = np.random.default_rng([number, 1, list(facts.DIMENSIONS).index(dimension)])
-    return faults.spoil(rooms.generate(number), faults.KINDS[dimension], severity, rng)
+    return faults.spoil(generator.generate(number), faults.KINDS[dimension], severity, rng)
 
 
 def describe_practice(seed, index):
@@ -79,7 +79,7 @@ def describe_practice(seed, index):
     turn, place = divmod(index, DIFFERENT_PRACTICE_ROOMS)
     number = scene_seed(seed, PRACTICE, PRACTICE, place)
     rng, of_turn = np.random.default_rng([number, 1]), np.random.default_rng([number, 2, turn])
-    room, drawn = rooms.generate(number), {}
+    room, drawn = generator.generate(number), {}
     for dimension, share in FAULTY_SHARE.items():
         first, again = _practice_severity(share, rng), _practice_severity(share, of_turn)
         drawn[dimension] = again if turn else first  # rng gives the faults as well: it draws the same in every turn
@@ -100,7 +100,7 @@ def series_kinds(dimension, rooms_per_kind):
 def describe_series(seed, dimension, number, kind):
     """The rooms of one series, in the order of ``SERIES_SEVERITIES``."""
     scene = scene_seed(seed, dimension, SERIES, number)
-    return [kind(rooms.generate(scene), level, np.random.default_rng([scene, 1])) for level in SERIES_SEVERITIES]
+    return [kind(generator.generate(scene), level, np.random.default_rng([scene, 1])) for level in SERIES_SEVERITIES]
 
 
 # ---- pictures ------------------------------------------------------------------------------------------------------------

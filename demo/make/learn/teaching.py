@@ -1,0 +1,76 @@
+"""How the small base model is taught: steps that make the error of a lesson small, and their optimizers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import Qwen2TokenizerFast
+
+from make.learn.lessons import Pretraining, Reading
+from saiqa.progress import Progress
+
+LEARNING_RATE, LAYERS_LEARNING_RATE = 1e-3, 2e-3
+WEIGHT_DECAY, LAYERS_WEIGHT_DECAY = 0.2, 0.1  # shares of the rate
+
+
+def pretrain(training: Pretraining, steps: int) -> None:
+    """Teach the tower and the visual table to see; says how it goes on stderr."""
+    model = training.model
+    learned = nn.ModuleList([model.visual_tokenizer, model.vte, training.probes])
+    for step, (read, seen, labels) in _descend(training, learned, steps, "pretraining the vision tower"):
+        told = f"step {step}: error {read:.3f} as read, {seen:.3f} as seen, {labels:.3f} in the labels"
+        print(told + training.held_out(), file=sys.stderr)
+
+
+def teach_reading(training: Pretraining, tokenizer: Qwen2TokenizerFast, steps: int) -> None:
+    """Teach the language model to answer from what the tower sees, which stays as it is; says how it goes on stderr."""
+    lesson = Reading(training, tokenizer)
+    for step, (wording, word, score) in _descend(lesson, training.model.llm, steps, "learning to read"):
+        told = f"step {step}: error {wording:.3f} in the wording, {word:.3f} in the word, {score:.3f} of the score"
+        print(told, file=sys.stderr)
+
+
+def _descend(lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Make ``lesson.error`` of ``lesson.batch`` small; every 500 steps, the number of the step and the mean parts lately."""
+    optimizers = _optimizers(learned)
+    schedules = [
+        torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, optimizer.defaults["lr"], total_steps=steps, pct_start=0.05, cycle_momentum=False
+        )
+        for optimizer in optimizers
+    ]
+    errors = []
+    # The next batch is drawn in the meantime, by one thread: so in the same order always.
+    one_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+    with Progress(steps, name, unit="steps") as progress, one_thread as drawing:
+        batch = drawing.submit(lesson.batch)
+        for step in range(1, steps + 1):
+            drawn, batch = batch.result(), drawing.submit(lesson.batch)
+            error, parts = lesson.error(*drawn)
+            learned.zero_grad()
+            error.backward()
+            nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
+            for part in (*optimizers, *schedules):
+                part.step()
+            errors.append(parts)
+            progress.advance()
+            if step % 500 == 0 or step == steps:
+                yield step, np.mean(errors[-200:], 0)
+
+
+def _optimizers(learned: nn.Module) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the transformer's layers, which learn faster so, and AdamW for all else."""
+    matrices, others = [], []
+    for name, values in learned.named_parameters():
+        (matrices if ".layers." in name and values.dim() == 2 else others).append(values)
+    groups = [
+        {"params": [values for values in others if values.dim() > 1], "weight_decay": WEIGHT_DECAY},
+        {"params": [values for values in others if values.dim() <= 1], "weight_decay": 0.0},
+    ]
+    muon = torch.optim.Muon(matrices, lr=LAYERS_LEARNING_RATE, weight_decay=LAYERS_WEIGHT_DECAY, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.98), fused=True)]

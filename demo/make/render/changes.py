@@ -1,0 +1,28 @@
+"""Changes of a room that faults are put together from."""
+
+from dataclasses import replace
+
+
+def spoilt(room, **values):
+    return replace(room, spoil=replace(room.spoil, **values))
+
+
+def reshelled(room, **values):
+    return replace(room, shell=replace(room.shell, **values))
+
+
+def moved(room, change):
+    """The room with ``change(index, item)`` applied to each piece; what stands on a piece moves along with it."""
+    return resettled(room, [replace(item, **change(i, item)) for i, item in enumerate(room.items)])
+
+
+def resettled(room, items):
+    """The room with its pieces replaced one for one; what stands on a piece follows that piece's top."""
+    settled = list(items)
+    for i, item in enumerate(items):
+        if item.rides is not None:
+            before, after = room.items[item.rides], items[item.rides]
+            top = before.y + before.size[1] * before.scale[1]
+            raised = after.y + after.size[1] * after.scale[1] - top
+            settled[i] = replace(item, x=item.x + after.x - before.x, y=item.y + raised, z=item.z + after.z - before.z)
+    return replace(room, items=tuple(settled))
