@@ -1,7 +1,7 @@
 """The score as a reward of ms-swift's GRPO: ``--external_plugins tools/swift_reward_plugin.py --reward_funcs saiqa``.
 
 A language model under GRPO writes text: a prompt, a scene, a program. What makes a picture of it is yours; name it in
-``SAIQA_RENDERER=module:function``. It is called as ``function(completions, **columns)`` with the columns of the dataset,
+``SAIQA_RENDERER=module:function``, in the working directory or installed. It is called as ``function(completions, **columns)`` with the columns of the dataset,
 and returns one image a completion (anything that ``saiqa.reward.Reward`` takes). Without it a completion must be the path
 of an image file.
 Where the scores come from is said by ``SAIQA_SERVICE``, or ``SAIQA_MODEL_PATH``, or ``SAIQA_DEMO=1``.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 from collections.abc import Sequence
 
 from swift.rewards import ORM, orms
@@ -43,6 +44,8 @@ def _renderer(name: str | None):
     if name is None:
         return lambda completions, **columns: [completion.strip() for completion in completions]
     module, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:  # the `swift` command has its own folder there instead
+        sys.path.insert(0, os.getcwd())
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

@@ -262,7 +262,8 @@ def swift_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("SAIQA_MODEL_PATH", str(SMALL_BUNDLE))
     for name in ("SAIQA_SERVICE", "SAIQA_RENDERER", "SAIQA_DEMO"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if folder])  # as for the `swift` command
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "my_renderer.py").write_text(RENDERER)
 
 
