@@ -4,6 +4,7 @@
 # make golden        what users see of every command, kept in GOLDEN (default: build/golden) or compared with what is there
 # make docs          docs/cli.md from --help, and the pages as a site in build/docs
 # make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
+# make train-check   trainings that are ended and go on, sharded, on two machines, with every loss (half an hour)
 # make chaos         runs that are killed and go on, KILLS times (default: 200)
 # make setup         the environment alone
 # make fresh         the package in an environment of its own, and the demo with it (minutes, 1.5 to 5 GB)
@@ -20,7 +21,7 @@ KILLS ?= 200
 GOLDEN ?= build/golden
 FAST = $(addprefix tests/,cli evaluate preferences files/test_records.py files/test_stores.py project/test_supply_chain.py ground/test_scoring.py)
 
-.PHONY: setup demo test lint checks fast golden docs fuzz chaos lock fresh figures demo-bundle
+.PHONY: setup demo test lint checks fast golden docs fuzz train-check chaos lock fresh figures demo-bundle
 
 setup: $(VENV)/.installed
 
@@ -83,6 +84,9 @@ lock:
 # A fresh environment, the package alone, the demo in an empty folder; then its size and the time that took.
 fresh:
 	bash tests/fresh_install.sh "$(PYTHON)"
+
+train-check: $(VENV)/.installed-dev
+	$(RUN) -m pytest tests/training/check_training.py
 
 chaos: $(VENV)/.installed-dev
 	$(RUN) tests/chaos.py --kills $(KILLS)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from helpers import run_command
 from saiqa.training.soft_labels import LOSSES
-from trainings import ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
+from trainings import BASE, ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
 
 SHORT = ("--max_steps", 6, "--save_steps", 2, "--logging_steps", 1, "--per_device_train_batch_size", 4, "--nproc_per_node", 1)
 
@@ -166,3 +166,15 @@ def test_merged_adapters_are_a_checkpoint(tmp_path, data):
     validated = json.loads((tmp_path / "out" / "training.json").read_text())["validation"]
     assert validated["groups"]["lighting"]["n"] == 8
     assert os.path.getsize(tmp_path / "out" / "model.safetensors") > 10**6
+
+
+def test_the_tower_learns_too_where_it_is_not_frozen(tmp_path, data):
+    """With gradient checkpointing, which ms-swift puts around the tower's blocks, and without: the same weights."""
+    flags = [*ON_CPU, *SHORT, *data, "--freeze_vit", "false"]
+    for name, more in (("kept", ("--gradient_checkpointing", "false")), ("recomputed", ())):
+        ran = train(*flags, *more, "--output_dir", tmp_path / name)
+        assert ran.returncode == 0, ran.stderr[-3000:]
+    before, after = weights(BASE), weights(tmp_path / "kept")
+    moved = {name for name in before if not before[name].equal(after[name])}
+    assert any(name.startswith("visual_tokenizer.vit.") for name in moved)
+    assert largest_difference(tmp_path / "kept", tmp_path / "recomputed") < 1e-6

@@ -9,33 +9,22 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from helpers import REPOSITORY, SMALL_BUNDLE, run_command
+from helpers import SMALL_BUNDLE, run_command
 from saiqa import Scorer, facts, scoring
 from saiqa.engines import Rating, Request, load_engine
 from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders
-from saiqa.training.checkpoints import newest_step, promote, replacing
+from saiqa.training import swift_options
+from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing
 from saiqa.training.plan import process_count
 from serving import served_here
-
-SCRIPT = REPOSITORY / "tools" / "train_sft.sh"
-BASE = REPOSITORY / "demo" / "SA-IQA-model" / facts.DEMO_BASE_MODEL_FOLDER
-DEMO_CHECKPOINT = BASE.with_name(facts.tuned_model())
-DEMO_DATA = REPOSITORY / "demo" / "SA-BENCH"
-
-
-def train(*args, cwd: Path | None = None, timeout: int = 600, **env) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHON": sys.executable, **env}
-    return subprocess.run(
-        ["bash", str(SCRIPT), *map(str, args)], capture_output=True, text=True, cwd=cwd, env=environment, timeout=timeout
-    )
+from trainings import BASE, DEMO_CHECKPOINT, DEMO_DATA, SCRIPT, environment, train
 
 
 def planned(*args, **env) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -77,10 +66,7 @@ def test_the_release_hyper_parameters(tmp_path):
         "system": "You are a helpful assistant.",
     }
     assert {name: options[name][0] for name in expected} == expected
-    assert [Path(path).name for path in options["dataset"]] == [
-        facts.annotation_jsonl(dimension, "train", 4) for dimension in facts.DIMENSIONS
-    ]
-    assert len(options["val_dataset"]) == 4
+    assert options["strict"] == ["true"] and "val_dataset" not in options
     assert settings["MASTER_PORT"].isdigit() and settings["NPROC_PER_NODE"] == "2"
     assert not (tmp_path / "out").exists()
 
@@ -116,6 +102,34 @@ def test_bad_input_is_one_line_with_exit_code_2(arguments, said, tmp_path):
     assert len(ran.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--learning_rte", "1e-5"], "--learning_rate"),
+        (["--learning_rate", "fast"], "no number"),
+        (["--freeze_llm", "perhaps"], "neither true nor false"),
+        (["--max_steps", "2.5"], "whole number"),
+        (["--val_split", "2"], "from 0 to below 1"),
+        (["--val_on_test", "--val_jsonl", "a"], "--val_on_test"),
+        (["--train_jsonl", "a"], "--output_dir"),
+    ],
+)
+def test_a_mistyped_option_costs_no_file(arguments, said, tmp_path):
+    """What ms-swift would refuse after loading everything is refused by its argument classes."""
+    ran = train("--demo", "--device", "cpu", *arguments, cwd=tmp_path)
+    assert ran.returncode == 2, ran.stderr
+    assert said in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_options_read_from_the_source_are_those_that_ms_swift_parses():
+    import dataclasses
+
+    from swift.arguments import SftArguments
+
+    assert {field.name for field in dataclasses.fields(SftArguments) if field.init} == swift_options.known().keys()
+
+
 def test_help_needs_no_library(tmp_path):
     assert "--dry_run" in train("--help", cwd=tmp_path).stdout
 
@@ -132,7 +146,7 @@ def test_fault_14_two_zero2_processes_train_and_infer_loads_the_output_folder(tm
     assert ran.stdout.strip().endswith("sa-iqa-prompt4") and len(ran.stdout.splitlines()) == 1
 
     (run,) = output.glob("v0-*")
-    steps = newest_step(run)
+    steps = best_step(run)
     assert steps.name == "checkpoint-2"
     # Optimizer states in one part a process are what ZeRO leaves; plain data parallelism would leave none.
     assert len(list(steps.glob("global_step*/*zero_pp_rank_[01]_*optim_states.pt"))) == 2
@@ -237,19 +251,13 @@ def test_overwriting_is_asked_for_and_comes_last(tmp_path):
     assert not json.loads(after["args.json"])["system"]  # the demo's is trained without
 
 
-def test_a_run_that_fails_or_is_killed_leaves_the_former_checkpoint(tmp_path):
+def test_a_run_that_is_killed_leaves_the_former_checkpoint(tmp_path):
     output = tmp_path / "out"
     shutil.copytree(DEMO_CHECKPOINT, output)
     before = contents(output)
     flags = ["--demo", "--device", "cpu", "--output_dir", output, "--overwrite"]
-    ran = train(*flags, "--no_such_option_of_swift", "1")
-    assert ran.returncode == 1 and "swift sft ended" in ran.stderr
-    assert contents(output) == before and not list(output.glob("v*-*"))
-
-    command = ["bash", SCRIPT, *flags, "--save_steps", 1, "--eval_strategy", "no", "--nproc_per_node", 1]
-    process = subprocess.Popen(
-        list(map(str, command)), env={**os.environ, "PYTHON": sys.executable}, start_new_session=True, stderr=subprocess.DEVNULL
-    )
+    command = ["bash", SCRIPT, *flags, "--save_steps", 1, "--nproc_per_node", 1]
+    process = subprocess.Popen(list(map(str, command)), env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while not list(output.glob("v0-*/checkpoint-*/model.safetensors")) and time.monotonic() < deadline:
@@ -289,6 +297,18 @@ def write_checkpoint(folder: Path, name: str, shards: int) -> None:
         (folder / shard).write_text(name)
     if shards == 2:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": dict(zip("ab", names, strict=True))}))
+
+
+def test_the_best_whole_step_is_kept(tmp_path):
+    for number, best in ((2, 2), (4, 2), (6, 2)):
+        step = tmp_path / f"checkpoint-{number}"
+        step.mkdir()
+        (step / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
+        if number < 6:
+            mark_whole(step)
+    assert best_step(tmp_path).name == "checkpoint-2"  # of the two that are whole, the better
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    assert best_step(tmp_path).name == "checkpoint-4"
 
 
 def test_a_checkpoint_has_no_code_and_no_diary(tmp_path):

@@ -27,7 +27,7 @@ from saiqa.training.options import (
     layered,
     number,
 )
-from saiqa.training.spec import CALLBACK, SPEC_VARIABLE
+from saiqa.training.spec import CALLBACK, GLOO_VARIABLE, SPEC_VARIABLE
 
 VAL_SHARE = 0.05
 
@@ -136,7 +136,8 @@ class Run:
 
     def environment(self) -> dict[str, str]:
         """What is set on top of the user's environment."""
-        return self.plan.environment | {SPEC_VARIABLE: str(self.spec)}
+        shards = self.plan.cpu and self.plan.options["deepspeed"][0].startswith("zero3")
+        return self.plan.environment | {SPEC_VARIABLE: str(self.spec)} | ({GLOO_VARIABLE: "1"} if shards else {})
 
     def command(self, resume: Path | None = None) -> list[str]:
         """The command line, with the interpreter that runs this."""

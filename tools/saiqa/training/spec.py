@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SPEC_VARIABLE = "SAIQA_TRAINING"
+GLOO_VARIABLE = "SAIQA_GLOO_FIRST"  # set where the processes must know each other before the model is loaded
 CALLBACK = "saiqa"  # its name with ms-swift
 PROGRESS_FILE = "progress.jsonl"
 
