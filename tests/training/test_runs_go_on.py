@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,8 +14,10 @@ from safetensors.torch import load_file
 from helpers import run_command
 from saiqa import facts
 from saiqa.evaluate.figures import correlate
+from saiqa.model.pixels import PixelBounds
 from saiqa.scoring import score_of
-from trainings import DEMO_DATA, ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
+from saiqa.training.checkpoints import promote
+from trainings import BASE, DEMO_DATA, ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
 
 STEPS = ("--max_steps", 4, "--save_steps", 2, "--logging_steps", 1, "--per_device_train_batch_size", 4)
 
@@ -118,16 +121,16 @@ def strings(value) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def test_scoring_looks_at_the_pixels_of_the_training(tmp_path, data):
-    ran = train(
-        *(*ON_CPU, *data, "--max_steps", 1, "--per_device_train_batch_size", 4, "--nproc_per_node", 1),
-        *("--output_dir", tmp_path / "out", "--val_split", "0.05"),
-        MAX_PIXELS="20000",
-        MIN_PIXELS="10000",
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    config = json.loads((tmp_path / "out" / "config.json").read_text())
+def test_scoring_looks_at_the_pixels_of_the_training(tmp_path):
+    """The bounds that a run was trained with go into the config.json that is scored with."""
+    step = tmp_path / "checkpoint-1"
+    step.mkdir()
+    shutil.copy(BASE / "config.json", step)
+    (step / "model.safetensors").write_bytes(b"")
+    promote(step, tmp_path, BASE, {"min_pixels": 10_000, "max_pixels": 20_000})
+    config = json.loads((tmp_path / "config.json").read_text())
     assert (config["min_pixels"], config["max_pixels"]) == (10_000, 20_000)
+    assert PixelBounds.of_checkpoint(tmp_path) == PixelBounds(10_000, 20_000)
 
 
 def test_no_test_image_is_needed(tmp_path):

@@ -21,6 +21,8 @@ SCRIPTS = {
     "serve": "serve.py",
     "download": "download.py",
     "fuse": "fuse_scores.py",
+    "calibrate": "calibrate.py",
+    "audit": "audit.py",
     "ablation": "run_ablation.sh",
 }
 _OF_SCRIPT = {script: name for name, script in SCRIPTS.items()}

@@ -6,10 +6,12 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from saiqa import facts, scoring
+from saiqa.calibration import Calibration, prompt_digest
+from saiqa.calibration import read as read_calibration
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
 from saiqa.files import checkpoint_folders, folders, question_files
 from saiqa.files.places import RemotePath
@@ -19,6 +21,8 @@ from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.spec import Model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from saiqa.files.places import Place
     from saiqa.run.given_images import ImageLike
 
@@ -39,6 +43,7 @@ class ImageScore:
         overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
         error: why a score is missing; None where none is.
         notes: what was decided about the picture before it was scored, e.g. that its transparent parts are seen over white.
+        intervals: dimension -> (low, high) that holds people's mean as often as ``CONFIDENCE``; with a calibration only.
     """
 
     name: str
@@ -47,6 +52,7 @@ class ImageScore:
     overall: float | None
     error: str | None
     notes: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Scorer:
@@ -70,6 +76,7 @@ class Scorer:
         upright: turn photographs as their EXIF orientation says. The release does not.
         compile: fuse the model's small steps with torch.compile (prefill and vllm).
         trust_remote_code: run the bundle's own Python files (swift only).
+        calibration: a file of ``calibrate.py`` for this checkpoint; every score then has an interval.
         base_url: of a vLLM server that runs this checkpoint, e.g. ``http://127.0.0.1:8000/v1`` (vllm only).
 
     Attributes:
@@ -106,6 +113,7 @@ class Scorer:
         compile: bool = False,
         trust_remote_code: bool = False,
         base_url: str | None = None,
+        calibration: str | os.PathLike | None = None,
     ):
         _check_choice("engine", engine, ENGINES)
         _check_choice("dtype", dtype, DTYPES)
@@ -138,6 +146,15 @@ class Scorer:
         self._engine: Engine | None = None
         self._process = 0  # that has loaded it
         self.weights = read_weights(folders.input_path(weights)) if isinstance(weights, str | os.PathLike) else weights
+        self.calibration = self._calibration(folders.input_path(calibration)) if calibration else None
+
+    def _calibration(self, path: Path) -> Calibration:
+        """A calibration of this checkpoint's scores. Raises ``InputError`` for that of another."""
+        found = read_calibration(path)
+        asked = {name: sentences for name, sentences in self.sentences.items() if name in found.dimensions}
+        prompts = {name: prompt_digest(one.query, one.before) for name, one in asked.items()}
+        found.check(checkpoint_folders.fingerprint(self.model.checkpoint), self.model.engine, prompts)
+        return found
 
     @property
     def engine(self) -> Engine:
@@ -235,8 +252,13 @@ class Scorer:
         for name, image in zip(names, images, strict=True):
             failed = isinstance(image, Failure)
             answers = {dimension: image if failed else next(ratings) for dimension in asked}
-            results.append(image_score(name, answers, self.weights))
+            results.append(self._with_intervals(image_score(name, answers, self.weights)))
         return results
+
+    def _with_intervals(self, result: ImageScore) -> ImageScore:
+        if self.calibration is None:
+            return result
+        return replace(result, intervals=self.calibration.intervals(result.scores, result.probabilities))
 
 
 def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:

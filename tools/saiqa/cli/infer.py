@@ -42,6 +42,7 @@ def parser() -> ArgumentParser:
     add = flags.add_argument_group("what to do").add_argument
     add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), help="default: by the input file's name, else all")
+    add("--split", choices=jobs.SPLITS, default=jobs.TEST, help="default: test; results of another go to results/SPLIT")
     add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
     add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
     add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")

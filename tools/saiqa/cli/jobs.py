@@ -12,6 +12,8 @@ from saiqa.files import checkpoint_folders, folders
 from saiqa.files.places import Place
 
 ALL = "all"
+TEST = "test"
+SPLITS = (TEST, "val", "train")
 
 # Flags that name a file of one dimension.
 _INPUT_FLAGS = ("test_jsonl", "input_csv")
@@ -56,7 +58,7 @@ def dimensions(args: Namespace) -> list[str]:
 def _job(args: Namespace, dimension: str) -> Job:
     roots = folders.roots(args.demo)
     data_root = folders.data_path(args.data_root) if args.data_root else roots.data
-    results = folders.output_path(args.results_dir) if args.results_dir else roots.results
+    results = folders.output_path(args.results_dir) if args.results_dir else default_results(roots, args.split)
     name = checkpoint_folders.model_name(model_path(args))
 
     def given_input(text: str | None, default: Place) -> Place:
@@ -66,18 +68,23 @@ def _job(args: Namespace, dimension: str) -> Job:
         default = results / facts.result_name(dimension, args.prompt_version, name, suffix)
         return folders.limited(folders.output_path(text) if text else default, args.limit)
 
-    questions = folders.annotation_jsonl(data_root, dimension, "test", args.prompt_version)
+    questions = folders.annotation_jsonl(data_root, dimension, args.split, args.prompt_version)
     return Job(
         dimension=dimension,
         version=args.prompt_version,
         data_root=data_root,
         test_jsonl=given_input(args.test_jsonl, questions),
         output_jsonl=output(args.output_jsonl, ".jsonl"),
-        input_csv=given_input(args.input_csv, folders.annotation_csv(data_root, dimension, "test")),
+        input_csv=given_input(args.input_csv, folders.annotation_csv(data_root, dimension, args.split)),
         output_csv=output(args.output_csv, ".csv"),
         gt_column=(args.gt_column or facts.MOS_COLUMN).replace("{dimension}", dimension),
         limit=args.limit,
     )
+
+
+def default_results(roots: folders.Roots, split: str) -> Path:
+    """The results folder of a split: that of the test split is the release's."""
+    return roots.results if split == TEST else roots.results / split
 
 
 def _check_apart(job: Job) -> None:

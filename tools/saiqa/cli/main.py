@@ -36,6 +36,8 @@ _WHAT = {
     "serve": "serve scores over HTTP, with a page for people",
     "download": "get the released checkpoint and data",
     "fuse": "one overall score from the four, fitted to preferences",
+    "calibrate": "how sure scores are, from rated pictures",
+    "audit": "ask whether a checkpoint is a scorer at all",
     "ablation": "compare the four prompts",
     "completion": "let a shell complete all this",
 }

@@ -11,10 +11,11 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from saiqa import facts, prompts
+from saiqa.calibration import CONFIDENCE
 from saiqa.cli import jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output
 from saiqa.errors import Incomplete, UsageError
@@ -49,6 +50,9 @@ def parser() -> ArgumentParser:
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
     add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
+    add("--calibration", metavar="FILE", help="of calibrate.py: every score gets an interval")
+    add("--confidence", type=between_0_and_1, metavar="P", help="how often an interval holds people's mean (default: 0.9)")
+    add("--max_width", type=float, metavar="X", help="show no score whose interval is wider than X points")
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
 
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
@@ -130,13 +134,24 @@ def demo_rooms(demo: bool) -> list[str]:
 
 def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
     """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
-    names = ("model_path", "demo", "data_root", "prompt_version", "weights")
+    if not args.calibration and (args.confidence or args.max_width is not None):
+        raise UsageError("--confidence and --max_width are of intervals", "Give --calibration FILE, of tools/calibrate.py")
+    names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
     scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
     try:
         asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
-    return scorer, Layout(asked, args.probabilities, scorer.weights)
+    sure = (scorer.calibration, args.confidence or CONFIDENCE, args.max_width)
+    return scorer, Layout(asked, args.probabilities, scorer.weights, *sure)
+
+
+def between_0_and_1(text: str) -> float:
+    """A probability, as an argparse type."""
+    with suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
 
 
 def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:

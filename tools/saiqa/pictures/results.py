@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saiqa import facts, scoring
+from saiqa.calibration import CONFIDENCE, Calibration
 from saiqa.files import csv_files, jsonl, stamps
 from saiqa.overall import overall_score
 from saiqa.run.log import AGAIN, Partial
@@ -22,9 +23,11 @@ from saiqa.scorer import ImageScore
 IMAGE_COLUMN = "image"
 OVERALL_COLUMN = "overall"
 ERROR_COLUMN = "error"
+UNSURE_COLUMN = "unsure"
 
 _LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
 _NUMBER_WIDTH = 12
+_ENDS = ("low", "high")  # of an interval
 
 
 def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
@@ -43,21 +46,47 @@ class Layout:
         dimensions: those that were asked for.
         probabilities: whether the five words' probabilities are shown.
         weights: of the overall score, as ``overall.overall_score`` takes them.
+        calibration: of the scores; None for no intervals.
+        confidence: of the intervals.
+        max_width: points of the scale; a score whose interval is wider is not shown.
     """
 
     dimensions: Sequence[str]
     probabilities: bool
     weights: Mapping[str, float] | None
+    calibration: Calibration | None = None
+    confidence: float = CONFIDENCE
+    max_width: float | None = None
+
+    def scores(self, line: dict) -> dict[str, float]:
+        """The scores that are shown: those that are sure enough."""
+        return {name: score for name, score in line["scores"].items() if name not in self.unsure(line)}
+
+    def intervals(self, line: dict) -> dict[str, tuple[float, float]]:
+        """Dimension -> low and high; nothing without a calibration."""
+        if self.calibration is None:
+            return {}
+        return self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
+
+    def unsure(self, line: dict) -> list[str]:
+        """The dimensions whose interval is wider than ``max_width``."""
+        if self.max_width is None:
+            return []
+        return [name for name, (low, high) in self.intervals(line).items() if high - low > self.max_width]
 
     def overall(self, line: dict) -> float | None:
-        """The overall score; None where a dimension has no score."""
-        return None if "failed" in line else overall_score(line["scores"], self.weights)
+        """The overall score; None where a dimension has no score, or one that is not sure enough."""
+        return None if "failed" in line or self.unsure(line) else overall_score(line["scores"], self.weights)
 
     # JSONL
 
     def json_value(self, line: dict) -> dict:
         """A line of the log as a line of the result."""
-        shown = {"images": line["images"], "scores": line["scores"], "overall": self.overall(line)}
+        shown = {"images": line["images"], "scores": self.scores(line), "overall": self.overall(line)}
+        if self.calibration:
+            shown["intervals"] = self.intervals(line)
+        if self.max_width is not None:
+            shown["unsure"] = self.unsure(line)
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
         noted = {key: line[key] for key in ("notes", stamps.PICTURE_KEY) if key in line}
@@ -67,19 +96,27 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the CSV: image, dimensions, overall, error, and the words' where asked for."""
+        """The columns of the CSV: image, dimensions, overall, error, and the intervals' and the words' where asked for."""
+        bounds = [f"{d}_{end}" for d in self.dimensions for end in _ENDS] if self.calibration else []
+        bounds += [UNSURE_COLUMN] if self.max_width is not None else []
         words = [_word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
-        return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *words, ERROR_COLUMN]
+        return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *bounds, *words, ERROR_COLUMN]
 
     def row(self, line: dict) -> dict[str, str]:
         """A line of the log as a row of the CSV; missing values are empty."""
-        numbers = {name: line["scores"].get(name) for name in self.dimensions}
+        scores, intervals = self.scores(line), self.intervals(line)
+        numbers = {name: scores.get(name) for name in self.dimensions}
         numbers[OVERALL_COLUMN] = self.overall(line)
+        if self.calibration:
+            for name in self.dimensions:
+                numbers |= {f"{name}_{end}": value for end, value in zip(_ENDS, intervals.get(name, (None, None)), strict=True)}
         if self.probabilities:
             for name in self.dimensions:
                 words = line["probabilities"].get(name, {})
                 numbers |= {_word_column(name, word): words.get(word) for word in facts.WORDS}
         cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
+        if self.max_width is not None:
+            cells[UNSURE_COLUMN] = " ".join(self.unsure(line))
         return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("failed", "")}
 
     # table
@@ -91,7 +128,8 @@ class Layout:
 
     def table_lines(self, line: dict) -> Iterator[str]:
         """An image in the table: one line, and one more a dimension where probabilities are shown."""
-        numbers = [line["scores"].get(name) for name in self.dimensions] + [self.overall(line)]
+        scores = self.scores(line)
+        numbers = [scores.get(name) for name in self.dimensions] + [self.overall(line)]
         cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
         yield "".join(f"{cell:>{_NUMBER_WIDTH}}" for cell in cells) + f"  {line['images'][0]}"
         for name, words in line["probabilities"].items() if self.probabilities else ():

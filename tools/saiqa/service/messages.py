@@ -88,6 +88,7 @@ class ImageResult(BaseModel):
     overall: float | None
     error: str | None
     notes: list[str] = []
+    intervals: dict[str, tuple[float, float]] = {}
 
 
 class Answer(BaseModel):

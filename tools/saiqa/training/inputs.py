@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from saiqa import errors
+from saiqa.calibration import prompt_digest
 from saiqa.cli import console
 from saiqa.engines.loading import check_weights, load_tokenizer
 from saiqa.files import jsonl
@@ -92,6 +93,13 @@ class Inputs:
             max_pixels=plan.bounds.max_pixels,
             batch_size=int(number(plan.options, "per_device_eval_batch_size")),
         ).write(run.spec)
+
+    def prompts(self) -> dict[str, list[str]]:
+        """Group -> digests of the questions that were asked about its images."""
+        found: dict[str, set[str]] = {}
+        for example in self.train:
+            found.setdefault(example.group, set()).add(prompt_digest(example.query, example.answer_prefix))
+        return {group: sorted(digests) for group, digests in found.items()}
 
     def _line(self, example: Example) -> dict[str, Any]:
         line: dict[str, Any] = {"query": example.query, "response": example.response, "images": [str(example.image)]}

@@ -83,6 +83,7 @@ def new_record(plan: Plan, inputs: Inputs, identity: str, fingerprint: str) -> d
         **plan.identity(fingerprint, inputs.digests),
         "examples": {"train": len(inputs.train), "val": len(inputs.val)},
         "longest": inputs.longest,
+        "prompts": inputs.prompts(),
     }
 
 

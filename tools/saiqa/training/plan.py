@@ -105,7 +105,7 @@ class Plan:
             "data": data,
             "options": options,
             "loss": self.loss,
-            "val": [self.val_share, self.val_on_test, [folders.shown(file) for file in self.val]],
+            "val": [self.val_share, self.val_on_test, [file.name for file in self.val]],
             "bounds": [self.bounds.min_pixels, self.bounds.max_pixels],
             "processes": self.world,
             "versions": versions,

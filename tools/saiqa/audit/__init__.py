@@ -1,0 +1,1 @@
+"""Whether a checkpoint is a scorer at all."""

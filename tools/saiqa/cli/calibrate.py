@@ -1,0 +1,125 @@
+"""Fit how sure scores are: intervals that hold people's mean opinion as often as they say, from rated pictures."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from saiqa import calibration, facts, scoring
+from saiqa.calibration import Calibration
+from saiqa.cli import jobs
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import InputError, lacking
+from saiqa.evaluate import conformal, tables
+from saiqa.files import csv_files, folders, jsonl, text_files
+from saiqa.files.jsonl import to_json
+from saiqa.run import record
+
+EXAMPLES = """
+python tools/infer.py --demo --split val
+python tools/calibrate.py --demo --output demo.calibration.json
+python tools/score_images.py --demo --calibration demo.calibration.json
+python tools/calibrate.py results/val --output calibration.json
+"""
+
+
+class Rated(NamedTuple):
+    """A picture of the calibration: its score, the word distribution it is of, and people's mean."""
+
+    score: float
+    distribution: dict[str, float]
+    mos: float
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("results", nargs="?", metavar="DIR", help="results of infer.py for pictures that no training has seen (./results/val)")
+    add("--split", choices=jobs.SPLITS, default="val", help="whose results to take by default (default: val)")
+    add("--demo", action="store_true", help="the demo's results")
+    add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
+    add("--model_name", metavar="NAME", help="last part of the checkpoint's path (default: sa-iqa-promptN)")
+    add("--output", metavar="FILE", default="calibration.json", help="default: calibration.json")
+    add("--json", action="store_true", help="one JSON object on stdout")
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``errors.UserError``."""
+    args = parser().parse_args(argv)
+    out = Output(args.json)
+    results = folders.input_path(args.results) if args.results else jobs.default_results(folders.roots(args.demo), args.split)
+    output = folders.output_path(args.output)
+    text_files.check_writable(output)
+    name = args.model_name or facts.tuned_model(args.prompt_version)
+    fits, widths, made_by = {}, {}, set()
+    for dimension in facts.DIMENSIONS:
+        ratings = results / facts.result_name(dimension, args.prompt_version, name, ".jsonl")
+        if ratings.is_file():
+            fits[dimension], widths[dimension], said = fit(ratings, dimension)
+            made_by.add((said["model_fingerprint"], said["engine"]["engine"]))
+    if not fits:
+        what = f"{folders.shown(results)} has no ratings of {name}"
+        raise InputError(what, f"Make them with tools/infer.py{' --demo' * args.demo} --split {args.split}")
+    if len(made_by) > 1:
+        raise InputError(f"the results in {folders.shown(results)} are of different checkpoints or engines", "Make them again")
+    found = Calibration(*made_by.pop(), fits)
+    made = {"command": shlex.join(["calibrate.py", *sys.argv[1:]]), "packages": record.package_versions()}
+    text_files.write_text(output, to_json({**found.to_json(), **made}) + "\n")
+    say(fits, widths, out)
+    out.note(f"calibration: {folders.shown(output)}")
+    out.finish({"output": output, "dimensions": {name: {"n": one.n, "width": widths[name]} for name, one in fits.items()}})
+
+
+def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
+    """The calibration of one dimension, the median width of its intervals in points, and the record of the ratings.
+
+    Raises:
+        InputError: a file is missing or broken, was asked in several ways, or has too few pictures.
+    """
+    said = record.read_run_record(ratings)
+    if not {"model_fingerprint", "prompts", "engine"} <= said.keys():
+        raise InputError(f"{folders.shown(ratings)} has no record of how it was made", "Make it with tools/infer.py")
+    if len(said["prompts"]) != 1:
+        raise InputError(f"{folders.shown(ratings)}: its pictures were asked in different ways", "Calibrate with one prompt")
+    rated = list(read(ratings, dimension))
+    asked = said["prompts"][0]
+    prompt = calibration.prompt_digest(asked["query"], asked["answer_prefix"])
+    try:
+        found = conformal.fit(
+            [one.score for one in rated], [one.distribution for one in rated], [one.mos for one in rated], prompt
+        )
+    except conformal.ConformalError as error:
+        raise InputError(f"{folders.shown(ratings)}: {error}", "Rate more pictures") from None
+    except ModuleNotFoundError as error:
+        raise lacking("a calibration", error.name) from None
+    intervals = (found.interval(one.score, one.distribution) for one in rated)
+    return found, statistics.median(high - low for low, high in intervals), said
+
+
+def read(ratings: Path, dimension: str) -> Iterator[Rated]:
+    """The pictures that have both a rating and a mean opinion score."""
+    column = facts.MOS_COLUMN.format(dimension=dimension)
+    table = csv_files.read_csv(ratings.with_suffix(".csv"), required=[facts.ID_COLUMN, column])
+    mos = {row[facts.ID_COLUMN]: row[column] for row in table.rows}
+    for number, line in jsonl.read_jsonl(ratings):
+        image = folders.image_id(jsonl.only_image(ratings, number, line))
+        with suppress(scoring.ScoringError, ValueError, KeyError):  # a failed picture, or one that nobody has rated
+            yield Rated(scoring.score_of(line["logits"]), scoring.probabilities(line["logits"]), float(mos[image]))
+
+
+def say(fits: dict[str, calibration.Fit], widths: dict[str, float], out: Output) -> None:
+    """The fits as a table on stdout."""
+    header = ["", "n", "people's mean", f"{calibration.CONFIDENCE:.0%} intervals, median"]
+    rows = [
+        [dimension, str(one.n), f"{one.intercept:+.2f} {one.slope:+.2f} x score", f"{widths[dimension]:.2f} points wide"]
+        for dimension, one in fits.items()
+    ]
+    for line in tables.lines(tables.TEXT, header, rows, [], labels=1):
+        out.result(line)
