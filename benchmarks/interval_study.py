@@ -62,7 +62,7 @@ def study(dimension: str, splits: int) -> dict[str, Any]:
             plain_widths.append(min(5.0, middle + half) - max(1.0, middle - half))
             places.append(room.score)
             errors.append(abs(room.mos - fitted.mean(room.score)))
-            spreads.append(fitted.error(room.score, room.distribution))
+            spreads.append(fitted.error(room.distribution))
             entropies.append(-sum(p * math.log(p) for p in room.distribution.values() if p > 0))
     tenths = np.array_split(np.argsort(places), 10)
     held, errors = np.array(held), np.array(errors)

@@ -14,4 +14,4 @@ for version in 1 2 3 4; do
 done
 "$python" -m make.render.labels
 "$python" -m make.learn.base_model
-PYTHON="$python" bash tools/train_sft.sh --demo --device cpu --overwrite
+PYTHON="$python" bash tools/train_sft.sh --demo --device cpu --loss raters --overwrite

@@ -320,10 +320,10 @@ def test_a_checkpoint_has_no_code_and_no_diary(tmp_path):
     (step / "config.json").write_text('{"model_type": "ovis2_5"}')
     (step / "model.safetensors").write_bytes(b"new")
     (step / "trainer_state.json").write_text("{}")
-    (step / "args.json").write_text(json.dumps({"system": "Hm.", "model": "/home/a", "external_plugins": ["/home/a.py"]}))
+    (step / "args.json").write_text(json.dumps({"system": "Hm.", "model": "/home/a", "loss_scale": "saiqa_word"}))
     promote(step, run, base)
     assert (run / "model.safetensors").read_bytes() == b"new"
-    assert json.loads((run / "args.json").read_text()) == {"system": "Hm."}
+    assert json.loads((run / "args.json").read_text()) == {"system": "Hm.", "loss_scale": "default"}
     assert json.loads((run / "config.json").read_text()) == {"model_type": "ovis2_5"}
     assert (run / "preprocessor_config.json").read_bytes() == (SMALL_BUNDLE / "preprocessor_config.json").read_bytes()
     assert not list(run.glob("*.py")) and not (run / "trainer_state.json").exists() and not list(run.glob(".*"))

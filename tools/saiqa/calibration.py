@@ -42,7 +42,7 @@ class Fit:
     Attributes:
         n: pictures it was fitted on.
         slope, intercept: of the mean opinion score over the score.
-        size: coefficients of an error's expected size: constant, by ``spread``, by the squared distance of the score from 3.
+        size: of an error, in points, for a ``spread`` of one point.
         least: below which no expected size goes.
         residuals: errors divided by their expected size, ascending, [n].
         prompt: digest of the question that was asked.
@@ -51,7 +51,7 @@ class Fit:
     n: int
     slope: float
     intercept: float
-    size: tuple[float, float, float]
+    size: float
     least: float
     residuals: tuple[float, ...]
     prompt: str
@@ -60,17 +60,16 @@ class Fit:
         """The mean opinion score that a score stands for."""
         return _on_scale(self.intercept + self.slope * score)
 
-    def error(self, score: float, probabilities: Mapping[str, float]) -> float:
+    def error(self, probabilities: Mapping[str, float]) -> float:
         """The expected size of the difference to people's mean, in points."""
-        constant, by_spread, by_distance = self.size
-        return max(self.least, constant + by_spread * spread(probabilities) + by_distance * (score - 3) ** 2)
+        return max(self.least, self.size * spread(probabilities))
 
     def interval(self, score: float, probabilities: Mapping[str, float], confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Low and high; the whole scale where the calibration has too few pictures for the confidence."""
         place = math.ceil((self.n + 1) * confidence)
         if place > self.n:
             return LOWEST, HIGHEST
-        half = self.residuals[place - 1] * self.error(score, probabilities)
+        half = self.residuals[place - 1] * self.error(probabilities)
         middle = self.intercept + self.slope * score
         return _on_scale(middle - half), _on_scale(middle + half)
 
@@ -132,10 +131,10 @@ def read(path: Path) -> Calibration:
 
 def _fit(value: Mapping[str, Any]) -> Fit:
     residuals = tuple(map(float, value["residuals"]))
-    numbers = [float(value[name]) for name in ("slope", "intercept", "least")]
-    size = tuple(map(float, value["size"]))
-    if not all(map(math.isfinite, (*residuals, *numbers, *size))) or list(residuals) != sorted(residuals) or len(size) != 3:
+    numbers = [float(value[name]) for name in ("slope", "intercept", "size", "least")]
+    if not all(map(math.isfinite, (*residuals, *numbers))) or list(residuals) != sorted(residuals):
         raise ValueError("its numbers cannot be")
     if len(residuals) != value["n"]:
         raise ValueError(f"{len(residuals)} residuals of {value['n']} pictures")
-    return Fit(len(residuals), numbers[0], numbers[1], (size[0], size[1], size[2]), numbers[2], residuals, str(value["prompt"]))
+    slope, intercept, size, least = numbers
+    return Fit(len(residuals), slope, intercept, size, least, residuals, str(value["prompt"]))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from saiqa.files.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE
 from saiqa.prompts import ARGUMENTS_FILE
+from saiqa.training.soft_labels import WORD_SCALE
 
 # What ms-swift's args.json says of how to ask the checkpoint; the rest is of the machine that trained it.
 _ASKING = (
@@ -85,7 +86,10 @@ def promote(step: Path, run: Path, base: Path, bounds: Mapping[str, int] | None 
     arguments = run / f".{ARGUMENTS_FILE}.asking"
     if (step / ARGUMENTS_FILE).is_file():
         said = json.loads((step / ARGUMENTS_FILE).read_text(encoding="utf-8"))
-        arguments.write_text(json.dumps({name: said[name] for name in _ASKING if name in said}, indent=2) + "\n")
+        asking = {name: said[name] for name in _ASKING if name in said}
+        if asking.get("loss_scale") == WORD_SCALE:
+            asking["loss_scale"] = "default"  # of training alone, and ms-swift knows no such name without us
+        arguments.write_text(json.dumps(asking, indent=2) + "\n")
         files[ARGUMENTS_FILE] = arguments
     config = run / f".{CONFIG_FILE}.bounds"
     if bounds:
