@@ -15,9 +15,10 @@ from saiqa.cli.console import ArgumentParser, Output, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
 from saiqa.files import csv_files, folders, places, text_files
 from saiqa.files.places import Place, RemotePath
-from saiqa.pictures import ranking, results
+from saiqa.pictures import ranking, results, scored_files
 from saiqa.pictures.lists import resolve
 from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
+from saiqa.pictures.scored_files import ScoredTable
 
 RANKING_COLUMNS = ("group", "rank", "kept")
 
@@ -95,17 +96,17 @@ def check_output(path: Path, output: Path) -> None:
     text_files.check_writable(output)
 
 
-def read(path: Path, args: argparse.Namespace) -> csv_files.Table:
+def read(path: Path, args: argparse.Namespace) -> ScoredTable:
     """The scored table. Raises ``InputError`` where it is broken or lacks a column that the flags name."""
     needed = dict.fromkeys([args.image_column, args.by, *(column for column, _ in args.floor)])
-    table = results.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
+    table = scored_files.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
     taken = [name for name in RANKING_COLUMNS if name in table.columns and name != args.group_by]
     if taken:
         raise InputError(f"{folders.shown(path)} has a column {taken[0]}, which the ranking adds", "Rename it")
     return table
 
 
-def candidates_of(table: csv_files.Table, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
+def candidates_of(table: ScoredTable, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """What can be ranked, and (image, reason) of what cannot. Raises ``UsageError`` for a broken pattern."""
     group = group_function(args)
     candidates, unranked = [], []
@@ -215,7 +216,7 @@ def put(source: Place, target: Path, link: bool) -> None:
 # ---- the ranking -----------------------------------------------------------------------------------------------------
 
 
-def write_ranking(output: Path, table: csv_files.Table, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
+def write_ranking(output: Path, table: ScoredTable, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
     """Write every ranked row with its group, rank and whether it was kept (1 or 0)."""
     columns = [*RANKING_COLUMNS, *(name for name in table.columns if name not in RANKING_COLUMNS)]
     rows = (
