@@ -1,4 +1,4 @@
-"""Keep the best of each group of scored images: of N renders of one prompt, the k with the highest score."""
+"""Keep the best of scored images, of all or of each group: of N renders of one prompt, the k with the highest score."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
 from saiqa.pictures.scored_files import ScoredTable
 
 RANKING_COLUMNS = ("group", "rank", "kept")
+ONE_GROUP = "all"  # the name of the group where none is asked for
 
 EXAMPLES = r"""
+python tools/best_of_n.py renders.csv --k 5
 python tools/best_of_n.py renders.csv --group_pattern 'renders/([^/]+)/'
 python tools/best_of_n.py renders.csv --group_pattern '(prompt\d+)_seed\d+' --k 2 --copy_to best
 python tools/best_of_n.py renders.csv --group_by prompt --floor layout=3 --floor distortion=3.5 --link_to best
@@ -35,8 +37,8 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("scored", metavar="FILE", help="CSV or JSONL of score_images.py, or another CSV with scores and image paths")
-    how = flags.add_mutually_exclusive_group(required=True)
-    how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete")
+    how = flags.add_mutually_exclusive_group()
+    how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete (default: all compete)")
     how.add_argument("--group_pattern", metavar="REGEX", help="what its parentheses find in an image's path is the group")
     add("--by", default=results.OVERALL_COLUMN, metavar="COLUMN", help="what to rank by (default: overall)")
     add("--k", type=positive_int, metavar="N", help="keep N of each group (default: 1; with --floor all that pass)")
@@ -126,6 +128,8 @@ def group_function(args: argparse.Namespace) -> Callable[[dict[str, str]], str]:
     """The group of a row, as the flags say."""
     if args.group_by:
         return lambda row: row[args.group_by] or _no_group(args.group_by)
+    if args.group_pattern is None:
+        return lambda row: ONE_GROUP
     try:
         pattern = re.compile(args.group_pattern)
     except re.error as error:
