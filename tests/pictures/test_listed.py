@@ -186,3 +186,38 @@ def test_the_means_of_each_generator(score, tmp_path):
     text = score("list.csv").out.split("\n\n")[1].splitlines()
     assert text[0].split() == ["model", "n", "unscored", *facts.DIMENSIONS, "overall"]
     assert {line.split()[0] for line in text[1:3]} == {"few", "many"} and "bootstrap over images" in text[3]
+
+
+# ---- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_is_the_csv_with_numbers(score, run_main, tmp_path):
+    import pandas
+
+    (tmp_path / "r01.png").write_text("no picture")
+    write_csv(tmp_path / "list.csv", listing())
+    assert score("list.csv", "--output_csv", "o.csv", "--probabilities").code == 3
+    assert score("list.csv", "--output_csv", "o.parquet", "--probabilities").code == 3
+    rows, table = read_csv(tmp_path / "o.csv"), pandas.read_parquet(tmp_path / "o.parquet")
+    assert list(table) == list(rows[0]) and list(table["seed"]) == ["000", "001", "002"]
+    assert table["layout"].dtype == "float64" and table["layout_good"].dtype == "float64"
+    assert list(table["overall"].isna()) == [False, True, False]
+    assert table["overall"][2] == pytest.approx(float(rows[2]["overall"]), abs=1e-6)
+
+    Image.new("RGB", (64, 48)).save(tmp_path / "r01.png")
+    ran = score("list.csv", "--output_csv", "o.parquet", "--probabilities", "--resume", "--json")
+    assert ran.code == 0 and "2 of 3 images are scored already" in ran.err
+    assert ran.json["output_parquet"] == "o.parquet"
+    again = pandas.read_parquet(tmp_path / "o.parquet")
+    assert list(again["layout"])[::2] == list(table["layout"])[::2] and not again["overall"].isna().any()
+    ran = run_main("best_of_n.py", "o.parquet", "--group_by", "prompt", "--output_csv", "ranking.parquet")
+    assert ran.code == 0, ran.err
+    ranking = pandas.read_parquet(tmp_path / "ranking.parquet")
+    assert list(ranking["kept"]).count("1") == 2 and ranking["overall"].dtype == "float64"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"image,layout\n", b"PAR1" + bytes(100) + b"PAR1"])
+def test_what_is_no_parquet(run_main, tmp_path, content):
+    (tmp_path / "o.parquet").write_bytes(content)
+    ran = run_main("best_of_n.py", tmp_path / "o.parquet")
+    assert ran.code == 2 and "is no whole Parquet file" in ran.err and ran.err.count("\n") == 1

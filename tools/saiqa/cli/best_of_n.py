@@ -13,7 +13,7 @@ from pathlib import Path
 
 from saiqa.cli.console import ArgumentParser, Output, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
-from saiqa.files import csv_files, folders, places, text_files
+from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
 from saiqa.pictures import ranking, results, scored_files
 from saiqa.pictures.lists import resolve
@@ -36,7 +36,7 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
-    add("scored", metavar="FILE", help="CSV or JSONL of score_images.py, or another CSV with scores and image paths")
+    add("scored", metavar="FILE", help="CSV, Parquet or JSONL of score_images.py, or another table of scores and paths")
     how = flags.add_mutually_exclusive_group()
     how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete (default: all compete)")
     how.add_argument("--group_pattern", metavar="REGEX", help="what its parentheses find in an image's path is the group")
@@ -45,7 +45,7 @@ def parser() -> ArgumentParser:
     add("--floor", action="append", default=[], type=floor, metavar="COLUMN=MIN", help="keep what has at least this")
     add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
     add("--data_root", metavar="DIR", help="what SA-BENCH/ in image paths stands for; default: ./SA-BENCH")
-    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE")
+    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE; x.parquet: as Parquet")
     where = flags.add_mutually_exclusive_group()
     where.add_argument("--copy_to", metavar="DIR", help="copy the kept images to DIR/{group}/{rank}_{name}")
     where.add_argument("--link_to", metavar="DIR", help="as --copy_to, with symbolic links")
@@ -226,7 +226,7 @@ def write_ranking(output: Path, table: ScoredTable, ranked: Sequence[Ranked], ar
     rows = (
         {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))} for one in ranked
     )
-    csv_files.write_csv(output, columns, rows)
+    scored_files.write_rows(output, columns, rows)
 
 
 def say(ranked: Sequence[Ranked], args: argparse.Namespace, out: Output) -> None:

@@ -18,7 +18,7 @@ from saiqa import facts, prompts
 from saiqa.cli import jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output
 from saiqa.errors import Incomplete, UsageError
-from saiqa.files import folders, locks, scratch, stamps, text_files
+from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.pictures import results
 from saiqa.pictures.generators import ByGenerator, Generator, table
 from saiqa.pictures.how_made import run_record
@@ -59,7 +59,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
 
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
-    add("--output_csv", metavar="FILE", help="one row an image")
+    add("--output_csv", metavar="FILE", help="one row an image; x.parquet: the same table as Parquet")
     add("--output_jsonl", metavar="FILE", help="one object an image")
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
@@ -119,11 +119,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def output_paths(args: argparse.Namespace) -> list[Path]:
     """The files to write. Raises ``UsageError`` for wrong names and for nothing to resume, ``Failed`` for no access."""
     paths = []
-    for suffix, typed in ((".jsonl", args.output_jsonl), (".csv", args.output_csv)):
+    for suffixes, typed in (((".jsonl",), args.output_jsonl), ((".csv", parquet_files.SUFFIX), args.output_csv)):
         if typed:
             path = folders.output_path(typed)
-            if path.suffix != suffix:
-                raise UsageError(f"--output_{suffix[1:]} {typed} does not end in {suffix}", "Name it so")
+            if path.suffix not in suffixes:
+                what = f"--output_{suffixes[0][1:]} {typed} does not end in {' or '.join(suffixes)}"
+                raise UsageError(what, "Name it so")
             text_files.check_writable(path)
             paths.append(path)
     if args.resume and not paths:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from saiqa import facts, scoring
-from saiqa.files import csv_files, jsonl, stamps
+from saiqa.files import csv_files, jsonl, parquet_files, stamps
 from saiqa.overall import overall_score
 from saiqa.pictures.listed import LISTED_KEY, cell
 from saiqa.run.log import AGAIN, Partial
@@ -108,7 +108,7 @@ class Layout:
     # what a finished result tells
 
     def finished_log(self, path: Path, record: Mapping, log: Path) -> Partial:
-        """A finished CSV or JSONL as a log, written to the file ``log``, to be continued.
+        """A finished CSV, Parquet or JSONL as a log, written to the file ``log``, to be continued.
 
         An image with an error, or without what is shown now, counts as tried in vain: it is scored again if it is named
         again, and keeps its line if not.
@@ -118,7 +118,7 @@ class Layout:
         """
         partial = Partial(log, {"identity": record["identity"], "engine": record["engine"]})
         partial.start()
-        values = _csv_values(path, self) if path.suffix == ".csv" else _jsonl_values(path)
+        values = _jsonl_values(path) if path.suffix == ".jsonl" else _table_values(path, self)
         partial.append(self._log_line(path, number, value, listed) for number, value, listed in values)
         return Partial.read_whole(log)
 
@@ -140,9 +140,10 @@ def _jsonl_values(path: Path) -> Iterator[tuple[int, dict, dict]]:
         yield number, value, {name: item for name, item in value.items() if name not in JSON_KEYS}
 
 
-def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]]:
-    """The rows of a finished CSV as ``_jsonl_values`` gives the lines of a JSONL."""
-    _, rows = csv_files.open_csv(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
+def _table_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]]:
+    """The rows of a finished CSV or Parquet as ``_jsonl_values`` gives the lines of a JSONL."""
+    read = parquet_files.open_parquet if path.suffix == parquet_files.SUFFIX else csv_files.open_csv
+    _, rows = read(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
     for number, row in rows:
         try:
             scores = {name: float(row[name]) for name in layout.dimensions if row[name]}
@@ -179,10 +180,14 @@ CSV_COLUMNS = (
     *(word_column(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS),
 )
 
+NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN}
+
 
 def write(path: Path, layout: Layout, lines: Iterable[dict]) -> None:
-    """Write lines of the log as a CSV or JSONL, by its suffix, whole or not at all."""
+    """Write lines of the log as a CSV, Parquet or JSONL, by its suffix, whole or not at all."""
     if path.suffix == ".jsonl":
         jsonl.write_jsonl(path, map(layout.json_value, lines))
+    elif path.suffix == parquet_files.SUFFIX:
+        parquet_files.write_parquet(path, layout.columns, NUMBER_COLUMNS, map(layout.row, lines))
     else:
         csv_files.write_csv(path, layout.columns, map(layout.row, lines))

@@ -1,4 +1,4 @@
-"""Files of scored images, read as one table whatever their form: CSV or JSONL of ``score_images.py``, or another CSV."""
+"""Files of scored images, read as one table: CSV, Parquet or JSONL of ``score_images.py``, or another table."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from saiqa import facts
-from saiqa.files import csv_files, jsonl
+from saiqa.files import csv_files, jsonl, parquet_files
 from saiqa.pictures.listed import cell
-from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, JSON_KEYS, OVERALL_COLUMN, word_column
+from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, JSON_KEYS, NUMBER_COLUMNS, OVERALL_COLUMN, word_column
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,8 @@ def read_table(path: Path, required: Sequence[str] = ()) -> ScoredTable:
     """
     if path.suffix == ".jsonl":
         return _read_jsonl(path, required)
-    columns, numbered = csv_files.open_csv(path, required)
+    read = parquet_files.open_parquet if path.suffix == parquet_files.SUFFIX else csv_files.open_csv
+    columns, numbered = read(path, required)
     numbers, rows = map(list, zip(*numbered, strict=True))
     return ScoredTable(path, columns, rows, numbers, rows)
 
@@ -79,7 +80,7 @@ def _cells(path: Path, number: int, value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write_entries(path: Path, table: ScoredTable, added: Sequence[str], entries: Iterable[Mapping[str, Any]]) -> None:
-    """Write entries of a table with added columns, in the form that the table has, whole or not at all.
+    """Write entries of a table with added columns, whole or not at all: as Parquet by the suffix, else in the table's form.
 
     Args:
         added: the columns that the entries have beside the table's own; text in a CSV.
@@ -88,4 +89,12 @@ def write_entries(path: Path, table: ScoredTable, added: Sequence[str], entries:
         jsonl.write_jsonl(path, map(dict, entries))
     else:
         columns = [*table.columns, *(name for name in added if name not in table.columns)]
-        csv_files.write_csv(path, columns, map(dict, entries))
+        write_rows(path, columns, map(dict, entries))
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
+    """Write rows of text as Parquet, where the suffix says so, or as CSV, whole or not at all."""
+    if path.suffix == parquet_files.SUFFIX:
+        parquet_files.write_parquet(path, columns, NUMBER_COLUMNS.intersection(columns), rows)
+    else:
+        csv_files.write_csv(path, columns, rows)
