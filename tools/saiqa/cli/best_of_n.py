@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import shutil
@@ -11,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.cli.console import ArgumentParser, Output, floor, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
 from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
@@ -52,15 +51,6 @@ def parser() -> ArgumentParser:
     add("--overwrite", action="store_true", help="replace files that are there already")
     add("--json", action="store_true", help="one JSON object on stdout")
     return flags
-
-
-def floor(text: str) -> tuple[str, float]:
-    """``layout=3`` as (column, minimum), an argparse type."""
-    column, _, minimum = text.rpartition("=")
-    with suppress(ValueError):
-        if column and math.isfinite(float(minimum)):
-            return column, float(minimum)
-    raise argparse.ArgumentTypeError(f"{text!r} is not like layout=3")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
