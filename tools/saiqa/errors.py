@@ -15,6 +15,7 @@ SCRIPTS = {
     "score": "score_images.py",
     "best": "best_of_n.py",
     "filter": "filter_images.py",
+    "compare": "compare_images.py",
     "infer": "infer.py",
     "evaluate": "evaluate_correlation.py",
     "convert": "convert_csv_to_jsonl.py",
