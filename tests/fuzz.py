@@ -35,7 +35,7 @@ from saiqa.errors import UserError  # noqa: E402
 from saiqa.evaluate import scored_table  # noqa: E402
 from saiqa.files import question_files  # noqa: E402
 from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, size_of  # noqa: E402
-from saiqa.pictures import results  # noqa: E402
+from saiqa.pictures import scored_files  # noqa: E402
 from saiqa.preferences import pairs  # noqa: E402
 from saiqa.run import log, record  # noqa: E402
 from saiqa.scorer import Scorer  # noqa: E402
@@ -163,7 +163,7 @@ def readers(folder: Path) -> Target:
         "ratings.jsonl": score_stage.read_ratings,
         "log.partial": log.Partial.read,
         "scores.jsonl": pairs.read_scored,
-        "scores.csv": results.read_table,
+        "scores.csv": scored_files.read_table,
         "scored.csv": lambda path: scored_table.read_scored(path, "layout_score_mos"),
         "weights.json": overall.read_weights,
         "made.run.json": lambda path: record.read_run_record(path.with_name("made.csv")),

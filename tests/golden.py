@@ -68,7 +68,8 @@ train_sft.sh --demo --device cpu --dry_run
 run_ablation.sh --demo --device cpu --dry_run
 """
 HELPS = (
-    "score_images.py best_of_n.py infer.py evaluate_correlation.py convert_csv_to_jsonl.py train_sft.sh serve.py download.py "
+    "score_images.py best_of_n.py filter_images.py compare_images.py infer.py evaluate_correlation.py "
+    "convert_csv_to_jsonl.py train_sft.sh serve.py download.py "
     "fuse_scores.py run_ablation.sh"
 )
 

@@ -80,6 +80,15 @@ def test_floors_keep_all_that_pass(scored, run_main, tmp_path):
     assert [row["image"] for row in read_csv(output)][:2] == ["p1/b.png", "p1/a.png"]  # what passes ranks first
 
 
+def test_without_groups_all_compete(scored, run_main, tmp_path):
+    assert run_main("best_of_n.py", scored, "--k", "2", "--copy_to", "best").code == 0
+    assert kept(tmp_path / "s_ranking.csv") == ["p2/c.png", "p2/d.png"]
+    assert {row["group"] for row in read_csv(tmp_path / "s_ranking.csv")} == {"all"}
+    assert sorted(path.name for path in Path("best/all").iterdir()) == ["1_c.png", "2_d.png"]
+    assert run_main("best_of_n.py", scored, "--floor", "layout=3").code == 0
+    assert kept(tmp_path / "s_ranking.csv") == ["p2/c.png", "p2/d.png", "p1/a.png", "p1/b.png"]
+
+
 def test_a_column_groups_too(scored, run_main, tmp_path):
     rows = read_csv(scored)
     write_csv(scored, [{**row, "group": "007" if row["layout"] == "4.0" else "7"} for row in rows])
@@ -171,7 +180,7 @@ def test_a_group_cannot_lead_out_of_the_folder(scored, run_main, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ([], "one of the arguments --group_by --group_pattern is required"),
+        (["--group_by", "image", "--group_pattern", "x"], "not allowed with"),
         (["--group_by", "prompt"], "has no column prompt"),
         (["--group_pattern", "("], "missing )"),
         (["--group_pattern", "nowhere"], "not one image of s.csv can be ranked"),

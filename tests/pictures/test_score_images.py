@@ -238,7 +238,7 @@ def expand(tmp_path):
     def run(*typed: str | Path, stdin: str = "", column: str = "image") -> tuple[list[str], list[str]]:
         notes: list[str] = []
         lists = Lists(column, tmp_path / "data", io.StringIO(stdin), notes.append)
-        return lists.expand(list(map(str, typed))), notes
+        return list(lists.expand(list(map(str, typed)))), notes
 
     return run
 
@@ -253,7 +253,8 @@ def test_files_folders_patterns_and_stdin(folder, expand):
     assert expand("-", stdin=f"{folder}/z.webp\n\n{folder}/a/room.png\n")[0] == [f"{folder}/z.webp", f"{folder}/a/room.png"]
     one = paint(folder / "odd[1].tmp.PNG")
     assert expand(one)[0] == [str(one)]
-    assert expand(folder / "notes.txt")[0] == [str(folder / "notes.txt")]
+    odd = paint(folder / "odd.dat.png").rename(folder / "odd.dat")
+    assert expand(odd)[0] == [str(odd)]
 
 
 def test_an_image_named_twice_is_taken_once(folder, expand):

@@ -27,7 +27,7 @@ SAIQA = [shlex.split(line)[1:] for line in re.findall(r"^    (saiqa .*)$", MANUA
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", MANUAL, re.M | re.S)
 
 # Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
-CHAINED = ("tools/score_images.py", "tools/best_of_n.py")
+CHAINED = ("tools/score_images.py", "tools/best_of_n.py", "tools/filter_images.py", "tools/compare_images.py")
 SERVE = "tools/serve.py"  # runs until it is stopped
 CURLS = re.findall(r"^    ((?:curl|echo .*\| curl) .*)$", MANUAL, re.M)
 

@@ -22,7 +22,7 @@ from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders
 from saiqa.training import swift_options
 from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing
-from saiqa.training.plan import process_count
+from saiqa.training.machine import process_count
 from serving import served_here
 from trainings import BASE, DEMO_CHECKPOINT, DEMO_DATA, SCRIPT, environment, train
 

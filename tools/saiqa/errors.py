@@ -14,6 +14,8 @@ TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
 SCRIPTS = {
     "score": "score_images.py",
     "best": "best_of_n.py",
+    "filter": "filter_images.py",
+    "compare": "compare_images.py",
     "infer": "infer.py",
     "evaluate": "evaluate_correlation.py",
     "convert": "convert_csv_to_jsonl.py",

@@ -1,9 +1,8 @@
-"""Keep the best of each group of scored images: of N renders of one prompt, the k with the highest score."""
+"""Keep the best of scored images, of all or of each group: of N renders of one prompt, the k with the highest score."""
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 import shutil
@@ -11,17 +10,20 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.cli.console import ArgumentParser, Output, floor, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
-from saiqa.files import csv_files, folders, places, text_files
+from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
-from saiqa.pictures import ranking, results
+from saiqa.pictures import ranking, results, scored_files
 from saiqa.pictures.lists import resolve
 from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
+from saiqa.pictures.scored_files import ScoredTable
 
 RANKING_COLUMNS = ("group", "rank", "kept")
+ONE_GROUP = "all"  # the name of the group where none is asked for
 
 EXAMPLES = r"""
+python tools/best_of_n.py renders.csv --k 5
 python tools/best_of_n.py renders.csv --group_pattern 'renders/([^/]+)/'
 python tools/best_of_n.py renders.csv --group_pattern '(prompt\d+)_seed\d+' --k 2 --copy_to best
 python tools/best_of_n.py renders.csv --group_by prompt --floor layout=3 --floor distortion=3.5 --link_to best
@@ -33,31 +35,22 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
-    add("scored", metavar="FILE", help="CSV or JSONL of score_images.py, or another CSV with scores and image paths")
-    how = flags.add_mutually_exclusive_group(required=True)
-    how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete")
+    add("scored", metavar="FILE", help="CSV, Parquet or JSONL of score_images.py, or another table of scores and paths")
+    how = flags.add_mutually_exclusive_group()
+    how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete (default: all compete)")
     how.add_argument("--group_pattern", metavar="REGEX", help="what its parentheses find in an image's path is the group")
     add("--by", default=results.OVERALL_COLUMN, metavar="COLUMN", help="what to rank by (default: overall)")
     add("--k", type=positive_int, metavar="N", help="keep N of each group (default: 1; with --floor all that pass)")
     add("--floor", action="append", default=[], type=floor, metavar="COLUMN=MIN", help="keep what has at least this")
     add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
     add("--data_root", metavar="DIR", help="what SA-BENCH/ in image paths stands for; default: ./SA-BENCH")
-    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE")
+    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE; x.parquet: as Parquet")
     where = flags.add_mutually_exclusive_group()
     where.add_argument("--copy_to", metavar="DIR", help="copy the kept images to DIR/{group}/{rank}_{name}")
     where.add_argument("--link_to", metavar="DIR", help="as --copy_to, with symbolic links")
     add("--overwrite", action="store_true", help="replace files that are there already")
     add("--json", action="store_true", help="one JSON object on stdout")
     return flags
-
-
-def floor(text: str) -> tuple[str, float]:
-    """``layout=3`` as (column, minimum), an argparse type."""
-    column, _, minimum = text.rpartition("=")
-    with suppress(ValueError):
-        if column and math.isfinite(float(minimum)):
-            return column, float(minimum)
-    raise argparse.ArgumentTypeError(f"{text!r} is not like layout=3")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -95,17 +88,17 @@ def check_output(path: Path, output: Path) -> None:
     text_files.check_writable(output)
 
 
-def read(path: Path, args: argparse.Namespace) -> csv_files.Table:
+def read(path: Path, args: argparse.Namespace) -> ScoredTable:
     """The scored table. Raises ``InputError`` where it is broken or lacks a column that the flags name."""
     needed = dict.fromkeys([args.image_column, args.by, *(column for column, _ in args.floor)])
-    table = results.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
+    table = scored_files.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
     taken = [name for name in RANKING_COLUMNS if name in table.columns and name != args.group_by]
     if taken:
         raise InputError(f"{folders.shown(path)} has a column {taken[0]}, which the ranking adds", "Rename it")
     return table
 
 
-def candidates_of(table: csv_files.Table, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
+def candidates_of(table: ScoredTable, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
     """What can be ranked, and (image, reason) of what cannot. Raises ``UsageError`` for a broken pattern."""
     group = group_function(args)
     candidates, unranked = [], []
@@ -125,6 +118,8 @@ def group_function(args: argparse.Namespace) -> Callable[[dict[str, str]], str]:
     """The group of a row, as the flags say."""
     if args.group_by:
         return lambda row: row[args.group_by] or _no_group(args.group_by)
+    if args.group_pattern is None:
+        return lambda row: ONE_GROUP
     try:
         pattern = re.compile(args.group_pattern)
     except re.error as error:
@@ -215,13 +210,13 @@ def put(source: Place, target: Path, link: bool) -> None:
 # ---- the ranking -----------------------------------------------------------------------------------------------------
 
 
-def write_ranking(output: Path, table: csv_files.Table, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
+def write_ranking(output: Path, table: ScoredTable, ranked: Sequence[Ranked], args: argparse.Namespace) -> None:
     """Write every ranked row with its group, rank and whether it was kept (1 or 0)."""
     columns = [*RANKING_COLUMNS, *(name for name in table.columns if name not in RANKING_COLUMNS)]
     rows = (
         {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))} for one in ranked
     )
-    csv_files.write_csv(output, columns, rows)
+    scored_files.write_rows(output, columns, rows)
 
 
 def say(ranked: Sequence[Ranked], args: argparse.Namespace, out: Output) -> None:

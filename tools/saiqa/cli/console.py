@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import math
 import os
 import re
 import signal
@@ -156,6 +157,23 @@ def positive_int(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
     return value
+
+
+def floor(text: str) -> tuple[str, float]:
+    """``layout=3`` as (column, minimum), an argparse type."""
+    column, _, minimum = text.rpartition("=")
+    with suppress(ValueError):
+        if column and math.isfinite(float(minimum)):
+            return column, float(minimum)
+    raise argparse.ArgumentTypeError(f"{text!r} is not like layout=3")
+
+
+def between_0_and_1(text: str) -> float:
+    """A probability, as an argparse type."""
+    with suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------

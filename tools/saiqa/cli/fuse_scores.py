@@ -17,7 +17,7 @@ from saiqa.evaluate import intervals, tables
 from saiqa.files import folders, text_files
 from saiqa.files.jsonl import to_json
 from saiqa.preferences import bradley_terry
-from saiqa.preferences.pairs import OVERALL, Pairs, read_pairs, read_scored, write_with_overall
+from saiqa.preferences.pairs import Pairs, read_pairs, read_scored, write_with_overall
 from saiqa.run import record
 
 DESCRIPTION = {
@@ -144,7 +144,7 @@ def apply(scored_path: Path, output: Path, args: argparse.Namespace, out: Output
     scored = read_scored(scored_path)
     if len(scored.dimensions) < len(facts.DIMENSIONS):
         out.warn(f"{folders.shown(scored_path)} has {', '.join(scored.dimensions)} only, overall is of these")
-    if OVERALL in scored.columns or any(OVERALL in entry for entry in scored.entries):
+    if scored.has_overall:
         out.note(f"{folders.shown(scored_path)} has an overall score, which is replaced in the output")
     failures = write_with_overall(scored, weights, output)
     n = len(scored.names) - len(failures)

@@ -29,6 +29,8 @@ class Command:
 _WHAT = {
     "score": "score any pictures of rooms",
     "best": "keep the best of each group of scored pictures",
+    "filter": "split scored pictures into kept and rejected, by floors",
+    "compare": "which of two pictures is better, and how surely",
     "infer": "rate the test images of SA-BENCH and compare with people",
     "evaluate": "correlation of scores with people's ratings",
     "convert": "rating tables to questions and answers",

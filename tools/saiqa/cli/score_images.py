@@ -7,26 +7,31 @@ import hashlib
 import itertools
 import json
 import os
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from saiqa import facts, prompts
 from saiqa.calibration import CONFIDENCE
 from saiqa.cli import jobs, model_flags, worker_flags
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, between_0_and_1
 from saiqa.errors import Incomplete, UsageError
-from saiqa.files import csv_files, folders, jsonl, locks, scratch, stamps, text_files
+from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
+from saiqa.pictures import results
+from saiqa.pictures.generators import ByGenerator, Generator, table
+from saiqa.pictures.how_made import run_record
+from saiqa.pictures.listed import Listed
+from saiqa.pictures.listed import check as check_listed
 from saiqa.pictures.lists import Lists
 from saiqa.pictures.results import Layout, line_of
 from saiqa.progress import Progress
 from saiqa.run import run
 from saiqa.run.log import Partial
 from saiqa.run.ray_workers import Workers
-from saiqa.run.record import package_versions, write_run_record
+from saiqa.run.record import write_run_record
 from saiqa.run.run import Run
 from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer, given_data_root
 
@@ -45,9 +50,11 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to score").add_argument
-    paths = "images, URLs, folders (with all below), patterns, CSV or JSONL lists; - reads one path per line from stdin"
+    paths = "images, URLs, folders (with all below), patterns, lists (.csv, .jsonl, .txt); - reads one path per line from stdin"
     add("paths", nargs="*", metavar="PATH", help=f"{paths}; with --demo alone, a dozen of its rooms")
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
+    kept = "columns or keys of the lists that stay in the results, with commas between; default: all; '' for none"
+    add("--keep_columns", type=names_of, metavar="NAMES", help=kept)
     add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
     add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
     add("--calibration", metavar="FILE", help="of calibrate.py: every score gets an interval")
@@ -56,7 +63,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
 
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
-    add("--output_csv", metavar="FILE", help="one row an image")
+    add("--output_csv", metavar="FILE", help="one row an image; x.parquet: the same table as Parquet")
     add("--output_jsonl", metavar="FILE", help="one object an image")
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
@@ -80,27 +87,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     named = args.paths or demo_rooms(args.demo)
     scorer, layout = make_scorer(args)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
-    images = Lists(args.image_column, data_root, sys.stdin, out.note).expand(named)
+    listed = Listed(Lists(args.image_column, data_root, sys.stdin, out.note, args.keep_columns).expand(named))
+    check_listed(listed.columns, taken_columns(outputs, args), args.keep_columns)
+    images = list(listed.of)
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
         out.note(DEMO_CAVEAT)
     with locks.exclusive(outputs), scratch.folder() as temporary:
         this = prepare_run(outputs, images, temporary, scorer, layout, args.resume, out)
         with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
-            stamped = open_images(this, images, args.digests, out)
+            stamped = open_images(this, images, args.digests, listed, out)
             todo = list(stamped)
             engine = load(this, len(images), len(todo), scorer, args, closing, out)
             this.begin(out.note)
-            results = scorer.stream(todo, layout.dimensions, engine)
-            failed, notes = score(this, stamped, results, layout, out)
+            scored = scorer.stream(todo, layout.dimensions, engine)
+            failed, notes, generators = score(this, stamped, scored, layout, listed, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
             if len(failed) == len(images) and outputs and not this.log.others:
                 out.warn("not one image could be scored, so that nothing was written")
                 outputs = []
-            write(outputs, this, layout, record, out)
+            write(outputs, this, layout, listed, record, out)
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
+            summary |= {"generators": [asdict(one) for one in generators]} if generators else {}
             summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
-            out.finish_with(summary, "images", map(layout.json_value, named_lines(this)))
+            out.finish_with(summary, "images", map(layout.json_value, named_lines(this, listed)))
             this.log.remove()
     if failed:
         again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
@@ -113,16 +123,28 @@ def main(argv: Sequence[str] | None = None) -> None:
 def output_paths(args: argparse.Namespace) -> list[Path]:
     """The files to write. Raises ``UsageError`` for wrong names and for nothing to resume, ``Failed`` for no access."""
     paths = []
-    for suffix, typed in ((".jsonl", args.output_jsonl), (".csv", args.output_csv)):
+    for suffixes, typed in (((".jsonl",), args.output_jsonl), ((".csv", parquet_files.SUFFIX), args.output_csv)):
         if typed:
             path = folders.output_path(typed)
-            if path.suffix != suffix:
-                raise UsageError(f"--output_{suffix[1:]} {typed} does not end in {suffix}", "Name it so")
+            if path.suffix not in suffixes:
+                what = f"--output_{suffixes[0][1:]} {typed} does not end in {' or '.join(suffixes)}"
+                raise UsageError(what, "Name it so")
             text_files.check_writable(path)
             paths.append(path)
     if args.resume and not paths:
         raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
     return paths
+
+
+def taken_columns(outputs: Sequence[Path], args: argparse.Namespace) -> tuple[str, ...]:
+    """The columns and keys that the results have of their own, and a list may not."""
+    as_json = args.json or any(path.suffix == ".jsonl" for path in outputs)
+    return (*results.CSV_COLUMNS, *(results.JSON_KEYS if as_json else ()))
+
+
+def names_of(text: str) -> list[str]:
+    """Names with commas between, an argparse type."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def demo_rooms(demo: bool) -> list[str]:
@@ -142,16 +164,8 @@ def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
         asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
-    sure = (scorer.calibration, args.confidence or CONFIDENCE, args.max_width)
-    return scorer, Layout(asked, args.probabilities, scorer.weights, *sure)
-
-
-def between_0_and_1(text: str) -> float:
-    """A probability, as an argparse type."""
-    with suppress(ValueError):
-        if 0 < float(text) < 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
+    sure = {"calibration": scorer.calibration, "confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
+    return scorer, Layout(asked, args.probabilities, scorer.weights, **sure)
 
 
 def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:
@@ -215,64 +229,78 @@ def load(
     return engine
 
 
-def open_images(this: Run, images: Sequence[str], with_digests: bool, out: Output) -> dict[str, dict | None]:
-    """The images that are to be scored, with the stamps of their pictures: those not rated, or changed since."""
+def open_images(this: Run, images: Sequence[str], with_digests: bool, listed: Listed, out: Output) -> dict[str, dict | None]:
+    """The images that are to be scored, with the stamps of their pictures: those not rated, or changed since.
+
+    What an earlier list has said of them is taken over into ``listed``.
+    """
     earlier = this.earlier.log if this.earlier else None
     stamped, changed = {}, 0
     for image in images:
         stamp = stamps.of(image, with_digests)
         known = this.is_rated(image)
+        line = earlier.line_of(image) if earlier and (known or this.was_tried(image)) else None
         if earlier and known and earlier.forget_if_changed(image, stamp):
             changed += 1
         elif known:
             continue
         stamped[image] = stamp
+        listed.keep(line or {})
     if changed:
         out.note(run.changed_note(changed))
     return stamped
 
 
 def score(
-    this: Run, stamped: Mapping[str, dict | None], results: Iterator[ImageScore], layout: Layout, out: Output
-) -> tuple[list[tuple[str, str]], Counter[str]]:
+    this: Run,
+    stamped: Mapping[str, dict | None],
+    scored: Iterator[ImageScore],
+    layout: Layout,
+    listed: Listed,
+    out: Output,
+) -> tuple[list[tuple[str, str]], Counter[str], list[Generator]]:
     """Score what is open, saying every image as it is done.
 
     Args:
         stamped: what is open, with the stamps of its pictures.
 
     Returns:
-        (image, reason) of those that lack a score; how many pictures each note was true of.
+        (image, reason) of those that lack a score; how many pictures each note was true of; the means by generator.
     """
-    known = this.known_lines()
+    known, by_generator = this.known_lines(), ByGenerator(layout)
     failed: list[tuple[str, str]] = []
     notes: Counter[str] = Counter()
     out.result(layout.heading)
     with progress(len(stamped), out) as advance:
         for image in this.images():
             if this.is_rated(image):
-                line = json.loads(next(known))
+                line = listed.on(json.loads(next(known)))
             else:
-                line = line_of(next(results), stamped[image])
+                line = listed.on(line_of(next(scored), stamped[image]))
                 this.log.append([line])
                 advance()
             for text in layout.table_lines(line):
                 out.result(text)
+            by_generator.add(line)
             notes.update(line.get("notes", ()))
             if "failed" in line:
                 failed.append((image, line["failed"]))
     for note, count in notes.items():
         out.note(f"of {count} images {note}")
-    return failed, notes
+    generators = by_generator.generators()
+    for text in ["", *table(generators, layout)] if generators else ():
+        out.result(text)
+    return failed, notes, generators
 
 
-def lines(this: Run) -> Iterator[dict]:
+def lines(this: Run, listed: Listed) -> Iterator[dict]:
     """The lines of the result: what an earlier run has of other images, then the images of this one in their order."""
-    return map(json.loads, this.log.lines(this.images))
+    return map(listed.on, map(json.loads, this.log.lines(this.images)))
 
 
-def named_lines(this: Run) -> Iterator[dict]:
+def named_lines(this: Run, listed: Listed) -> Iterator[dict]:
     """The lines of the images of this run, in their order."""
-    return itertools.islice(lines(this), this.log.others, None)
+    return itertools.islice(lines(this, listed), this.log.others, None)
 
 
 @contextmanager
@@ -288,35 +316,12 @@ def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
 # ---- after the work --------------------------------------------------------------------------------------------------
 
 
-def write(outputs: Sequence[Path], this: Run, layout: Layout, record: dict, out: Output) -> None:
+def write(outputs: Sequence[Path], this: Run, layout: Layout, listed: Listed, record: dict, out: Output) -> None:
     """Write the results, each whole or not at all, and beside them how they were made."""
+    if outputs:
+        listed.meet(itertools.islice(lines(this, listed), this.log.others))
+        layout = replace(layout, listed=list(listed.columns))
     for path in outputs:
-        if path.suffix == ".csv":
-            csv_files.write_csv(path, layout.columns, map(layout.row, lines(this)))
-        else:
-            jsonl.write_jsonl(path, map(layout.json_value, lines(this)))
+        results.write(path, layout, lines(this, listed))
         write_run_record(path, record)
         out.note(f"{record['images']} images, {folders.shown(path)}")
-
-
-def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]) -> dict:
-    """How a result was made, as JSON values."""
-    named = sum(1 for _ in this.images())
-    return {
-        "model_path": str(scorer.model.checkpoint.resolve()),
-        "dimensions": list(layout.dimensions),
-        "prompt_source": scorer.prompt_source,
-        "prompts": {
-            name: {"query": scorer.sentences[name].query, "answer_prefix": scorer.sentences[name].before}
-            for name in layout.dimensions
-        },
-        "system": scorer.model.system or None,
-        "weights": layout.weights,
-        **this.log.header,
-        "packages": package_versions(),
-        "images": named + this.log.others,
-        "n": named - len(failed),
-        "failed": [{"image": image, "reason": reason} for image, reason in failed],
-        "notes": notes,
-        "command": shlex.join(sys.argv),
-    }

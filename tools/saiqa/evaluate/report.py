@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,16 +10,15 @@ from pathlib import Path
 
 from saiqa import facts
 from saiqa.errors import InputError, lacking
-from saiqa.evaluate import scored_table, summary
+from saiqa.evaluate import page, scored_table, summary
 from saiqa.evaluate.intervals import Agreement
 from saiqa.evaluate.summary import Assessment, Scored
-from saiqa.files import folders, ids, jsonl, text_files
+from saiqa.files import folders, ids, jsonl
 from saiqa.files.jsonl import to_json
-from saiqa.files.places import Fetched, Place, RemotePath
+from saiqa.files.places import Place
 from saiqa.run.record import read_run_record
 
 DISAGREEMENTS = 10
-_THUMBNAIL_PIXELS = 360  # longer side
 _BINS_PER_POINT = 4  # of the 1..5 scale
 
 # Okabe and Ito's colours: apart also for the colour-blind.
@@ -40,19 +38,13 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
         Failed: matplotlib is not installed, or the file cannot be written.
     """
     try:
-        import jinja2
-        import markupsafe
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
         raise lacking("--report", error.name, "report") from None
-    here = Path(__file__).parent
-    # Everything is escaped but the style, which is ours.
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    page = pages.get_template("report.html.j2").render(
+    page.write(
+        path,
+        "report.html.j2",
         names=", ".join(table.dimension for table in scored),
-        style=markupsafe.Markup((here / "report.css").read_text(encoding="utf-8")),
         header=["rows", *summary.COLUMNS.values(), "n", "dropped"],  # on a telephone the first few are in sight
         lines=list(map(_line, assessments)),
         notes=[summary.HOW, *summary.notes(assessments)],
@@ -60,7 +52,6 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
         **_disagreements(scored, data_root),
         provenance=list(map(_provenance, scored)),
     )
-    text_files.write_text(path, page)
 
 
 # ---- figures ---------------------------------------------------------------------------------------------------------
@@ -158,11 +149,7 @@ def _axes():
 def _image(figure, alt: str) -> dict:
     file = io.BytesIO()
     figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
-    return {"source": _data_address("image/svg+xml", file.getvalue()), "alt": alt}
-
-
-def _data_address(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    return {"source": page.data_address("image/svg+xml", file.getvalue()), "alt": alt}
 
 
 # ---- largest disagreements -------------------------------------------------------------------------------------------
@@ -228,29 +215,7 @@ def _card(disagreement: _Disagreement, file: Place) -> dict:
     row, dimension = disagreement.row, disagreement.table.dimension
     numbers = f"score {row.prediction:.2f}, MOS {row.mos:.2f}"
     said = {"difference": f"{disagreement.difference:+.2f}", "numbers": f"{dimension}: {numbers}", "id": row.id}
-    thumbnail = _thumbnail(file)
-    if isinstance(thumbnail, str):
-        return said | {"missing": thumbnail}
-    alt = f"Image {row.id}, {dimension}: {numbers}"
-    return said | {"missing": None, "source": _data_address("image/jpeg", thumbnail), "alt": alt}
-
-
-def _thumbnail(file: Place) -> bytes | str:
-    """A small JPEG of an image, or why there is none."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
-            image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))  # decodes a large JPEG at a fraction
-            small = ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        return f"{folders.shown(file)} is not there"
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot read {folders.shown(file)}: {error}"
-    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
-    content = io.BytesIO()
-    small.save(content, "JPEG", quality=85)
-    return content.getvalue()
+    return said | page.picture(file) | {"alt": f"Image {row.id}, {dimension}: {numbers}"}
 
 
 # ---- provenance ------------------------------------------------------------------------------------------------------

@@ -1,26 +1,33 @@
 """Expands command-line paths into image files: files, folders, patterns, tables, lists, URLs. Opens no image.
 
-An image is known by its path from end to end, so that pictures of one name in two folders stay two.
+An image is known by its path from end to end, so that pictures of one name in two folders stay two. What a list says of an
+image beside its path (prompt, model, seed, ...) comes along.
 """
 
 from __future__ import annotations
 
 import glob
 import os
+import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 from saiqa import facts
 from saiqa.errors import InputError
-from saiqa.files import csv_files, jsonl
+from saiqa.files import csv_files, ids, jsonl, text_files
 from saiqa.files.folders import input_path, resolve_image, shown
 from saiqa.files.places import Place, is_url, place, url_name
 
 STDIN = "-"
-TABLE_SUFFIXES = (".csv", ".jsonl")
+LIST_SUFFIXES = (".csv", ".jsonl", ".txt")
+IMAGE_KEY, IMAGES_KEY = "image", "images"
+
+# Column or key -> what a list has there for an image: text of a CSV, any JSON value of a JSONL.
+Columns = Mapping[str, Any]
+_NOTHING: Columns = {}
 
 
 @dataclass(frozen=True)
@@ -28,43 +35,58 @@ class Lists:
     """How lists of images are read.
 
     Attributes:
-        column: column of a CSV, or key of a JSONL, with the path; a JSONL line may have ``"images": [path]`` instead.
+        column: column of a CSV, or key of a JSONL, with the path; a JSONL line may have ``"images": [path]`` instead. A
+            text has one path a line.
         data_root: what a first folder ``SA-BENCH`` of a listed path stands for.
         stdin: where ``-`` reads one path per line.
         note: told what is passed over.
+        keep: the columns that come along; None for all.
     """
 
     column: str
     data_root: Place
     stdin: IO[str]
     note: Callable[[str], None]
+    keep: Sequence[str] | None = None
 
-    def expand(self, typed: Sequence[str]) -> list[str]:
-        """The paths of all images, each once, in the order in which they were typed; those of a folder by name.
+    def expand(self, typed: Sequence[str]) -> dict[str, Columns]:
+        """All images by their paths, each once, with what the lists say of them beside that.
+
+        Returns:
+            path -> column -> value, in the order in which the paths were typed; those of a folder by name.
 
         Raises:
-            InputError: something typed is not there or holds no image, a list is broken, or a name is not UTF-8.
+            InputError: something typed is not there or holds no image, a list is broken, a name is not UTF-8, or an image is
+                listed twice with different values in a column.
         """
-        found = [path if is_url(path) else str(Path(path)) for text in typed for path in self._expand_one(text)]
-        unique = list(dict.fromkeys(found))
-        if len(unique) < len(found):
-            self.note(f"{len(found) - len(unique)} images are named more than once and taken once")
-        for path in unique:
-            _check_utf8(path)
-            if is_url(path):
-                place(path)
-        return unique
+        found: dict[str, Columns] = {}
+        more = 0
+        for text in typed:
+            for path, columns in self._expand_one(text):
+                name = path if is_url(path) else str(Path(path))
+                more += name in found
+                found[name] = _joined(name, found.get(name, _NOTHING), columns)
+        if more:
+            self.note(f"{more} images are named more than once and taken once")
+        for name in found:
+            _check_utf8(name)
+            if is_url(name):
+                place(name)
+        return found
 
-    def _expand_one(self, text: str) -> Iterable[str]:
+    def _expand_one(self, text: str) -> Iterable[tuple[str, Columns]]:
+        path = Path(text) if os.path.exists(text) else input_path(text)
+        if text != STDIN and not is_url(text) and not os.path.isdir(path) and path.suffix.lower() in LIST_SUFFIXES:
+            return self._list(path)
+        return ((image, _NOTHING) for image in self._images_of(text, path))
+
+    def _images_of(self, text: str, path: Path) -> Iterable[str]:
         if text == STDIN:
             return _lines(self.stdin)
         if is_url(text):
             return [_image_url(text)]
-        path = Path(text) if os.path.exists(text) else input_path(text)
         if os.path.isdir(path):
             return self._folder(path)
-        if path.suffix.lower() in TABLE_SUFFIXES:
-            return self._table(path)
         if os.path.exists(path):
             return [str(path)]
         if glob.has_magic(text):
@@ -103,25 +125,60 @@ class Lists:
             self.note(f"{where}: files that are no images are passed over: {kinds}")
         return images
 
-    def _table(self, path: Path) -> Iterator[str]:
-        for listed in self._csv(path) if path.suffix.lower() == ".csv" else self._jsonl(path):
-            yield str(resolve(listed, path, self.data_root))
+    # lists
 
-    def _csv(self, path: Path) -> Iterator[str]:
-        _, rows = csv_files.open_csv(path, required=[self.column])
+    def _list(self, path: Path) -> Iterator[tuple[str, Columns]]:
+        read = {".csv": self._csv, ".jsonl": self._jsonl, ".txt": self._text}[path.suffix.lower()]
+        for listed, columns in read(path):
+            kept = {name: value for name, value in columns.items() if self.keep is None or name in self.keep}
+            yield str(resolve(listed, path, self.data_root)), kept or _NOTHING
+
+    def _csv(self, path: Path) -> Iterator[tuple[str, Columns]]:
+        columns, rows = csv_files.open_csv(path)
         for number, row in rows:
+            if self.column not in columns:
+                raise self._no_path(f"{shown(path)} has no column {self.column}", "columns", row)
             if not row[self.column]:
                 raise jsonl.line_error(path, number, f"no {self.column}")
-            yield row[self.column]
+            yield row[self.column], {name: row[name] for name in columns if name != IMAGE_KEY or self.column != IMAGE_KEY}
 
-    def _jsonl(self, path: Path) -> Iterator[str]:
+    def _jsonl(self, path: Path) -> Iterator[tuple[str, Columns]]:
         for number, value in jsonl.read_jsonl(path):
             listed = value.get(self.column)
-            yield listed if isinstance(listed, str) and listed else jsonl.only_image(path, number, value)
+            if self.column not in value and IMAGES_KEY not in value:
+                raise self._no_path(f"{shown(path)}, line {number} has no {self.column}", "keys", value)
+            if not (isinstance(listed, str) and listed):
+                listed = jsonl.only_image(path, number, value)
+            ours = {IMAGE_KEY: value.get(self.column) if self.column == IMAGE_KEY else None, IMAGES_KEY: [listed]}
+            yield listed, {name: item for name, item in value.items() if name not in ours or ours[name] != item}
+
+    def _text(self, path: Path) -> Iterator[tuple[str, Columns]]:
+        return ((line.strip(), _NOTHING) for line in text_files.read_text(path).splitlines() if line.strip())
+
+    def _no_path(self, what: str, kind: str, row: Columns) -> InputError:
+        """The error for a list without the column of paths, with the flag that names the likeliest."""
+        names = [" ".join(name.split())[:60] for name in row]
+        looks = [name for name, value in row.items() if isinstance(value, str) and _looks_like_an_image(value)]
+        remedy = f"Its {kind} are {ids.few(names, len(names))}: --image_column {shlex.quote((looks or names or ['NAME'])[0])}"
+        return InputError(what, remedy)
+
+
+def _joined(image: str, one: Columns, other: Columns) -> Columns:
+    """What two lines say of one image. Raises ``InputError`` where they differ: one of the two would be lost."""
+    for name in one.keys() & other.keys():
+        if one[name] != other[name]:
+            what = f"{image} is listed more than once, with {name} {str(one[name])[:60]!r} and {str(other[name])[:60]!r}"
+            raise InputError(what, "Keep one line of each image, or choose the columns to keep with --keep_columns")
+    return {**one, **other} if one and other else one or other
+
+
+def _looks_like_an_image(text: str) -> bool:
+    name = url_name(text) if is_url(text) else text
+    return name.lower().endswith(facts.IMAGE_SUFFIXES) or is_url(text)
 
 
 def _image_url(url: str) -> str:
-    if url_name(url).lower().endswith(TABLE_SUFFIXES):
+    if url_name(url).lower().endswith(LIST_SUFFIXES):
         raise InputError(f"{url} is a list behind a URL", "Download it: lists are files of this machine")
     return url
 

@@ -1,4 +1,4 @@
-"""The best of each group of images. Pure: rows in, ranked rows out."""
+"""The best of each group of images. Pure: rows in, ranked rows out. pandas is imported on first use."""
 
 from __future__ import annotations
 
@@ -81,12 +81,17 @@ def rank(candidates: Sequence[Candidate], k: int | None) -> list[Ranked]:
     Returns:
         All candidates, group by group in the order in which groups first appear.
     """
-    groups: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        groups.setdefault(candidate.group, []).append(candidate)
-    ranked = []
-    for members in groups.values():
-        best_first = sorted(members, key=lambda one: (not one.passes, -one.score))
-        for place, one in enumerate(best_first, 1):
-            ranked.append(Ranked(one, place, one.passes and (k is None or place <= k)))
-    return ranked
+    import pandas
+
+    table = pandas.DataFrame(
+        {
+            "group": pandas.factorize(pandas.Series([one.group for one in candidates], dtype=object))[0],
+            "fails": [not one.passes for one in candidates],
+            "score": [one.score for one in candidates],
+        }
+    )
+    best_first = table.sort_values(["group", "fails", "score"], ascending=[True, True, False], kind="stable")
+    places = best_first.groupby("group").cumcount() + 1
+    return [
+        Ranked(candidates[i], int(place), candidates[i].passes and (k is None or place <= k)) for i, place in places.items()
+    ]

@@ -1,22 +1,24 @@
 """The scores of any images as files: the lines of a log (``log.Partial``), and the JSONL, CSV and table made from it.
 
-A line of a result is ``{"images": [path], "scores": {dimension: score}, "overall": score, "probabilities": {dimension:
-{word: p}}, "error": why, "notes": [what was decided about the picture],
-"picture": its stamp (``stamps``)}``; what does not apply is left out. A line of the log
-has no ``overall``, and ``failed`` for ``error``.
+A line of a result is ``{"image": path, "images": [path], COLUMN OF THE LIST: value, ..., "scores": {dimension: score},
+"overall": score, "probabilities": {dimension: {word: p}}, "error": why, "notes": [what was decided about the picture],
+"picture": its stamp (``stamps``)}``; what does not apply is left out. ``image`` is named as in the CSV; ``images`` is how
+SA-BENCH's files name it. A line of the log has no ``image`` and no ``overall``, ``failed`` for ``error``, and the columns of
+the list under ``listed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, Calibration
-from saiqa.files import csv_files, jsonl, stamps
+from saiqa.files import csv_files, jsonl, parquet_files, stamps
 from saiqa.overall import overall_score
+from saiqa.pictures.listed import LISTED_KEY, cell
 from saiqa.run.log import AGAIN, Partial
 from saiqa.scorer import ImageScore
 
@@ -26,6 +28,8 @@ ERROR_COLUMN = "error"
 UNSURE_COLUMN = "unsure"
 
 _LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
+# What a JSONL has of its own, and no list may therefore have.
+JSON_KEYS = ("image", *_LOG_KEYS, OVERALL_COLUMN, ERROR_COLUMN, "failed", "intervals", UNSURE_COLUMN, AGAIN)
 _NUMBER_WIDTH = 12
 _ENDS = ("low", "high")  # of an interval
 
@@ -46,6 +50,7 @@ class Layout:
         dimensions: those that were asked for.
         probabilities: whether the five words' probabilities are shown.
         weights: of the overall score, as ``overall.overall_score`` takes them.
+        listed: the columns of the lists that a table has.
         calibration: of the scores; None for no intervals.
         confidence: of the intervals.
         max_width: points of the scale; a score whose interval is wider is not shown.
@@ -54,6 +59,7 @@ class Layout:
     dimensions: Sequence[str]
     probabilities: bool
     weights: Mapping[str, float] | None
+    listed: Sequence[str] = ()
     calibration: Calibration | None = None
     confidence: float = CONFIDENCE
     max_width: float | None = None
@@ -82,7 +88,8 @@ class Layout:
 
     def json_value(self, line: dict) -> dict:
         """A line of the log as a line of the result."""
-        shown = {"images": line["images"], "scores": self.scores(line), "overall": self.overall(line)}
+        shown = {"image": line["images"][0], "images": line["images"], **line.get(LISTED_KEY, {})}
+        shown |= {"scores": self.scores(line), "overall": self.overall(line)}
         if self.calibration:
             shown["intervals"] = self.intervals(line)
         if self.max_width is not None:
@@ -96,11 +103,11 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the CSV: image, dimensions, overall, error, and the intervals' and the words' where asked for."""
+        """The columns of the CSV: image, those of the lists, dimensions, overall, what else is asked for, error."""
         bounds = [f"{d}_{end}" for d in self.dimensions for end in _ENDS] if self.calibration else []
         bounds += [UNSURE_COLUMN] if self.max_width is not None else []
-        words = [_word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
-        return [IMAGE_COLUMN, *self.dimensions, OVERALL_COLUMN, *bounds, *words, ERROR_COLUMN]
+        words = [word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
+        return [IMAGE_COLUMN, *self.listed, *self.dimensions, OVERALL_COLUMN, *bounds, *words, ERROR_COLUMN]
 
     def row(self, line: dict) -> dict[str, str]:
         """A line of the log as a row of the CSV; missing values are empty."""
@@ -113,11 +120,12 @@ class Layout:
         if self.probabilities:
             for name in self.dimensions:
                 words = line["probabilities"].get(name, {})
-                numbers |= {_word_column(name, word): words.get(word) for word in facts.WORDS}
+                numbers |= {word_column(name, word): words.get(word) for word in facts.WORDS}
         cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
         if self.max_width is not None:
             cells[UNSURE_COLUMN] = " ".join(self.unsure(line))
-        return {IMAGE_COLUMN: line["images"][0], **cells, ERROR_COLUMN: line.get("failed", "")}
+        listed = {name: cell(line.get(LISTED_KEY, {}).get(name)) for name in self.listed}
+        return {IMAGE_COLUMN: line["images"][0], **listed, **cells, ERROR_COLUMN: line.get("failed", "")}
 
     # table
 
@@ -138,7 +146,7 @@ class Layout:
     # what a finished result tells
 
     def finished_log(self, path: Path, record: Mapping, log: Path) -> Partial:
-        """A finished CSV or JSONL as a log, written to the file ``log``, to be continued.
+        """A finished CSV, Parquet or JSONL as a log, written to the file ``log``, to be continued.
 
         An image with an error, or without what is shown now, counts as tried in vain: it is scored again if it is named
         again, and keeps its line if not.
@@ -148,14 +156,15 @@ class Layout:
         """
         partial = Partial(log, {"identity": record["identity"], "engine": record["engine"]})
         partial.start()
-        values = _csv_values(path, self) if path.suffix == ".csv" else jsonl.stream_jsonl(path)
-        partial.append(self._log_line(path, number, value) for number, value in values)
+        values = _jsonl_values(path) if path.suffix == ".jsonl" else _table_values(path, self)
+        partial.append(self._log_line(path, number, value, listed) for number, value, listed in values)
         return Partial.read_whole(log)
 
-    def _log_line(self, path: Path, number: int, value: dict) -> dict:
+    def _log_line(self, path: Path, number: int, value: dict, listed: dict) -> dict:
         jsonl.only_image(path, number, value)
         _check_scores(path, number, value)
         line = {"scores": {}, "probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
+        line |= {LISTED_KEY: listed} if listed else {}
         whole = set(line["scores"]) >= set(self.dimensions)
         shown = not self.probabilities or set(line["probabilities"]) >= set(self.dimensions)
         if "error" in value:
@@ -163,21 +172,29 @@ class Layout:
         return line if whole and shown else {**line, AGAIN: True}
 
 
-def _csv_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict]]:
-    """The rows of a finished CSV as the lines of a finished JSONL."""
-    _, rows = csv_files.open_csv(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
+def _jsonl_values(path: Path) -> Iterator[tuple[int, dict, dict]]:
+    """The lines of a finished JSONL, each with its number and the columns of the list in it."""
+    for number, value in jsonl.stream_jsonl(path):
+        yield number, value, {name: item for name, item in value.items() if name not in JSON_KEYS}
+
+
+def _table_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]]:
+    """The rows of a finished CSV or Parquet as ``_jsonl_values`` gives the lines of a JSONL."""
+    read = parquet_files.open_parquet if path.suffix == parquet_files.SUFFIX else csv_files.open_csv
+    _, rows = read(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
     for number, row in rows:
         try:
             scores = {name: float(row[name]) for name in layout.dimensions if row[name]}
             words = {
-                name: {word: float(row[_word_column(name, word)]) for word in facts.WORDS}
+                name: {word: float(row[word_column(name, word)]) for word in facts.WORDS}
                 for name in scores
-                if row.get(_word_column(name, facts.WORDS[0]))
+                if row.get(word_column(name, facts.WORDS[0]))
             }
         except (KeyError, ValueError) as error:
             raise jsonl.line_error(path, number, f"not a row of scores ({error})") from None
+        listed = {name: item for name, item in row.items() if name not in CSV_COLUMNS}
         value = {"images": [row[IMAGE_COLUMN]], "scores": scores, "probabilities": words}
-        yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {})
+        yield number, value | ({"error": row[ERROR_COLUMN]} if row[ERROR_COLUMN] else {}), listed
 
 
 def _check_scores(path: Path, number: int, value: dict) -> None:
@@ -190,27 +207,27 @@ def _check_scores(path: Path, number: int, value: dict) -> None:
             raise jsonl.line_error(path, number, f"{name[:40]} is {str(score)[:40]}, not from 1 to 5")
 
 
-def read_table(path: Path, required: Sequence[str] = ()) -> csv_files.Table:
-    """A scored CSV, or a scored JSONL as the table it would be as CSV (without the words' probabilities).
-
-    Raises:
-        InputError: the file is missing or broken, or lacks a required column.
-    """
-    if path.suffix != ".jsonl":
-        return csv_files.read_csv(path, required)
-    numbered = jsonl.read_jsonl(path)
-    dimensions = [name for name in facts.DIMENSIONS if any(name in (v.get("scores") or ()) for _, v in numbered)]
-    columns = [IMAGE_COLUMN, *dimensions, OVERALL_COLUMN, ERROR_COLUMN]
-    rows = [_row_of_value(path, number, value, columns) for number, value in numbered]
-    csv_files.check_columns(path, columns, required)
-    return csv_files.Table(path, columns, rows)
-
-
-def _row_of_value(path: Path, number: int, value: dict, columns: Sequence[str]) -> dict[str, str]:
-    cells = {IMAGE_COLUMN: jsonl.only_image(path, number, value), **(value.get("scores") or {})}
-    cells |= {OVERALL_COLUMN: value.get("overall"), ERROR_COLUMN: value.get("error")}
-    return {name: "" if cells.get(name) is None else str(cells[name]) for name in columns}
-
-
-def _word_column(dimension: str, word: str) -> str:
+def word_column(dimension: str, word: str) -> str:
+    """The column of a word's probability."""
     return f"{dimension}_{word}"
+
+
+# What a CSV has of its own, likewise.
+CSV_COLUMNS = (
+    *(IMAGE_COLUMN, *facts.DIMENSIONS, OVERALL_COLUMN, ERROR_COLUMN),
+    *(word_column(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS),
+    *(f"{dimension}_{end}" for dimension in facts.DIMENSIONS for end in _ENDS),
+    UNSURE_COLUMN,
+)
+
+NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN, UNSURE_COLUMN}
+
+
+def write(path: Path, layout: Layout, lines: Iterable[dict]) -> None:
+    """Write lines of the log as a CSV, Parquet or JSONL, by its suffix, whole or not at all."""
+    if path.suffix == ".jsonl":
+        jsonl.write_jsonl(path, map(layout.json_value, lines))
+    elif path.suffix == parquet_files.SUFFIX:
+        parquet_files.write_parquet(path, layout.columns, NUMBER_COLUMNS, map(layout.row, lines))
+    else:
+        csv_files.write_csv(path, layout.columns, map(layout.row, lines))

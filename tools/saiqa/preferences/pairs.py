@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
 
 from saiqa import facts, overall, scoring
 from saiqa.errors import InputError
 from saiqa.files import csv_files, folders, jsonl
+from saiqa.pictures.scored_files import ScoredTable, read_table, write_entries
 from saiqa.preferences import bradley_terry
 
 PAIR_COLUMNS = ("image_a", "image_b", "winner")
@@ -28,23 +28,24 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """A file of scored images: a CSV with a column for each dimension, or a JSONL with "images" and "scores".
+    """A file of scored images by name.
 
     Attributes:
-        path: the file.
-        columns: of a CSV; empty for a JSONL.
-        entries: the rows or objects as they are in the file.
-        names: the images, [entries].
-        scores: dimension -> score, [entries]; without the dimensions that have none.
+        table: the file as it is.
+        names: the images, [rows].
+        scores: dimension -> score, [rows]; without the dimensions that have none.
         dimensions: those the file has.
     """
 
-    path: Path
-    columns: list[str]
-    entries: list[dict]
+    table: ScoredTable
     names: list[str]
     scores: list[Scores]
     dimensions: list[str]
+
+    @property
+    def has_overall(self) -> bool:
+        """Whether there is an overall score already."""
+        return any(OVERALL in entry for entry in self.table.entries)
 
 
 def read_scored(path: Path) -> ScoredFile:
@@ -54,43 +55,28 @@ def read_scored(path: Path) -> ScoredFile:
         InputError: the file is missing or broken, has no image or no dimension, a score is no number, or an image comes
             twice.
     """
-    read = _read_jsonl if path.suffix == ".jsonl" else _read_csv
-    columns, numbered, names, written = read(path)
+    table = read_table(path)
+    named = next((name for name in NAME_COLUMNS if name in table.columns), None)
+    if named is None:
+        what = f"{folders.shown(path)} has no column {' or '.join(NAME_COLUMNS)}"
+        raise InputError(what, f"Its columns are {', '.join(table.columns)}")
+    names = [row[named] for row in table.rows]
     csv_files.check_unique(path, "image", names)
-    dimensions = [d for d in facts.DIMENSIONS if d in columns or any(d in scores for scores in written)]
+    dimensions = [d for d in facts.DIMENSIONS if d in table.columns]
     if not dimensions:
         what = f"{folders.shown(path)} has no score of {', '.join(facts.DIMENSIONS)}"
         raise InputError(what, "Give a file of score_images.py")
     scores = [
-        {d: _number(path, number, d, values[d]) for d in dimensions if values.get(d) not in (None, "")}
-        for (number, _), values in zip(numbered, written, strict=True)
+        {d: _number(path, number, d, row[d]) for d in dimensions if row[d]}
+        for number, row in zip(table.numbers, table.rows, strict=True)
     ]
-    return ScoredFile(path, columns, [entry for _, entry in numbered], names, scores, dimensions)
+    return ScoredFile(table, names, scores, dimensions)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[str], list[dict]]:
-    columns, rows = csv_files.open_csv(path)
-    named = next((name for name in NAME_COLUMNS if name in columns), None)
-    if named is None:
-        what = f"{folders.shown(path)} has no column {' or '.join(NAME_COLUMNS)}"
-        raise InputError(what, f"Its columns are {', '.join(columns)}")
-    numbered = list(rows)
-    return columns, numbered, [row[named] for _, row in numbered], [row for _, row in numbered]
-
-
-def _read_jsonl(path: Path) -> tuple[list[str], list[tuple[int, dict]], list[str], list[dict]]:
-    numbered = jsonl.read_jsonl(path)
-    for number, value in numbered:
-        if not isinstance(value.get("scores"), dict):
-            raise jsonl.line_error(path, number, 'no "scores"')
-    names = [jsonl.only_image(path, number, value) for number, value in numbered]
-    return [], numbered, names, [value["scores"] for _, value in numbered]
-
-
-def _number(path: Path, line: int, dimension: str, written: Any) -> float:
+def _number(path: Path, line: int, dimension: str, written: str) -> float:
     try:
         value = float(written)
-    except (TypeError, ValueError, OverflowError):
+    except ValueError:
         value = float("nan")
     if not abs(value) < float("inf"):
         raise jsonl.line_error(path, line, f"{dimension} is {written!r}, not a number")
@@ -107,20 +93,19 @@ def write_with_overall(scored: ScoredFile, weights: Mapping[str, float] | None, 
     """
     if weights is not None and not any(weights[dimension] for dimension in scored.dimensions):
         what = f"the weights of {', '.join(scored.dimensions)} are all 0"
-        raise InputError(f"{folders.shown(scored.path)}: {what}", "Score the other dimensions too")
+        raise InputError(f"{folders.shown(scored.table.path)}: {what}", "Score the other dimensions too")
     values, failures = [], {}
     for name, scores in zip(scored.names, scored.scores, strict=True):
         lacking = [dimension for dimension in scored.dimensions if dimension not in scores]
         values.append(None if lacking else overall.overall_score(scores, weights))
         if lacking:
             failures[name] = f"no score of {', '.join(lacking)}"
-    pairs = zip(scored.entries, values, strict=True)
-    if scored.columns:
-        columns = scored.columns if OVERALL in scored.columns else [*scored.columns, OVERALL]
-        rows = ({**row, OVERALL: "" if value is None else repr(value)} for row, value in pairs)
-        csv_files.write_csv(output, columns, rows)
-    else:
-        jsonl.write_jsonl(output, ({**entry, OVERALL: value} for entry, value in pairs))
+    empty = None if scored.table.is_jsonl else ""
+    entries = (
+        {**entry, OVERALL: empty if value is None else value if scored.table.is_jsonl else repr(value)}
+        for entry, value in zip(scored.table.entries, values, strict=True)
+    )
+    write_entries(output, scored.table, [OVERALL], entries)
     return failures
 
 

@@ -166,6 +166,11 @@ class Partial:
             self.rated.forget(image)
         return changed
 
+    def line_of(self, image: str) -> dict | None:
+        """The line of one image, rated or failed; None where there is none."""
+        line = next(self._found([image], self.rated, self.failed), None)
+        return None if line is None else json.loads(line)
+
     def append(self, lines: Iterable[dict]) -> None:
         """Add finished lines, ratings and failures; they are in the file when this returns."""
         try:

@@ -6,7 +6,6 @@ import argparse
 import importlib.metadata
 import math
 import os
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,9 +16,9 @@ from saiqa import errors, facts
 from saiqa.files import checkpoint_folders, folders
 from saiqa.model.pixels import PixelBounds
 from saiqa.training import soft_labels
+from saiqa.training.machine import Nodes, free_port, gpu_count, is_on_cpu, process_count
 from saiqa.training.options import (
     CPU_ENVIRONMENT,
-    CPU_PROCESSES,
     PLACES,
     RELEASE_OPTIONS,
     RELEASE_PROCESSES,
@@ -30,23 +29,6 @@ from saiqa.training.options import (
 from saiqa.training.spec import CALLBACK, GLOO_VARIABLE, SPEC_VARIABLE
 
 VAL_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Nodes:
-    """The machines of a run, by the environment variables that ms-swift hands to torchrun."""
-
-    count: int = 1
-    rank: int = 0
-
-    @classmethod
-    def of_environment(cls) -> Nodes:
-        """From NNODES and NODE_RANK. Raises ``UsageError``."""
-        values = {name: os.environ.get(name, default) for name, default in (("NNODES", "1"), ("NODE_RANK", "0"))}
-        for name, value in values.items():
-            if not value.isdecimal():
-                raise errors.UsageError(f"{name} is {value!r}", "Give a whole number")
-        return cls(int(values["NNODES"]), int(values["NODE_RANK"]))
 
 
 @dataclass(frozen=True)
@@ -170,8 +152,8 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
     if base in (output, *output.parents):
         raise errors.UsageError("--output_dir is in the base model's folder", "Give another folder")
 
-    cpu = _on_cpu(arguments)
-    gpus = 0 if cpu else _gpu_count(arguments.cuda_visible_devices)
+    cpu = is_on_cpu(arguments)
+    gpus = 0 if cpu else gpu_count(arguments.cuda_visible_devices)
     processes = process_count(arguments.nproc_per_node, gpus, note)
     nodes = Nodes.of_environment()
     train, val = _files(arguments, version)
@@ -246,32 +228,13 @@ def test_files(plan: Plan) -> list[Path]:
     return found
 
 
-def _on_cpu(arguments: argparse.Namespace) -> bool:
-    if arguments.device == "cpu":
-        return True
-    if _gpu_count(arguments.cuda_visible_devices) > 0:
-        return False
-    if arguments.device == "auto" and arguments.demo:
-        return True
-    raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
-
-
-def _gpu_count(visible: str | None) -> int:
-    """GPUs that the run may use."""
-    if visible is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _environment(
     arguments: argparse.Namespace, bounds: PixelBounds, cpu: bool, nodes: Nodes, processes: int, version: int, note
 ) -> dict[str, str]:
     port = arguments.master_port or os.environ.get("MASTER_PORT")
     if port is None:
         # On several machines all must take the same one.
-        port = 29500 + version if nodes.count > 1 else _free_port(29500 + version, note)
+        port = 29500 + version if nodes.count > 1 else free_port(29500 + version, note)
     environment = {
         "NPROC_PER_NODE": str(processes),
         "MASTER_PORT": str(port),
@@ -287,43 +250,6 @@ def _environment(
     elif arguments.cuda_visible_devices is not None:
         environment["CUDA_VISIBLE_DEVICES"] = arguments.cuda_visible_devices
     return environment
-
-
-def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> int:
-    """How many processes train: as given, else one per GPU and no more than the release's.
-
-    Args:
-        gpus: visible GPUs; 0 where training is on a CPU.
-
-    Raises:
-        UsageError: more than there are GPUs.
-    """
-    if not gpus:
-        return given or CPU_PROCESSES
-    if given and given > gpus:
-        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process per GPU")
-    processes = given or min(gpus, RELEASE_PROCESSES)
-    if gpus > processes and not given:
-        accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
-        same = f" --gradient_accumulation_steps {accumulation}" if accumulation else ""
-        note(f"{processes} of {gpus} GPUs train, as in the release; --nproc_per_node {gpus}{same} uses all")
-    return processes
-
-
-def _free_port(preferred: int, note) -> int:
-    """``preferred``, or a free port where another program has it."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            chosen = probe.getsockname()[1]
-        if chosen != preferred:
-            note(f"port {preferred} is taken; using {chosen}")
-        return chosen
-    return preferred
 
 
 def note_batch(plan: Plan, note: Callable[[str], None]) -> None:

@@ -1,0 +1,64 @@
+"""Pages of HTML that load nothing from elsewhere: templates beside this file, pictures as small JPEGs in them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+from saiqa.errors import lacking
+from saiqa.files import folders, text_files
+from saiqa.files.places import Fetched, Place, RemotePath
+
+_THUMBNAIL_PIXELS = 360  # longer side
+
+
+def write(path: Path, template: str, **values) -> None:
+    """Write a template of this folder, filled in, whole or not at all; ``style`` is ours.
+
+    Raises:
+        Failed: jinja2 is not installed, or the file cannot be written.
+    """
+    try:
+        import jinja2
+        import markupsafe
+    except ModuleNotFoundError as error:
+        raise lacking("--report", error.name, "report") from None
+    here = Path(__file__).parent
+    # Everything is escaped but the style, which is ours.
+    pages = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    style = markupsafe.Markup((here / "report.css").read_text(encoding="utf-8"))
+    text_files.write_text(path, pages.get_template(template).render(style=style, **values))
+
+
+def picture(file: Place) -> dict[str, str | None]:
+    """A picture on a page: its ``source``, or as ``missing`` why there is none."""
+    small = _thumbnail(file)
+    if isinstance(small, str):
+        return {"missing": small}
+    return {"missing": None, "source": data_address("image/jpeg", small)}
+
+
+def data_address(kind: str, content: bytes) -> str:
+    """Content as an address that needs no network."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _thumbnail(file: Place) -> bytes | str:
+    """A small JPEG of an image, or why there is none."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
+            image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))  # decodes a large JPEG at a fraction
+            small = ImageOps.exif_transpose(image).convert("RGB")
+    except FileNotFoundError:
+        return f"{folders.shown(file)} is not there"
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        return f"cannot read {folders.shown(file)}: {error}"
+    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    content = io.BytesIO()
+    small.save(content, "JPEG", quality=85)
+    return content.getvalue()

@@ -1,0 +1,56 @@
+"""Which scored images reach the floors, and why the others do not. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from saiqa.pictures import ranking
+from saiqa.pictures.results import ERROR_COLUMN
+
+Floor = tuple[str, float]  # column, minimum
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the floors say of one image.
+
+    Attributes:
+        reasons: why it is rejected, one a floor: ``layout 2.1 < 3``; empty where it is kept.
+        below: the columns that are below their floor.
+        unscored: whether a column has no number; then the reasons say which, and the image's error.
+    """
+
+    reasons: list[str]
+    below: list[str]
+    unscored: bool
+
+    @property
+    def kept(self) -> bool:
+        """Whether it reaches every floor."""
+        return not self.reasons
+
+
+def judge(row: Mapping[str, str], floors: Sequence[Floor]) -> Verdict:
+    """Hold a row of a scored table to the floors. The floors' columns are in the row."""
+    reasons: list[str] = []
+    below: list[str] = []
+    lacking: list[str] = []
+    for column, minimum in floors:
+        try:
+            value = ranking.number_in(row, column)
+        except ranking.NoCandidate as error:
+            lacking.append(str(error))
+            continue
+        if value < minimum:
+            below.append(column)
+            reasons.append(f"{column} {_said(value, minimum)} < {minimum:g}")
+    why = f" ({row[ERROR_COLUMN]})" if row.get(ERROR_COLUMN) else ""
+    lacked = [f"{', '.join(lacking)}{why}"] if lacking else []
+    return Verdict(reasons + lacked, below, bool(lacking))
+
+
+def _said(value: float, minimum: float) -> str:
+    """A score with two digits, or all where two would make it reach the floor."""
+    short = f"{value:.2f}".rstrip("0").rstrip(".")
+    return short if float(short) < minimum else repr(value)

@@ -1,0 +1,36 @@
+"""How the scores of any pictures were made: what lies beside them as ``NAME.run.json``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+from saiqa.pictures.results import Layout
+from saiqa.run.record import package_versions
+from saiqa.run.run import Run
+from saiqa.scorer import Scorer
+
+
+def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple[str, str]], notes: Counter[str]) -> dict:
+    """How a result was made, as JSON values."""
+    named = sum(1 for _ in this.images())
+    return {
+        "model_path": str(scorer.model.checkpoint.resolve()),
+        "dimensions": list(layout.dimensions),
+        "prompt_source": scorer.prompt_source,
+        "prompts": {
+            name: {"query": scorer.sentences[name].query, "answer_prefix": scorer.sentences[name].before}
+            for name in layout.dimensions
+        },
+        "system": scorer.model.system or None,
+        "weights": layout.weights,
+        **this.log.header,
+        "packages": package_versions(),
+        "images": named + this.log.others,
+        "n": named - len(failed),
+        "failed": [{"image": image, "reason": reason} for image, reason in failed],
+        "notes": notes,
+        "command": shlex.join(sys.argv),
+    }

@@ -1,0 +1,86 @@
+"""What a machine has and how it takes part: processes, GPUs, ports, and its place among several machines."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from saiqa import errors
+from saiqa.training.options import CPU_PROCESSES, RELEASE_OPTIONS, RELEASE_PROCESSES
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The machines of a run, by the environment variables that ms-swift hands to torchrun."""
+
+    count: int = 1
+    rank: int = 0
+
+    @classmethod
+    def of_environment(cls) -> Nodes:
+        """From NNODES and NODE_RANK. Raises ``UsageError``."""
+        values = {name: os.environ.get(name, default) for name, default in (("NNODES", "1"), ("NODE_RANK", "0"))}
+        for name, value in values.items():
+            if not value.isdecimal():
+                raise errors.UsageError(f"{name} is {value!r}", "Give a whole number")
+        return cls(int(values["NNODES"]), int(values["NODE_RANK"]))
+
+
+def is_on_cpu(arguments: argparse.Namespace) -> bool:
+    """Whether the flags, or the lack of a GPU, mean training on a CPU. Raises ``InputError`` where neither is meant."""
+    if arguments.device == "cpu":
+        return True
+    if gpu_count(arguments.cuda_visible_devices) > 0:
+        return False
+    if arguments.device == "auto" and arguments.demo:
+        return True
+    raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
+
+
+def gpu_count(visible: str | None) -> int:
+    """GPUs that the run may use."""
+    if visible is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> int:
+    """How many processes train: as given, else one per GPU and no more than the release's.
+
+    Args:
+        gpus: visible GPUs; 0 where training is on a CPU.
+
+    Raises:
+        UsageError: more than there are GPUs.
+    """
+    if not gpus:
+        return given or CPU_PROCESSES
+    if given and given > gpus:
+        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process per GPU")
+    processes = given or min(gpus, RELEASE_PROCESSES)
+    if gpus > processes and not given:
+        accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
+        same = f" --gradient_accumulation_steps {accumulation}" if accumulation else ""
+        note(f"{processes} of {gpus} GPUs train, as in the release; --nproc_per_node {gpus}{same} uses all")
+    return processes
+
+
+def free_port(preferred: int, note) -> int:
+    """``preferred``, or a free port where another program has it."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            chosen = probe.getsockname()[1]
+        if chosen != preferred:
+            note(f"port {preferred} is taken; using {chosen}")
+        return chosen
+    return preferred
