@@ -61,6 +61,11 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path, data, undisturbed):
 
     again = train(*command)
     assert again.returncode == 0 and "has ended here before" in again.stderr
+    (output / "model.safetensors").unlink()
+    (output / "config.json").unlink()
+    mended = train(*command)  # nothing is trained again: the run still has it
+    assert mended.returncode == 0 and "steps/s" not in mended.stderr
+    assert (output / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     assert len(list(output.glob("v*-*"))) == 1
 
 

@@ -21,20 +21,20 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
     """Check what goes in, then train, or go on with the run that this is, and keep the checkpoint."""
     inputs = Inputs.read(plan, given, output)
     plan = inputs.plan
+    fits(plan, inputs, arguments, output)
     fingerprint = checkpoint_folders.fingerprint(plan.base)
     identity = runs.digest(plan.identity(fingerprint, inputs.digests))
     run = None if arguments.fresh else runs.find(plan.output, identity)
-    record = runs.said(run) if run else {}
-    if run and runs.is_finished(run):
-        checkpoint = plan.output if record["takes_output"] else run
+    folder = run or runs.new(plan.output, identity, plan.nodes.count)
+    record = runs.said(folder) or new_record(plan, inputs, identity, fingerprint)
+    placed = record["takes_output"] or not arguments.overwrite
+    record["takes_output"] |= arguments.overwrite
+    checkpoint = plan.output if record["takes_output"] else folder
+    if runs.is_finished(folder) and placed and (checkpoint / "config.json").is_file():
         output.result(folders.shown(checkpoint))
         output.note("the same training has ended here before; --fresh trains again")
         return
-    fits(plan, inputs, arguments, output)
-    folder = run or runs.new(plan.output, identity, plan.nodes.count)
-    record = record or new_record(plan, inputs, identity, fingerprint)
     work = Work(Run(plan, folder), inputs, record, output)
-    checkpoint = plan.output if record["takes_output"] else folder
     if not record["takes_output"]:
         output.note(
             f"{folders.shown(plan.output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(folder)}"

@@ -27,6 +27,7 @@ from saiqa.training.spec import PROGRESS_FILE
 _LOOK_EVERY_SECONDS = 0.2
 _SHOWN_LINES = 15  # of the log of a run that failed
 _SHOWN_BYTES = 20_000
+_MERGED = ".merged"  # folder of a checkpoint whose adapters are in its weights
 
 
 class Work:
@@ -167,9 +168,6 @@ class Work:
             self._show_end(self._folder / runs.LOG_FILE, begun)
             raise errors.Failed(f"the adapters of {folders.shown(step)} could not be merged", "The message is above")
         return merged
-
-
-_MERGED = ".merged"
 
 
 def _lines(path: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
