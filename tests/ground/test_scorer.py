@@ -16,7 +16,8 @@ from helpers import SMALL_BUNDLE, TOOLS
 from saiqa import ImageScore, Scorer, facts, overall
 from saiqa.engines import Failure, Rating
 from saiqa.errors import InputError
-from saiqa.scorer import CHUNK_IMAGES, image_score
+from saiqa.image_score import image_score
+from saiqa.scorer import CHUNK_IMAGES
 
 LOGPROBS = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
@@ -97,10 +98,11 @@ def test_one_image_is_not_a_list(scorer, images):
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
+    "array",
+    [np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3), np.int64), np.zeros((0, 4, 3), np.uint8), np.zeros(4, np.uint8)],
 )
 def test_arrays_of_another_kind_are_refused(scorer, array):
-    with pytest.raises(ValueError, match="uint8"):
+    with pytest.raises(ValueError, match="an array must be"):
         scorer.score([array])
 
 
@@ -194,3 +196,54 @@ def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, saiqa; print(sorted({'torch', 'numpy', 'PIL', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=TOOLS, capture_output=True, text=True)
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_one_image_has_one_result(scorer, picture, tmp_path):
+    path = tmp_path / "room.png"
+    picture.save(path)
+    for one in (path, str(path), picture, as_png(picture), np.asarray(picture), io.BytesIO(path.read_bytes())):
+        result = scorer(one, ["layout"])
+        assert isinstance(result, ImageScore) and set(result.scores) == {"layout"}
+    assert [result.name for result in scorer([path, picture])] == [str(path), "image 2"]
+
+
+def test_pixels_in_every_form(scorer, picture):
+    """uint8 and floats from 0 to 1, arrays and tensors, colour and grey."""
+    import torch
+
+    pixels = np.asarray(picture)
+    floats, tensor = pixels / 255, torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+    results = scorer.score([pixels, floats, floats.astype("float32"), tensor, tensor / 255], ["layout"])
+    for result in results[1:]:
+        assert result.scores == pytest.approx(results[0].scores, abs=1e-5)
+    grey = np.asarray(picture.convert("L"))
+    both = scorer.score([grey, grey[:, :, None], picture.convert("L")], ["layout"])
+    assert all(result.scores == pytest.approx(both[0].scores, abs=1e-5) for result in both[1:])
+    for wrong in (floats * 2, np.full((8, 8, 3), np.nan), pixels.astype("int32"), tensor[:2]):
+        with pytest.raises(ValueError, match=r"must|between"):
+            scorer(wrong)
+
+
+def test_a_picture_keeps_the_name_of_its_file(scorer, picture, tmp_path):
+    path = tmp_path / "room.png"
+    picture.save(path)
+    with Image.open(path) as opened, open(path, "rb") as file:
+        assert [result.name for result in scorer.score([opened, file])] == [str(path)] * 2
+
+
+def test_a_table_and_plain_values(scorer, picture, tmp_path, capsys):
+    missing = tmp_path / "missing.png"
+    table = scorer.frame([picture, missing], progress=True)
+    assert "score: 2/2" in capsys.readouterr().err
+    assert list(table.columns) == ["image", *facts.DIMENSIONS, "overall", "error"]
+    assert table["layout"].notna().tolist() == [True, False] and "No such file" in table["error"][1]
+    one = scorer(picture)
+    assert one.to_dict()["layout"] == one.scores["layout"] and json.dumps(one.to_dict())
+
+
+def test_notebooks_show_bars_and_a_thumbnail(scorer, picture, tmp_path):
+    path = tmp_path / "<room>.png"
+    picture.save(path)
+    shown = scorer(path)._repr_html_()
+    assert shown.count("<tr") == 5 and "data:image/jpeg;base64," in shown and "<room>" not in shown
+    assert "<img" not in scorer(picture)._repr_html_()

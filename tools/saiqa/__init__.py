@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from saiqa.scorer import ImageScore, Scorer
+    from saiqa.image_score import ImageScore
+    from saiqa.scorer import Scorer
 
 __all__ = ["ImageScore", "Scorer"]
 __version__ = "0.2.0"
@@ -35,7 +36,7 @@ if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handl
 
 def __getattr__(name: str):
     if name in __all__:
-        from saiqa import scorer
+        from saiqa import image_score, scorer
 
-        return getattr(scorer, name)
+        return getattr(scorer if name == "Scorer" else image_score, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from saiqa import facts
 from saiqa.errors import Failed
+from saiqa.image_score import ImageScore
 from saiqa.model.decoding import IMAGE_ERRORS, decode, unreadable
 from saiqa.run.given_images import from_array
-from saiqa.scorer import ImageScore
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from saiqa import facts, scoring
+from saiqa import facts
 from saiqa.calibration import Calibration, prompt_digest
 from saiqa.calibration import read as read_calibration
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
 from saiqa.files import checkpoint_folders, folders, question_files
 from saiqa.files.places import RemotePath
+from saiqa.image_score import ImageScore, image_score
 from saiqa.overall import overall_score, read_weights
-from saiqa.run.given_images import request_image
+from saiqa.progress import progress_iter
+from saiqa.run.given_images import is_one, name_of, request_image
 from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.spec import Model
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pandas import DataFrame
 
     from saiqa.files.places import Place
     from saiqa.run.given_images import ImageLike
@@ -30,29 +34,6 @@ DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of rea
 
 # Images handed to the engine at a time: enough for full batches of like sizes, little enough to hold decoded.
 CHUNK_IMAGES = 64
-
-
-@dataclass(frozen=True)
-class ImageScore:
-    """The scores of one image.
-
-    Attributes:
-        name: the path as given, or ``image 3`` for the third of the images where it came without a path.
-        scores: dimension -> score from 1 (bad) to 5 (excellent); only the dimensions that have one.
-        probabilities: dimension -> word -> probability of that word among the five; they add up to 1.
-        overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
-        error: why a score is missing; None where none is.
-        notes: what was decided about the picture before it was scored, e.g. that its transparent parts are seen over white.
-        intervals: dimension -> (low, high) that holds people's mean as often as ``CONFIDENCE``; with a calibration only.
-    """
-
-    name: str
-    scores: dict[str, float]
-    probabilities: dict[str, dict[str, float]]
-    overall: float | None
-    error: str | None
-    notes: tuple[str, ...] = ()
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 class Scorer:
@@ -177,12 +158,16 @@ class Scorer:
         """Everything but the loaded model, which a process that takes this over loads for itself."""
         return {**vars(self), "_engine": None}
 
-    def score(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
+    def score(
+        self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
+    ) -> list[ImageScore]:
         """Score images.
 
         Args:
-            images: paths, URLs, PIL images, the bytes of image files, or arrays [height, width, 3] uint8 RGB.
+            images: paths, URLs, PIL images, the bytes of image files, open files, arrays [height, width, 3] or grey ones
+                [height, width], tensors [3, height, width]; uint8, or float from 0 to 1.
             dimensions: which of the four; all when None.
+            progress: show on stderr how far it is.
 
         Returns:
             One result an image, in order; an image that cannot be read has an ``error`` and no scores.
@@ -192,7 +177,25 @@ class Scorer:
             ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover them.
             InputError: a URL of a protocol that cannot be read here.
         """
-        return list(self.stream(images, dimensions))
+        results = self.stream(images, dimensions)
+        return list(progress_iter(results, len(images), "score") if progress and isinstance(images, Sized) else results)
+
+    def __call__(
+        self, images: ImageLike | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
+    ) -> ImageScore | list[ImageScore]:
+        """As ``score``; one image, given by itself, has one result. Raises as ``score``."""
+        if is_one(images):
+            return self.score([images], dimensions)[0]
+        return self.score(images, dimensions, progress)  # type: ignore[arg-type]
+
+    def frame(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False) -> DataFrame:
+        """As ``score``, as a table of pandas: a row an image, the columns of ``ImageScore.to_dict`` but the probabilities'."""
+        import pandas
+
+        columns = ["image", *self.asked(dimensions), "overall"]
+        rows = [result.to_dict() for result in self.score(images, dimensions, progress)]
+        bounds = [name for name in (rows[0] if rows else ()) if name.endswith(("_low", "_high"))]
+        return pandas.DataFrame(rows, columns=[*columns, *bounds, "error"])
 
     def stream(
         self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, workers: Workers | None = None
@@ -205,8 +208,8 @@ class Scorer:
         Args:
             workers: engines of this checkpoint to use instead of the one of this process; for paths and URLs only.
         """
-        if isinstance(images, str | bytes | os.PathLike) or hasattr(images, "convert"):
-            raise TypeError("give a list of images, not one image")
+        if is_one(images):
+            raise TypeError("give a list of images, not one image; scorer(image) scores one")
         asked = self.asked(dimensions)
         at_once = workers is None and not isinstance(images, Sequence)
         numbered = ((number, image, request_image(image, at_once)) for number, image in enumerate(images, 1))
@@ -247,7 +250,7 @@ class Scorer:
     def _results(
         self, chunk: list[tuple[int, ImageLike]], images: Sequence, asked: Sequence[str], ratings: Iterator[Rating | Failure]
     ) -> list[ImageScore]:
-        names = [str(image) if isinstance(image, str | os.PathLike) else f"image {n}" for n, image in chunk]
+        names = [name_of(image) or f"image {n}" for n, image in chunk]
         results = []
         for name, image in zip(names, images, strict=True):
             failed = isinstance(image, Failure)
@@ -259,30 +262,6 @@ class Scorer:
         if self.calibration is None:
             return result
         return replace(result, intervals=self.calibration.intervals(result.scores, result.probabilities))
-
-
-def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:
-    """The result of one image from what an engine answered, dimension by dimension."""
-    probabilities, scores, reasons = {}, {}, {}
-    for dimension, answer in answers.items():
-        if isinstance(answer, Failure):
-            reasons[dimension] = answer.reason
-            continue
-        try:
-            probabilities[dimension] = scoring.probabilities(answer.logprobs)
-            scores[dimension] = scoring.score_of(answer.logprobs)
-        except scoring.ScoringError as error:
-            reasons[dimension] = str(error)
-    overall = None if reasons else overall_score(scores, weights)
-    notes = dict.fromkeys(note for answer in answers.values() if isinstance(answer, Rating) for note in answer.notes)
-    return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)), tuple(notes))
-
-
-def _error(reasons: Mapping[str, str], asked: int) -> str | None:
-    """One line; a reason that all dimensions share is said once."""
-    if len(reasons) == asked and len(set(reasons.values())) == 1:
-        return next(iter(reasons.values()))
-    return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
 
 
 def prompt_source(sentences: Mapping[str, question_files.Sentences]) -> str:

@@ -20,6 +20,7 @@ from saiqa.cli import jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, between_0_and_1
 from saiqa.errors import Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
+from saiqa.image_score import ImageScore
 from saiqa.pictures import results
 from saiqa.pictures.generators import ByGenerator, Generator, table
 from saiqa.pictures.how_made import run_record
@@ -33,7 +34,7 @@ from saiqa.run.log import Partial
 from saiqa.run.ray_workers import Workers
 from saiqa.run.record import write_run_record
 from saiqa.run.run import Run
-from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer, given_data_root
+from saiqa.scorer import DEMO_CAVEAT, Scorer, given_data_root
 
 EXAMPLES = """
 python tools/score_images.py --demo

@@ -17,10 +17,10 @@ from typing import Any
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, Calibration
 from saiqa.files import csv_files, jsonl, parquet_files, stamps
+from saiqa.image_score import ENDS, ImageScore
 from saiqa.overall import overall_score
 from saiqa.pictures.listed import LISTED_KEY, cell
 from saiqa.run.log import AGAIN, Partial
-from saiqa.scorer import ImageScore
 
 IMAGE_COLUMN = "image"
 OVERALL_COLUMN = "overall"
@@ -31,7 +31,6 @@ _LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
 # What a JSONL has of its own, and no list may therefore have.
 JSON_KEYS = ("image", *_LOG_KEYS, OVERALL_COLUMN, ERROR_COLUMN, "failed", "intervals", UNSURE_COLUMN, AGAIN)
 _NUMBER_WIDTH = 12
-_ENDS = ("low", "high")  # of an interval
 
 
 def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
@@ -104,7 +103,7 @@ class Layout:
     @property
     def columns(self) -> list[str]:
         """The columns of the CSV: image, those of the lists, dimensions, overall, what else is asked for, error."""
-        bounds = [f"{d}_{end}" for d in self.dimensions for end in _ENDS] if self.calibration else []
+        bounds = [f"{d}_{end}" for d in self.dimensions for end in ENDS] if self.calibration else []
         bounds += [UNSURE_COLUMN] if self.max_width is not None else []
         words = [word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
         return [IMAGE_COLUMN, *self.listed, *self.dimensions, OVERALL_COLUMN, *bounds, *words, ERROR_COLUMN]
@@ -116,7 +115,7 @@ class Layout:
         numbers[OVERALL_COLUMN] = self.overall(line)
         if self.calibration:
             for name in self.dimensions:
-                numbers |= {f"{name}_{end}": value for end, value in zip(_ENDS, intervals.get(name, (None, None)), strict=True)}
+                numbers |= {f"{name}_{end}": value for end, value in zip(ENDS, intervals.get(name, (None, None)), strict=True)}
         if self.probabilities:
             for name in self.dimensions:
                 words = line["probabilities"].get(name, {})
@@ -216,7 +215,7 @@ def word_column(dimension: str, word: str) -> str:
 CSV_COLUMNS = (
     *(IMAGE_COLUMN, *facts.DIMENSIONS, OVERALL_COLUMN, ERROR_COLUMN),
     *(word_column(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS),
-    *(f"{dimension}_{end}" for dimension in facts.DIMENSIONS for end in _ENDS),
+    *(f"{dimension}_{end}" for dimension in facts.DIMENSIONS for end in ENDS),
     UNSURE_COLUMN,
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from saiqa.engines import Failure
 from saiqa.files import places
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
     from saiqa.files.places import Place
 
-    ImageLike = str | os.PathLike | bytes | Image.Image | numpy.ndarray
+    ImageLike = str | os.PathLike | bytes | BinaryIO | Image.Image | numpy.ndarray | Any  # the last: tensors
+
+ROUNDING = 1e-3  # by which floats may lie outside 0 and 1
 
 
 def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
@@ -35,9 +37,13 @@ def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO |
         return image.copy() if at_once and getattr(image, "fp", None) is None else image
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(image)
+    if hasattr(image, "detach") and hasattr(image, "ndim"):  # open files have the first, too
+        return _from_tensor(image)
     if hasattr(image, "__array_interface__"):
-        return from_array(image)
-    raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes or arrays")
+        return from_array(image)  # type: ignore[arg-type]
+    if hasattr(image, "read"):
+        return io.BytesIO(image.read())
+    raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes, open files, arrays or tensors")
 
 
 def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
@@ -50,10 +56,51 @@ def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
 
 
 def from_array(array: numpy.ndarray) -> Image.Image:
-    """The picture in an array [height, width, 3] uint8 RGB. Raises ``ValueError`` for any other."""
+    """The picture in an array [height, width, 3] RGB or [height, width] grey, uint8 or float from 0 to 1.
+
+    Raises:
+        ValueError: any other; one with NaN.
+    """
     from PIL import Image
 
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != "uint8" or 0 in array.shape:
-        what = f"{list(array.shape)} {array.dtype}"
-        raise ValueError(f"an array must be [height, width, 3] uint8 RGB, not {what}")
-    return Image.fromarray(array.copy())
+    what = f"{list(array.shape)} {array.dtype}"
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
+        raise ValueError(f"an array must be [height, width, 3] RGB or [height, width] grey, not {what}")
+    if array.dtype.kind == "f":
+        array = _bytes_of(array)
+    if array.dtype != "uint8":
+        raise ValueError(f"an array must be uint8, or float from 0 to 1, not {what}")
+    return Image.fromarray(array.copy()).convert("RGB")
+
+
+def _bytes_of(array: numpy.ndarray) -> numpy.ndarray:
+    """uint8 of floats from 0 to 1. Raises ``ValueError`` for others."""
+    low, high = float(array.min()), float(array.max())
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN is neither
+        raise ValueError(f"floats must lie between 0 and 1, and these go from {low:g} to {high:g}")
+    return (array * 255).round().clip(0, 255).astype("uint8")
+
+
+def _from_tensor(tensor: Any) -> Image.Image:
+    """The picture in a tensor [3, height, width] or [1, height, width]. Raises ``ValueError`` for any other."""
+    if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
+        raise ValueError(f"a tensor must be [3, height, width], not {list(tensor.shape)}")
+    values = tensor.detach().cpu()
+    return from_array((values.float() if values.is_floating_point() else values).numpy().transpose(1, 2, 0))
+
+
+def is_one(images: object) -> bool:
+    """Whether this is one image, and not several."""
+    if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "convert"):
+        return True
+    return hasattr(images, "read") or getattr(images, "ndim", None) in (2, 3)
+
+
+def name_of(image: object) -> str:
+    """The file that an image says it is of; empty where it says none."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image) if isinstance(image, str) else str(image)
+    name = getattr(image, "filename", None) or getattr(image, "name", None)
+    return name if isinstance(name, str) else ""

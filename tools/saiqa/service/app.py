@@ -30,7 +30,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saiqa import facts
-from saiqa.scorer import DEMO_CAVEAT, ImageScore, Scorer
+from saiqa.image_score import ImageScore
+from saiqa.scorer import DEMO_CAVEAT, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
 from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from saiqa.scorer import ImageScore
+from saiqa.image_score import ImageScore
 
 if TYPE_CHECKING:
     from saiqa.service.intake import Picture

@@ -1,0 +1,115 @@
+"""The scores of one image, as Python has them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from saiqa import facts, scoring
+from saiqa.engines import Failure, Rating
+from saiqa.overall import overall_score
+
+ENDS = ("low", "high")  # of an interval
+_THUMBNAIL = 160  # pixels of its longer side
+_MEANINGS = {"distortion": "higher is less distorted"}
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """The scores of one image.
+
+    Attributes:
+        name: the path as given, or ``image 3`` for the third of the images where it came without a path.
+        scores: dimension -> score from 1 (bad) to 5 (excellent); only the dimensions that have one.
+        probabilities: dimension -> word -> probability of that word among the five; they add up to 1.
+        overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
+        error: why a score is missing; None where none is.
+        notes: what was decided about the picture before it was scored, e.g. that its transparent parts are seen over white.
+        intervals: dimension -> (low, high) that holds people's mean as often as ``CONFIDENCE``; with a calibration only.
+    """
+
+    name: str
+    scores: dict[str, float]
+    probabilities: dict[str, dict[str, float]]
+    overall: float | None
+    error: str | None
+    notes: tuple[str, ...] = ()
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, flat: image, dimensions, overall, error, notes, and low and high where there are any."""
+        bounds = {f"{name}_{end}": at for name, both in self.intervals.items() for end, at in zip(ENDS, both, strict=True)}
+        scores = {name: self.scores.get(name) for name in facts.DIMENSIONS if name in self.scores or self.error}
+        noted = {"error": self.error, "notes": list(self.notes)}
+        return {"image": self.name, **scores, "overall": self.overall, **bounds, **noted, "probabilities": self.probabilities}
+
+    def _repr_html_(self) -> str:
+        """For notebooks: a thumbnail where the name is a file, and a bar for every score."""
+        return as_html(self.name, {**self.scores, "overall": self.overall}, self.error)
+
+
+def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:
+    """The result of one image from what an engine answered, dimension by dimension."""
+    probabilities, scores, reasons = {}, {}, {}
+    for dimension, answer in answers.items():
+        if isinstance(answer, Failure):
+            reasons[dimension] = answer.reason
+            continue
+        try:
+            probabilities[dimension] = scoring.probabilities(answer.logprobs)
+            scores[dimension] = scoring.score_of(answer.logprobs)
+        except scoring.ScoringError as error:
+            reasons[dimension] = str(error)
+    overall = None if reasons else overall_score(scores, weights)
+    notes = dict.fromkeys(note for answer in answers.values() if isinstance(answer, Rating) for note in answer.notes)
+    return ImageScore(name, scores, probabilities, overall, _error(reasons, len(answers)), tuple(notes))
+
+
+def _error(reasons: Mapping[str, str], asked: int) -> str | None:
+    """One line; a reason that all dimensions share is said once."""
+    if len(reasons) == asked and len(set(reasons.values())) == 1:
+        return next(iter(reasons.values()))
+    return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
+
+
+# ---- for notebooks ---------------------------------------------------------------------------------------------------
+
+
+def as_html(name: str, scores: Mapping[str, float | None], error: str | None) -> str:
+    """A thumbnail beside a bar for every score, as HTML that loads nothing."""
+    rows = "".join(_bar(label, score) for label, score in scores.items() if score is not None)
+    said = f"<p>{html.escape(error)}</p>" if error else ""
+    return (
+        f'<div style="display:flex;gap:1em;align-items:center">{_thumbnail(name)}'
+        f"<div><strong>{html.escape(name)}</strong><table>{rows}</table>{said}</div></div>"
+    )
+
+
+def _bar(label: str, score: float) -> str:
+    share = 100 * (score - 1) / 4
+    title = html.escape(_MEANINGS.get(label, ""))
+    bar = f'<div style="width:10em;background:#8883"><div style="width:{share:.0f}%;background:#2b6ca3">&nbsp;</div></div>'
+    return f'<tr title="{title}"><td>{html.escape(label)}</td><td>{bar}</td><td>{score:.2f}</td></tr>'
+
+
+def _thumbnail(name: str) -> str:
+    from PIL import Image
+
+    from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image
+
+    if not os.path.isfile(name):
+        return ""
+    try:
+        with open_image(name) as image:
+            picture: Image.Image = decode(image, True).image
+    except IMAGE_ERRORS:
+        return ""
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=80)
+    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
