@@ -6,34 +6,25 @@ import base64
 import csv
 import io
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from selenium import webdriver
-from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from chromium import NEEDED, started
 from helpers import SMALL_BUNDLE
 from saiqa import Scorer, facts
 from saiqa.pictures.results import Layout
 from serving import PICTURES, served_here
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-)
 PATIENCE_SECONDS = 120
 TITLES = [name.capitalize() for name in facts.DIMENSIONS]
 
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="the page is tested in Debian's chromium and chromium-driver, which are not installed"
-)
+pytestmark = NEEDED
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +45,7 @@ def url(scorer, expected):  # expected first: the scorer is the service's from t
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    try:
-        driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    except WebDriverException as error:
-        pytest.skip(f"chromium does not start here: {error.msg}")
+    driver = started(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 

@@ -176,6 +176,11 @@ def between_0_and_1(text: str) -> float:
     raise argparse.ArgumentTypeError(f"{text!r} is not between 0 and 1")
 
 
+def names_of(text: str) -> list[str]:
+    """Names with commas between, an argparse type."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 # ---- output ----------------------------------------------------------------------------------------------------------
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from saiqa import facts, prompts
 from saiqa.calibration import CONFIDENCE
 from saiqa.cli import jobs, model_flags, worker_flags
-from saiqa.cli.console import ArgumentParser, Output, between_0_and_1
+from saiqa.cli.console import ArgumentParser, Output, between_0_and_1, names_of
 from saiqa.errors import Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
-from saiqa.pictures import results
+from saiqa.pictures import gallery, results
 from saiqa.pictures.generators import ByGenerator, Generator, table
-from saiqa.pictures.how_made import run_record
+from saiqa.pictures.how_made import in_words, run_record
 from saiqa.pictures.listed import Listed
 from saiqa.pictures.listed import check as check_listed
 from saiqa.pictures.lists import Lists
@@ -66,6 +66,7 @@ def parser() -> ArgumentParser:
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
     add("--output_csv", metavar="FILE", help="one row an image; x.parquet: the same table as Parquet")
     add("--output_jsonl", metavar="FILE", help="one object an image")
+    add("--report", metavar="FILE", help="a page to look at: thumbnails to sort and filter, histograms, one .html")
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
     add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
@@ -85,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     worker_flags.check(args)
     out = Output(args.json)
     outputs = output_paths(args)
+    report = gallery.path_of(args.report) if args.report else None
     named = args.paths or demo_rooms(args.demo)
     scorer, layout = make_scorer(args)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
@@ -108,6 +110,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 out.warn("not one image could be scored, so that nothing was written")
                 outputs = []
             write(outputs, this, layout, listed, record, out)
+            if report:
+                shown = map(layout.json_value, named_lines(this, listed))
+                gallery.write(report, shown, layout.dimensions, in_words(record), DEMO_CAVEAT if scorer.demo else None)
+                out.note(f"page: {folders.shown(report)}")
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
             summary |= {"generators": [asdict(one) for one in generators]} if generators else {}
             summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
@@ -141,11 +147,6 @@ def taken_columns(outputs: Sequence[Path], args: argparse.Namespace) -> tuple[st
     """The columns and keys that the results have of their own, and a list may not."""
     as_json = args.json or any(path.suffix == ".jsonl" for path in outputs)
     return (*results.CSV_COLUMNS, *(results.JSON_KEYS if as_json else ()))
-
-
-def names_of(text: str) -> list[str]:
-    """Names with commas between, an argparse type."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def demo_rooms(demo: bool) -> list[str]:

@@ -35,7 +35,7 @@ def write(path: Path, template: str, **values) -> None:
 
 def picture(file: Place) -> dict[str, str | None]:
     """A picture on a page: its ``source``, or as ``missing`` why there is none."""
-    small = _thumbnail(file)
+    small = thumbnail(file)
     if isinstance(small, str):
         return {"missing": small}
     return {"missing": None, "source": data_address("image/jpeg", small)}
@@ -46,19 +46,19 @@ def data_address(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _thumbnail(file: Place) -> bytes | str:
-    """A small JPEG of an image, or why there is none."""
+def thumbnail(file: Place, side: int = _THUMBNAIL_PIXELS) -> bytes | str:
+    """A JPEG of an image with at most ``side`` pixels to a side, or why there is none."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
-            image.draft("RGB", (2 * _THUMBNAIL_PIXELS, 2 * _THUMBNAIL_PIXELS))  # decodes a large JPEG at a fraction
+            image.draft("RGB", (2 * side, 2 * side))  # decodes a large JPEG at a fraction
             small = ImageOps.exif_transpose(image).convert("RGB")
     except FileNotFoundError:
         return f"{folders.shown(file)} is not there"
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         return f"cannot read {folders.shown(file)}: {error}"
-    small.thumbnail((_THUMBNAIL_PIXELS, _THUMBNAIL_PIXELS))
+    small.thumbnail((side, side))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
     return content.getvalue()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
 
 from saiqa.pictures.results import Layout
 from saiqa.run.record import package_versions
@@ -33,4 +35,18 @@ def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple
         "failed": [{"image": image, "reason": reason} for image, reason in failed],
         "notes": notes,
         "command": shlex.join(sys.argv),
+    }
+
+
+def in_words(record: Mapping[str, Any]) -> dict[str, str]:
+    """What a page says of how its scores were made: no folder of this machine."""
+    engine = record["engine"]
+    packages = record["packages"]
+    return {
+        "checkpoint": f"{PurePath(record['model_path']).name}, {record['identity']['model'][:16]}",
+        "engine": f"{engine['engine']}, {engine['dtype']} on {engine['device']}",
+        "pixels": f"{engine['min_pixels']} to {engine['max_pixels']}",
+        "system prompt": record["system"] or "none",
+        "pictures": f"{record['images']}, without a score: {len(record['failed'])}",
+        "versions": ", ".join(f"{name} {version}" for name, version in packages.items()),
     }

@@ -1,0 +1,116 @@
+"""The page of scored pictures: made by the command, and used in a real browser."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import Select
+
+from chromium import AXE, NEEDED, started, violations
+from helpers import REPOSITORY, run_command
+from saiqa import facts
+from saiqa.files import folders
+from saiqa.pictures import gallery
+
+ROOMS = sorted((REPOSITORY / "demo" / "series" / "layout").glob("00_*.jpg"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """Five rooms of one series, two that made them, and one picture that is none."""
+    folder = tmp_path_factory.mktemp("gallery")
+    lines = []
+    for number, room in enumerate(ROOMS):
+        shutil.copy(room, folder / f"<b>{number}.jpg")
+        lines.append({"image": str(folder / f"<b>{number}.jpg"), "model": "AB"[number % 2]})
+    (folder / "broken.jpg").write_text("no picture")
+    lines.append({"image": str(folder / "broken.jpg"), "model": "B"})
+    (folder / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = folder / "gallery.html"
+    ran = run_command("score_images.py", "--demo", folder / "list.jsonl", "--report", output, "--json")
+    assert ran.code == 3 and "page: " in ran.err, ran.err
+    return output, ran.json["images"]
+
+
+def test_the_file_stands_alone(page):
+    output, _ = page
+    text = output.read_text()
+    assert "http" not in text and str(output.parent) not in text
+    assert "<b>0.jpg" not in text and "&lt;b&gt;0.jpg" in text
+    assert text.count("data:image/jpeg") >= len(ROOMS) and "no judge of real ones" in text
+    assert "higher is less distorted" in text
+
+
+@NEEDED
+def test_sorting_and_filtering(page, tmp_path):
+    output, images = page
+    scored = {image["image"].rpartition("/")[2]: image for image in images if "error" not in image}
+    browser = started(tmp_path)
+    try:
+        browser.get(output.as_uri())
+
+        def shown() -> list[str]:
+            cards = browser.find_elements(By.CSS_SELECTOR, "#cards .card")
+            return [card.find_element(By.CLASS_NAME, "name").text for card in cards if card.is_displayed()]
+
+        assert shown() == list(scored)
+        Select(browser.find_element(By.ID, "sort")).select_by_value("layout")
+        ascending = sorted(scored, key=lambda name: scored[name]["scores"]["layout"])
+        assert shown() == ascending
+        Select(browser.find_element(By.ID, "direction")).select_by_value("-1")
+        assert shown() == ascending[::-1]
+        Select(browser.find_element(By.ID, "group")).select_by_visible_text("B")
+        assert set(shown()) == {"<b>1.jpg", "<b>3.jpg"}
+        assert browser.find_element(By.ID, "count").text == "2 shown"
+        Select(browser.find_element(By.ID, "group")).select_by_value("")
+        Select(browser.find_element(By.ID, "field")).select_by_visible_text("layout")
+        middle = scored[ascending[2]]["scores"]["layout"]
+        least = browser.find_element(By.ID, "least")
+        browser.execute_script(
+            "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))", least, middle
+        )
+        assert set(shown()) == set(ascending[2:])
+        assert "broken.jpg" in browser.find_element(By.CSS_SELECTOR, "[aria-label='Pictures without a score']").text
+        for width in (390, 1280):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    finally:
+        browser.quit()
+
+
+@NEEDED
+@pytest.mark.skipif(not AXE, reason="SAIQA_AXE names no axe.min.js")
+def test_it_is_accessible(page, tmp_path):
+    browser = started(tmp_path)
+    try:
+        browser.get(page[0].as_uri())
+        assert violations(browser) == []
+    finally:
+        browser.quit()
+
+
+def test_many_thumbnails_lie_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "EMBEDDED", 3)
+    lines = [{"image": str(room), "scores": {"layout": 2.0 + n / 4}, "overall": 2.0 + n / 4} for n, room in enumerate(ROOMS)]
+    gallery.write(tmp_path / "page.html", lines, ["layout"], {"checkpoint": "x"}, None)
+    pictures = sorted((tmp_path / "page_pictures").iterdir())
+    assert len(pictures) == len(ROOMS) and all(file.stat().st_size < 20_000 for file in pictures)
+    text = (tmp_path / "page.html").read_text()
+    assert "page_pictures/000000.jpg" in text and "data:image" not in text
+
+
+def test_words_and_counts():
+    assert gallery.verdict({"distortion": 4.5, "layout": 2.0, "lighting": 4.4}) == "layout is what pulls it down"
+    assert gallery.verdict({"distortion": 4.5, "layout": 4.0}) == gallery.verdict({"layout": 1.0}) == ""
+    assert gallery.histogram([1.0, 5.0, 2.99, None]) == [1, *[0] * 6, 1, *[0] * 7, 1]
+    assert set(gallery.MEANINGS) == set(facts.DIMENSIONS) and folders.demo_rooms()
+
+
+@pytest.mark.parametrize("name", ["page.pdf", "page"])
+def test_a_page_is_html(tmp_path, name):
+    ran = run_command("score_images.py", "--demo", "--report", tmp_path / name)
+    assert ran.code == 2 and ".html" in ran.err and not (tmp_path / name).exists()
