@@ -51,6 +51,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="data and model of the demo instead of the release's")
     add("--data_root", metavar="DIR", help="folder or URL of the annotations to take the prompts from; default: ./SA-BENCH")
     add("--weights", metavar="FILE", help="weights of the overall score (default: the mean)")
+    add("--calibration", metavar="FILE", help="of calibrate.py: every score of an answer gets an interval")
 
     add = flags.add_argument_group("limits").add_argument
     add("--max_queue", type=positive_int, default=256, metavar="N", help="images that may wait (default: 256)")
@@ -124,7 +125,7 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
-    names = ("model_path", "demo", "data_root", "prompt_version", "weights")
+    names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
     scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
     system = prompts.shown(scorer.model.system)
     out.note(f"{scorer.model_name}: prompts from {scorer.prompt_source}; system prompt: {system}")
