@@ -92,9 +92,9 @@ def test_many_pictures_are_read_piece_by_piece(scorer, picture):
 
 
 @pytest.mark.parametrize("images", ["room.png", b"bytes", Image.new("RGB", (8, 8))], ids=lambda value: type(value).__name__)
-def test_one_image_is_not_a_list(scorer, images):
+def test_a_stream_is_of_many(scorer, images):
     with pytest.raises(TypeError, match="give a list"):
-        scorer.score(images)
+        scorer.stream(images)
 
 
 @pytest.mark.parametrize(
@@ -204,6 +204,8 @@ def test_one_image_has_one_result(scorer, picture, tmp_path):
     for one in (path, str(path), picture, as_png(picture), np.asarray(picture), io.BytesIO(path.read_bytes())):
         result = scorer(one, ["layout"])
         assert isinstance(result, ImageScore) and set(result.scores) == {"layout"}
+    assert scorer.score(path, ["layout"]) == scorer(path, ["layout"])
+    assert len(scorer.frame(picture, ["layout"])) == 1
     assert [result.name for result in scorer([path, picture])] == [str(path), "image 2"]
 
 

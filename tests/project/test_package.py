@@ -53,6 +53,8 @@ def test_what_is_in_it(wheel):
     assert wheel.stat().st_size < MOST_BYTES
     assert {name.split("/")[0].split("-")[0] for name in names} == {"saiqa", "sa_iqa"}  # no module beside the package
     assert sum(name.endswith(".jpg") for name in names) == 12
+    kept = [path for kind in ("*.j2", "*.css", "*.html", "*.js") for path in (REPOSITORY / "tools/saiqa").rglob(kind)]
+    assert {str(path.relative_to(REPOSITORY / "tools")) for path in kept} <= set(names)
     assert {"saiqa/service/page/index.html", "saiqa/demo/SA-IQA-model/sa-iqa-prompt4/model.safetensors"} <= set(names)
 
 

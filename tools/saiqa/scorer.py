@@ -7,13 +7,13 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from saiqa import facts
 from saiqa.calibration import Calibration, prompt_digest
 from saiqa.calibration import read as read_calibration
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
-from saiqa.files import checkpoint_folders, folders, question_files
+from saiqa.files import checkpoint_folders, folders, hub_checkpoints, question_files
 from saiqa.files.places import RemotePath
 from saiqa.image_score import ImageScore, image_score
 from saiqa.overall import overall_score, read_weights
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from saiqa.files.places import Place
-    from saiqa.run.given_images import ImageLike
+    from saiqa.run.given_images import ImageLike, OneImage
 
 DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of real ones"
 
@@ -40,7 +40,8 @@ class Scorer:
     """A checkpoint that scores pictures of rooms. Finds its files at once, and loads the model at the first score.
 
     Args:
-        model_path: a checkpoint folder; the repository's ``SA-IQA-model/sa-iqa-prompt{N}`` when None.
+        model_path: a checkpoint folder, or ``owner/name`` of the Hugging Face Hub where there is no such path: fetched at its
+            first use, without anything that could run. The repository's ``SA-IQA-model/sa-iqa-prompt{N}`` when None.
         demo: use the small checkpoint and data in ``demo/``, which know rendered rooms only.
         data_root: the benchmark folder, or its URL, whose annotations hold the sentences the checkpoint was trained on; the
             repository's ``SA-BENCH`` when None. This project's own sentences where the folder has no annotations.
@@ -68,6 +69,7 @@ class Scorer:
         prompt_source: where the sentences come from, for people.
 
     Raises:
+        Failed: the Hub cannot be reached.
         InputError: there is no checkpoint, a file of it, the annotations or the weights file are broken, or ``data_root`` is
             not there.
         ValueError: an argument that is not among those above.
@@ -102,7 +104,7 @@ class Scorer:
         if base_url and engine != "vllm":
             raise ValueError('base_url is for engine="vllm"')
         roots = folders.roots(demo)
-        path = folders.input_path(model_path) if model_path else roots.models / facts.tuned_model(prompt_version)
+        path = given_checkpoint(model_path, prompt_version) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
         self.model_name = checkpoint_folders.model_name(path)
         self.model = Model.of(
@@ -158,42 +160,50 @@ class Scorer:
         """Everything but the loaded model, which a process that takes this over loads for itself."""
         return {**vars(self), "_engine": None}
 
+    @overload
+    def score(  # type: ignore[overload-overlap]
+        self, images: OneImage, dimensions: Sequence[str] | None = None, progress: bool = False
+    ) -> ImageScore: ...
+
+    @overload
     def score(
         self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
-    ) -> list[ImageScore]:
-        """Score images.
+    ) -> list[ImageScore]: ...
+
+    def score(self, images, dimensions=None, progress=False):
+        """Score one image or many.
 
         Args:
-            images: paths, URLs, PIL images, the bytes of image files, open files, arrays [height, width, 3] or grey ones
-                [height, width], tensors [3, height, width]; uint8, or float from 0 to 1.
+            images: one or several of these: paths, URLs, PIL images, the bytes of image files, open files, arrays [height,
+                width, 3] or grey ones [height, width], tensors [3, height, width]; uint8, or float from 0 to 1.
             dimensions: which of the four; all when None.
             progress: show on stderr how far it is.
 
         Returns:
-            One result an image, in order; an image that cannot be read has an ``error`` and no scores.
+            The result of one image, or one result an image, in order; an image that cannot be read has an ``error`` and no
+            scores.
 
         Raises:
-            TypeError: one image instead of several, or something that is no image.
+            TypeError: something that is no image.
             ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover them.
             InputError: a URL of a protocol that cannot be read here.
         """
+        if is_one(images):
+            return next(self.stream([images], dimensions))
         results = self.stream(images, dimensions)
         return list(progress_iter(results, len(images), "score") if progress and isinstance(images, Sized) else results)
 
-    def __call__(
-        self, images: ImageLike | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
-    ) -> ImageScore | list[ImageScore]:
-        """As ``score``; one image, given by itself, has one result. Raises as ``score``."""
-        if is_one(images):
-            return self.score([images], dimensions)[0]
-        return self.score(images, dimensions, progress)  # type: ignore[arg-type]
+    __call__ = score
 
-    def frame(self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False) -> DataFrame:
+    def frame(
+        self, images: OneImage | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
+    ) -> DataFrame:
         """As ``score``, as a table of pandas: a row an image, the columns of ``ImageScore.to_dict`` but the probabilities'."""
         import pandas
 
         columns = ["image", *self.asked(dimensions), "overall"]
-        rows = [result.to_dict() for result in self.score(images, dimensions, progress)]
+        several: Iterable[ImageLike] = [images] if is_one(images) else images  # type: ignore[assignment]
+        rows = [result.to_dict() for result in self.score(several, dimensions, progress)]
         bounds = [name for name in (rows[0] if rows else ()) if name.endswith(("_low", "_high"))]
         return pandas.DataFrame(rows, columns=[*columns, *bounds, "error"])
 
@@ -209,7 +219,7 @@ class Scorer:
             workers: engines of this checkpoint to use instead of the one of this process; for paths and URLs only.
         """
         if is_one(images):
-            raise TypeError("give a list of images, not one image; scorer(image) scores one")
+            raise TypeError("give a list of images, not one image; score(image) scores one")
         asked = self.asked(dimensions)
         at_once = workers is None and not isinstance(images, Sequence)
         numbered = ((number, image, request_image(image, at_once)) for number, image in enumerate(images, 1))
@@ -270,6 +280,13 @@ def prompt_source(sentences: Mapping[str, question_files.Sentences]) -> str:
     if len(set(sources.values())) == 1:
         return next(iter(sources.values()))
     return ", ".join(f"{name}: {source}" for name, source in sources.items())
+
+
+def given_checkpoint(model_path: str | os.PathLike, version: int) -> Path:
+    """The checkpoint that the user names: a folder, which need not be there, or one of the Hub, which is then fetched."""
+    if hub_checkpoints.is_id(model_path):
+        return hub_checkpoints.fetch(os.fspath(model_path), version)
+    return folders.input_path(model_path)
 
 
 def given_data_root(text: str | os.PathLike) -> Place:

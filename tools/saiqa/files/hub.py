@@ -24,7 +24,7 @@ CODE_SUFFIXES = (".py",)
 
 _SPARE_BYTES = 256 * 1024**2  # left free on the disk
 _PARALLEL_FILES = 8
-_TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 30
 _BEGUN = ".cache/huggingface/download"  # where huggingface_hub, too, keeps what is not whole
 _AGAIN = "Run the same command again: what is there is kept"
 
@@ -99,8 +99,8 @@ def find(part: Part, owners: Sequence[str], with_code: bool = False) -> Remote:
     for owner in owners:
         repo_id = f"{owner}/{part.repository}"
         try:
-            with _hub_errors(repo_id):
-                info = HfApi().repo_info(repo_id, repo_type=repo_type, files_metadata=True, timeout=_TIMEOUT_SECONDS)
+            with hub_errors(repo_id):
+                info = HfApi().repo_info(repo_id, repo_type=repo_type, files_metadata=True, timeout=TIMEOUT_SECONDS)
             return _remote(part, info, repo_id, repo_type, with_code)
         except Refused as refusal:
             refusals.append(refusal)
@@ -164,7 +164,7 @@ def _size(path: Path) -> int | None:
     return path.stat().st_size if path.is_file() else None
 
 
-def check_space(plans: Sequence[Plan]) -> None:
+def check_space(plans: Sequence[Plan], remedy: str = "Make room, or choose another disk with --output_dir") -> None:
     """Raise ``Failed`` where a disk is too small for what goes there."""
     needed: dict[int, tuple[Path, int]] = {}
     for one in plans:
@@ -175,7 +175,7 @@ def check_space(plans: Sequence[Plan]) -> None:
         free = shutil.disk_usage(place).free
         if size and size + _SPARE_BYTES > free:
             what = f"{shown_bytes(size)} are needed in {shown(place)}, and {shown_bytes(free)} are free"
-            raise Failed(what, "Make room, or choose another disk with --output_dir")
+            raise Failed(what, remedy)
 
 
 def shown_bytes(count: int) -> str:
@@ -204,7 +204,7 @@ def download(one: Plan, advance: Callable[[], None]) -> None:
     try:
         started = [pool.submit(_download_file, one, file) for file in one.todo]
         for future in as_completed(started):
-            with _hub_errors(one.remote.repo_id):
+            with hub_errors(one.remote.repo_id):
                 future.result()
             advance()
     finally:
@@ -255,7 +255,7 @@ def _refused(status: int, gated: bool, repo_id: str) -> Refused:
 
 
 @contextmanager
-def _hub_errors(repo_id: str) -> Iterator[None]:
+def hub_errors(repo_id: str) -> Iterator[None]:
     """What goes wrong on the way, as errors with a remedy: ``Refused`` by the repository, else ``Failed``."""
     from httpx import RequestError
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError

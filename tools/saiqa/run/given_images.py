@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from saiqa.files.places import Place
 
-    ImageLike = str | os.PathLike | bytes | BinaryIO | Image.Image | numpy.ndarray | Any  # the last: tensors
+    OneImage = str | os.PathLike | bytes | BinaryIO | Image.Image | numpy.ndarray  # and tensors
+    ImageLike = OneImage | Any
 
 ROUNDING = 1e-3  # by which floats may lie outside 0 and 1
 
