@@ -128,7 +128,7 @@ def test_an_image_without_a_score_never_gets_a_reward(reward, pixels, expected, 
         torch.full((1, 3, 8, 8), 200.0),
         torch.zeros(1, 8, 8, 3),
         torch.zeros(3, 8, 8),
-        np.zeros((1, 8, 8, 3)),
+        np.full((1, 8, 8, 3), 200.0),
         np.zeros((1, 3, 8, 8), np.uint8),
     ],
 )

@@ -120,7 +120,7 @@ class Reward:
         """Reward images.
 
         Args:
-            images: a torch tensor [N, 3, height, width], float from 0 to 1 or uint8; an array [N, height, width, 3] uint8;
+            images: a torch tensor [N, 3, height, width], float from 0 to 1 or uint8; an array [N, height, width, 3] of either kind;
                 or a list of PIL images, paths, bytes of image files, arrays [height, width, 3] or tensors [3, height,
                 width].
             prompts: not looked at: the score is of the picture as a room, not of how it follows a prompt.
