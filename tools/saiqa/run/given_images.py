@@ -80,7 +80,7 @@ def _bytes_of(array: numpy.ndarray) -> numpy.ndarray:
     """uint8 of floats from 0 to 1. Raises ``ValueError`` for others."""
     low, high = float(array.min()), float(array.max())
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN is neither
-        raise ValueError(f"floats must lie between 0 and 1, and these go from {low:g} to {high:g}")
+        raise ValueError(f"an array of floats must lie between 0 and 1, and this one goes from {low:g} to {high:g}")
     return (array * 255).round().clip(0, 255).astype("uint8")
 
 
