@@ -19,6 +19,7 @@ NEEDED = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="pages are tested in Debian's chromium and chromium-driver, which are not installed"
 )
 AXE = os.environ.get("SAIQA_AXE", "")  # the file axe.min.js of npm's axe-core
+AXE_NEEDED = pytest.mark.skipif(not AXE, reason="SAIQA_AXE names no axe.min.js (npm install axe-core)")
 
 
 def started(profile: Path) -> webdriver.Chrome:
@@ -32,6 +33,14 @@ def started(profile: Path) -> webdriver.Chrome:
         return webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
     except WebDriverException as error:
         pytest.skip(f"chromium does not start here: {error.msg}")
+
+
+def show(browser: webdriver.Chrome, width: int, scheme: str = "light") -> None:
+    """The size of the window, and whether the system is light or dark."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def violations(browser: webdriver.Chrome) -> list[str]:

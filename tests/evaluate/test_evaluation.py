@@ -8,13 +8,13 @@ import io
 import json
 import re
 from html.parser import HTMLParser
-from shutil import which
 
 import numpy
 import pytest
 from PIL import Image
 from scipy import stats
 
+from chromium import AXE_NEEDED, NEEDED, show, started, violations
 from helpers import SMALL_BUNDLE, run_command, write_csv, write_jsonl
 from saiqa import facts
 from saiqa.evaluate import tables
@@ -211,6 +211,7 @@ def test_the_report_tells_how_the_scores_were_made(report):
     text = report[0].read_text()
     assert "/models/&lt;mine&gt;" in text and "engine prefill" in text and "infer.py --x" in text
     assert text.count("Nothing tells how they were made") == 3
+    assert text.count("infer.py --x") == 2  # said once, and in its record
     assert "flux|1" in text and "sd_3 &amp; co" in text and "seed 0" in text
 
 
@@ -228,20 +229,10 @@ def test_images_are_found_by_the_paths_in_the_ratings(write_results, run_main, t
     assert len([i for i in Page(report.read_text()).all("img") if "jpeg" in i["src"]]) == 10
 
 
-@pytest.mark.skipif(not (which("chromium") and which("chromedriver")), reason="needs chromium and chromium-driver")
+@NEEDED
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_report_in_a_browser(report, tmp_path, width):
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = which("chromium")
-    quiet = ("quic", "background-networking", "component-update", "sync", "gpu")
-    for flag in ("headless", "no-sandbox", "no-first-run", f"user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(f"--{flag}")
-    for feature in quiet:
-        options.add_argument(f"--disable-{feature}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(which("chromedriver")))
+    browser = started(tmp_path / "profile")
     try:
         phone = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
@@ -253,13 +244,31 @@ def test_the_report_in_a_browser(report, tmp_path, width):
         assert browser.execute_script("return performance.getEntriesByType('resource').map(r => r.name)"
                                       ".filter(n => !n.startsWith('data:'))") == []  # fmt: skip
         assert browser.get_log("browser") == []
+        table = browser.find_element("css selector", "table.lines")
+        assert browser.execute_script("return arguments[0].scrollWidth <= arguments[0].parentElement.clientWidth", table)
+    finally:
+        browser.quit()
+
+
+@NEEDED
+@AXE_NEEDED
+def test_the_report_is_accessible(report, tmp_path):
+    browser = started(tmp_path / "profile")
+    try:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            show(browser, width, scheme)
+            browser.get(report[0].as_uri())
+            assert violations(browser) == []
     finally:
         browser.quit()
 
 
 def test_a_report_that_cannot_be_written_is_refused_first(write_results, run_main, tmp_path):
-    ran = run_main(COMMAND, "--results_dir", write_results(), "--report", tmp_path)
+    (tmp_path / "folder.html").mkdir()
+    ran = run_main(COMMAND, "--results_dir", write_results(), "--report", tmp_path / "folder.html")
     assert (ran.code, ran.out) == (1, "") and "it is a folder" in ran.err
+    ran = run_main(COMMAND, "--results_dir", write_results(), "--report", tmp_path / "x.pdf")
+    assert (ran.code, ran.out) == (2, "") and ran.err.count("\n") == 1 and "does not end in .html" in ran.err
 
 
 # ---- --compare -------------------------------------------------------------------------------------------------------

@@ -7,12 +7,14 @@ import shutil
 
 import pytest
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from chromium import AXE, NEEDED, started, violations
+from chromium import AXE_NEEDED, NEEDED, show, started, violations
 from helpers import REPOSITORY, run_command
 from saiqa import facts
 from saiqa.files import folders
+from saiqa.image_score import verdict
 from saiqa.pictures import gallery
 
 ROOMS = sorted((REPOSITORY / "demo" / "series" / "layout").glob("00_*.jpg"))
@@ -38,8 +40,8 @@ def page(tmp_path_factory):
 def test_the_file_stands_alone(page):
     output, _ = page
     text = output.read_text()
-    assert "http" not in text and str(output.parent) not in text
-    assert "<b>0.jpg" not in text and "&lt;b&gt;0.jpg" in text
+    assert "://" not in text and str(output.parent) not in text
+    assert "<b>0" not in text and "&lt;b&gt;0." in text and "\\u003cb\\u003e0.jpg" in text
     assert text.count("data:image/jpeg") >= len(ROOMS) and "no judge of real ones" in text
     assert "higher is less distorted" in text
 
@@ -75,20 +77,21 @@ def test_sorting_and_filtering(page, tmp_path):
         assert set(shown()) == set(ascending[2:])
         assert "broken.jpg" in browser.find_element(By.CSS_SELECTOR, "[aria-label='Pictures without a score']").text
         for width in (390, 1280):
-            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            show(browser, width)
             assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     finally:
         browser.quit()
 
 
 @NEEDED
-@pytest.mark.skipif(not AXE, reason="SAIQA_AXE names no axe.min.js")
+@AXE_NEEDED
 def test_it_is_accessible(page, tmp_path):
     browser = started(tmp_path)
     try:
-        browser.get(page[0].as_uri())
-        assert violations(browser) == []
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            show(browser, width, scheme)
+            browser.get(page[0].as_uri())
+            assert violations(browser) == []
     finally:
         browser.quit()
 
@@ -97,17 +100,68 @@ def test_many_thumbnails_lie_beside_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "EMBEDDED", 3)
     lines = [{"image": str(room), "scores": {"layout": 2.0 + n / 4}, "overall": 2.0 + n / 4} for n, room in enumerate(ROOMS)]
     gallery.write(tmp_path / "page.html", lines, ["layout"], {"checkpoint": "x"}, None)
-    pictures = sorted((tmp_path / "page_pictures").iterdir())
+    pictures = sorted((tmp_path / "page_thumbnails").glob("*.jpg"))
     assert len(pictures) == len(ROOMS) and all(file.stat().st_size < 20_000 for file in pictures)
     text = (tmp_path / "page.html").read_text()
-    assert "page_pictures/000000.jpg" in text and "data:image" not in text
+    assert "page_thumbnails/000000.jpg" in text and "data:image" not in text
+
+    for path in pictures[3:]:
+        path.unlink()
+    gallery.write(tmp_path / "page.html", lines[:2], ["layout"], {}, None)  # few again: the folder goes
+    assert not (tmp_path / "page_thumbnails").exists() and "data:image" in (tmp_path / "page.html").read_text()
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+    (tmp_path / "page_thumbnails").mkdir()
+    (tmp_path / "page_thumbnails" / "000000.jpg").write_text("mine")
+    ran = run_command("score_images.py", "--demo", "--report", tmp_path / "page.html")
+    assert ran.code == 2 and "is no folder of thumbnails" in ran.err and ran.err.count("\n") == 1
+    assert (tmp_path / "page_thumbnails" / "000000.jpg").read_text() == "mine"
+
+
+def test_pictures_of_one_name_are_told_apart(tmp_path):
+    lines = [
+        {"image": f"/secret/{name}", "scores": {"layout": 2.0}, "overall": 2.0} for name in ("a/1.jpg", "b/1.jpg", "2.jpg")
+    ]
+    lines.append({"image": "/secret/c/\udcff.jpg", "scores": {}, "overall": None, "error": "/secret/c/other.jpg is torn"})
+    gallery.write(tmp_path / "page.html", lines, ["layout"], {}, None)
+    text = (tmp_path / "page.html").read_text()
+    assert (
+        '"a/1.jpg"' in text
+        and '"b/1.jpg"' in text
+        and '"2.jpg"' in text
+        and "secret" not in text
+        and "other.jpg is torn" in text
+    )
+
+
+@NEEDED
+def test_many_pictures_are_shown_piece_by_piece(tmp_path):
+    """The keyboard goes on at the first picture that was not there before."""
+    lines = [{"image": f"{n}.jpg", "scores": {"layout": 1 + n / 100}, "overall": 1 + n / 100} for n in range(300)]
+    gallery.write(tmp_path / "page.html", lines, ["layout"], {}, None)
+    browser = started(tmp_path / "profile")
+    try:
+        browser.get((tmp_path / "page.html").as_uri())
+        cards = "return document.querySelectorAll('#cards .card').length"
+        assert browser.execute_script(cards) == 120
+        assert browser.find_element(By.ID, "count").text == "300 pictures, the first 120 shown"
+        browser.find_element(By.ID, "more").send_keys(Keys.ENTER)
+        assert browser.execute_script(cards) == 240
+        assert browser.switch_to.active_element.find_element(By.CLASS_NAME, "name").text == "120.jpg"
+        assert [entry for entry in browser.get_log("browser") if "not found" not in entry["message"].lower()] == []
+    finally:
+        browser.quit()
 
 
 def test_words_and_counts():
-    assert gallery.verdict({"distortion": 4.5, "layout": 2.0, "lighting": 4.4}) == "layout is what pulls it down"
-    assert gallery.verdict({"distortion": 4.5, "layout": 4.0}) == gallery.verdict({"layout": 1.0}) == ""
+    good, bad = {"distortion": 4.5, "harmony": 4.2}, {"layout": 2.0, "lighting": 2.2}
+    assert verdict({**good, "layout": 2.0}) == "layout is what pulls it down"
+    assert verdict({**good, **bad}) == "layout and lighting are what pull it down"
+    assert (verdict(good), verdict(bad), verdict({"layout": 1.0})) == ("good throughout", "weak throughout", "")
+    assert verdict({"distortion": 3.5, "layout": 3.0}) == "no dimension stands out"
     assert gallery.histogram([1.0, 5.0, 2.99, None]) == [1, *[0] * 6, 1, *[0] * 7, 1]
-    assert set(gallery.MEANINGS) == set(facts.DIMENSIONS) and folders.demo_rooms()
+    assert set(facts.MEANINGS) == set(facts.DIMENSIONS) and folders.demo_rooms()
 
 
 @pytest.mark.parametrize("name", ["page.pdf", "page"])

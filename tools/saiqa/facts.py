@@ -15,6 +15,14 @@ SUBSET_MAP = DIMENSIONS  # the release's name for it, which scripts around the r
 WORD_VALUES = {"excellent": 5, "good": 4, "fair": 3, "poor": 2, "bad": 1}
 WORDS = tuple(WORD_VALUES)
 
+# What a dimension is, in a few words beside its scores. Higher is better in every one.
+MEANINGS = {
+    "distortion": "how free of bent, melted or impossible things it is: higher is less distorted",
+    "harmony": "how well colours, styles and pieces go together",
+    "layout": "how well the pieces are placed, spaced and balanced",
+    "lighting": "how well light and shadow show and shape the room",
+}
+
 PROMPT_VERSIONS = (1, 2, 3, 4)
 RECOMMENDED = 4
 

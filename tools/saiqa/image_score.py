@@ -15,8 +15,9 @@ from saiqa.engines import Failure, Rating
 from saiqa.overall import overall_score
 
 ENDS = ("low", "high")  # of an interval
+_GOOD, _FAIR, _WEAK = 4, 3.5, 2.5  # from here on, below, and up to here
+_FALL = 0.75  # points by which what pulls a picture down lies below the rest
 _THUMBNAIL = 160  # pixels of its longer side
-_MEANINGS = {"distortion": "higher is less distorted"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,22 @@ def _error(reasons: Mapping[str, str], asked: int) -> str | None:
     return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
 
 
+def verdict(scores: Mapping[str, float]) -> str:
+    """The scores of one picture in words: which one or two dimensions pull it down; empty for fewer than two scores."""
+    ranked = sorted(scores, key=lambda name: scores[name])
+    if len(ranked) < 2:
+        return ""
+    for count in (2, 1):
+        low, rest = ranked[:count], [scores[name] for name in ranked[count:]]
+        highest = scores[low[-1]]
+        if len(rest) >= count and highest < _FAIR and sum(rest) / len(rest) - highest > _FALL:
+            names = " and ".join(name for name in scores if name in low)
+            return f"{names} {'is' if count == 1 else 'are'} what {'pulls' if count == 1 else 'pull'} it down"
+    if scores[ranked[0]] >= _GOOD:
+        return "good throughout"
+    return "weak throughout" if scores[ranked[-1]] <= _WEAK else "no dimension stands out"
+
+
 # ---- for notebooks ---------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +109,7 @@ def as_html(name: str, scores: Mapping[str, float | None], error: str | None) ->
 
 def _bar(label: str, score: float) -> str:
     share = 100 * (score - 1) / 4
-    title = html.escape(_MEANINGS.get(label, ""))
+    title = html.escape(facts.MEANINGS.get(label, ""))
     bar = f'<div style="width:10em;background:#8883"><div style="width:{share:.0f}%;background:#2b6ca3">&nbsp;</div></div>'
     return f'<tr title="{title}"><td>{html.escape(label)}</td><td>{bar}</td><td>{score:.2f}</td></tr>'
 

@@ -11,9 +11,10 @@ from PIL import Image
 from saiqa import facts
 from saiqa.cli import model_flags
 from saiqa.cli.console import ArgumentParser, Output, positive_int
-from saiqa.errors import Failed, InputError, UsageError
+from saiqa.errors import Failed, InputError
 from saiqa.evaluate import tables
-from saiqa.files import folders, text_files
+from saiqa.evaluate.page import path_of
+from saiqa.files import folders
 from saiqa.files.places import RemotePath
 from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, unreadable
 
@@ -43,11 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     model_flags.check(args)
     out = Output(args.json)
-    report = folders.output_path(args.report) if args.report else None
-    if report:
-        if report.suffix != ".html":
-            raise UsageError(f"--report {args.report} does not end in .html", "Name it so")
-        text_files.check_writable(report)
+    report = path_of(args.report) if args.report else None
     rooms = read_rooms(args)
 
     from saiqa.audit import page

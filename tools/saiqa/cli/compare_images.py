@@ -13,7 +13,8 @@ from saiqa.cli import model_flags
 from saiqa.cli.console import ArgumentParser, Output
 from saiqa.errors import Incomplete, UsageError
 from saiqa.evaluate import tables
-from saiqa.files import folders, places, text_files
+from saiqa.evaluate.page import path_of
+from saiqa.files import folders, places
 from saiqa.files.places import Place
 from saiqa.pictures import side_by_side
 from saiqa.pictures.lists import Lists
@@ -60,8 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     model_flags.check(args)
     out = Output(args.json)
-    if args.report:
-        text_files.check_writable(folders.output_path(args.report))
+    report = path_of(args.report) if args.report else None
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     sides = [pictures(text, data_root, out) for text in (args.a, args.b)]
     a, b = score(sides, args, out)
@@ -71,7 +71,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = side_by_side.means(pairs)
     said = f"A is {args.a}, B is {args.b}; pictures left out: {only['only_in_a']} that only A has, {only['only_in_b']} only B."
     say(pairs, found, [said, side_by_side.HOW], out)
-    report = folders.output_path(args.report) if args.report else None
     if report:
         from saiqa.pictures import pairs_report  # not at the top: it is for --report only
 

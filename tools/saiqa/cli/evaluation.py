@@ -8,11 +8,11 @@ from pathlib import Path
 
 from saiqa.cli.console import ArgumentParser, Output
 from saiqa.errors import InputError
-from saiqa.evaluate import tables
+from saiqa.evaluate import page, tables
 from saiqa.evaluate.compare import HEADER, HOW, as_json, cells, compare, read_run, refuse_gaps, shared
 from saiqa.evaluate.figures import Correlation
 from saiqa.evaluate.summary import Assessment, Scored, assess, payload, table
-from saiqa.files import folders, text_files
+from saiqa.files import folders
 from saiqa.files.places import Place
 
 # ---- flags -----------------------------------------------------------------------------------------------------------
@@ -32,9 +32,9 @@ def wanted(args: Namespace) -> bool:
 
 
 def check(args: Namespace) -> None:
-    """Find out before the work whether the report can be written. Raises ``Failed``."""
+    """Find out before the work whether the report can be written. Raises as ``page.path_of``."""
     if args.report:
-        text_files.check_writable(folders.output_path(args.report))
+        page.path_of(args.report)
 
 
 # ---- output ----------------------------------------------------------------------------------------------------------

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from pathlib import Path
 
-from saiqa.errors import lacking
+from saiqa.errors import UsageError, lacking
 from saiqa.files import folders, text_files
+from saiqa.files.jsonl import to_json
 from saiqa.files.places import Fetched, Place, RemotePath
 
+SUFFIXES = (".html", ".htm")
+_BREAKS = re.compile("(?<=[-_./])")  # where a long name may break
 _THUMBNAIL_PIXELS = 360  # longer side
 
 
 def write(path: Path, template: str, **values) -> None:
-    """Write a template of this folder, filled in, whole or not at all; ``style`` is ours.
+    """Write a template of this folder, filled in, whole or not at all; ``style`` is ours, ``data`` is for its script.
 
     Raises:
         Failed: jinja2 is not installed, or the file cannot be written.
@@ -24,13 +28,30 @@ def write(path: Path, template: str, **values) -> None:
         import markupsafe
     except ModuleNotFoundError as error:
         raise lacking("--report", error.name, "report") from None
+    if "data" in values:
+        values["data"] = markupsafe.Markup(script_data(values["data"]))
     here = Path(__file__).parent
     # Everything is escaped but the style, which is ours.
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
+    pages.filters["breakable"] = lambda text: markupsafe.Markup(_BREAKS.sub("<wbr>", str(markupsafe.escape(text))))
     style = markupsafe.Markup((here / "report.css").read_text(encoding="utf-8"))
     text_files.write_text(path, pages.get_template(template).render(style=style, **values))
+
+
+def path_of(typed: str) -> Path:
+    """Where the user wants a page. Raises ``UsageError`` for another suffix, ``Failed`` where it cannot be written."""
+    path = folders.output_path(typed)
+    if path.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"--report {typed} does not end in .html, and it is a page of HTML", "Name it so")
+    text_files.check_writable(path)
+    return path
+
+
+def script_data(value: object) -> str:
+    """JSON that may stand within <script>: nothing in it ends the element."""
+    return to_json(value, indent=None).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def picture(file: Place) -> dict[str, str | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from saiqa import facts
 from saiqa.errors import InputError, lacking
@@ -50,7 +51,7 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
         notes=[summary.HOW, *summary.notes(assessments)],
         plots=_plots(assessments),
         **_disagreements(scored, data_root),
-        provenance=list(map(_provenance, scored)),
+        provenance=_provenance(scored),
     )
 
 
@@ -221,21 +222,30 @@ def _card(disagreement: _Disagreement, file: Place) -> dict:
 # ---- provenance ------------------------------------------------------------------------------------------------------
 
 
-def _provenance(table: Scored) -> dict:
-    record = read_run_record(table.path)
-    said = {
-        "dimension": table.dimension,
-        "path": folders.shown(table.path),
-        "record_name": folders.run_record_path(table.path).name,
-        "record": to_json(record) if record else None,
-    }
+def _provenance(scored: Sequence[Scored]) -> dict:
+    """What all tables have in common, said once, and what is each one's own."""
+    records = [read_run_record(table.path) for table in scored]
+    terms = [_terms(record) for record in records if record]
+    common = {name: value for name, value in terms[0].items() if all(one.get(name) == value for one in terms)} if terms else {}
+    tables = []
+    for table, record in zip(scored, records, strict=True):
+        own = {name: value for name, value in _terms(record).items() if name not in common}
+        name = folders.run_record_path(table.path).name
+        said = {"dimension": table.dimension, "path": folders.shown(table.path), "record_name": name, "own": own}
+        tables.append(said | {"record": to_json(record) if record else None})
+    return {"common": common, "tables": tables}
+
+
+def _terms(record: Mapping[str, Any]) -> dict[str, Any]:
+    """How scores were made, in a few terms; without those that the record does not have."""
     engine = record.get("engine") or {}
+    prompts = record.get("prompts")
     parts = {
         "checkpoint": record.get("model_path"),
         "fingerprint": record.get("model_fingerprint"),
-        "prompt": record.get("prompts", [{}])[0].get("query") if record.get("prompts") else None,
         "engine": ", ".join(f"{key} {value}" for key, value in engine.items() if isinstance(value, str | int | float)),
-        "images rated": record.get("n"),
         "command": record.get("command"),
+        "images rated": record.get("n"),
+        "prompt": prompts[0].get("query") if prompts else None,
     }
-    return said | {"terms": {name: value for name, value in parts.items() if value}}
+    return {name: value for name, value in parts.items() if value}

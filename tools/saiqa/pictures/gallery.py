@@ -7,17 +7,19 @@ beside it.
 from __future__ import annotations
 
 import datetime
-import itertools
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 from saiqa import facts
-from saiqa.errors import UsageError
+from saiqa.errors import Failed, UsageError
 from saiqa.evaluate import page
-from saiqa.files import folders, places, text_files
+from saiqa.files import folders, places
+from saiqa.image_score import verdict
 
 EMBEDDED = 1000
 _SIDE = 200  # pixels of a thumbnail's longer side
@@ -26,23 +28,29 @@ _AHEAD = 64  # pictures
 _BINS = 16  # of a histogram, a quarter of a point each
 _EXTREMES = 4  # pictures at either end of a dimension
 _MOST_GROUPS = 50
-MEANINGS = {
-    "distortion": "how free of bent, melted or impossible things it is: higher is less distorted",
-    "harmony": "how well colours, styles and materials go together",
-    "layout": "how well the pieces are placed, spaced and balanced",
-    "lighting": "how well light and shadow show and shape the room",
-}
+_OURS = ".saiqa-thumbnails"  # a file that is in folders of thumbnails alone
 
 Shown = Mapping[str, Any]  # a line of the result, as ``results.Layout.json_value`` has it
+Card = dict[str, Any]
 
 
 def path_of(typed: str) -> Path:
-    """The page's path. Raises ``UsageError`` for another suffix than .html, ``Failed`` where nothing can be written."""
-    path = folders.output_path(typed)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--report {typed} is a page", "Give it a name that ends in .html")
-    text_files.check_writable(path)
+    """The page's path.
+
+    Raises:
+        UsageError: another suffix than .html, or a folder of somebody else's where thumbnails would go.
+        Failed: nothing can be written there.
+    """
+    path = page.path_of(typed)
+    beside = thumbnails_folder(path)
+    if beside.exists() and not (beside / _OURS).is_file():
+        raise UsageError(f"{folders.shown(beside)} is there, and is no folder of thumbnails", "Give --report another name")
     return path
+
+
+def thumbnails_folder(path: Path) -> Path:
+    """Where the thumbnails of a page lie that has too many to hold."""
+    return path.with_name(f"{path.stem}_thumbnails")
 
 
 def write(path: Path, lines: Iterable[Shown], dimensions: Sequence[str], made: Mapping[str, str], caveat: str | None) -> None:
@@ -58,64 +66,86 @@ def write(path: Path, lines: Iterable[Shown], dimensions: Sequence[str], made: M
         Failed: jinja2 is not installed, or something cannot be written.
     """
     everything = list(lines)
-    beside = path.with_name(f"{path.stem}_pictures") if len(everything) > EMBEDDED else None
-    if beside:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+    beside = _emptied(thumbnails_folder(path), len(everything) > EMBEDDED)
     cards = list(_cards(everything, dimensions, beside))
-    scored = [card for card in cards if card["overall"] is not None or card["scores"]]
+    scored = [card for card in cards if card["scores"]]
     page.write(
         path,
         "gallery.html.j2",
-        cards=scored,
+        scored=len(scored),
         failed=[card for card in cards if card["error"]],
-        dimensions=[(name, MEANINGS[name]) for name in dimensions],
+        dimensions=dimensions,
+        meanings=facts.MEANINGS,
         histograms={name: histogram(card["scores"].get(name) for card in scored) for name in dimensions},
         extremes={name: extremes(scored, name) for name in dimensions},
         groups=groups(scored),
         made=made,
         caveat=caveat,
         today=datetime.date.today().isoformat(),
+        data={"dimensions": dimensions, "cards": [_compact(card, dimensions) for card in scored]},
     )
 
 
-def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | None) -> Iterator[dict[str, Any]]:
+def _emptied(beside: Path, wanted: bool) -> Path | None:
+    """The folder for thumbnails, without those of an earlier page; None where none is wanted. Raises ``Failed``."""
+    try:
+        if (beside / _OURS).is_file():
+            shutil.rmtree(beside)
+        if wanted:
+            beside.mkdir(parents=True)
+            (beside / _OURS).touch()
+    except OSError as error:
+        raise Failed(f"cannot write {folders.shown(beside)}: {error.strerror}", "Give --report another name") from error
+    return beside if wanted else None
+
+
+def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | None) -> Iterator[Card]:
     """What the page shows of each picture, in order; thumbnails are made by several threads, a few at a time."""
+    names = _names([line["image"] for line in lines])
     with ThreadPoolExecutor(_READERS) as readers:
-        waiting = iter(lines)
-        for batch in iter(lambda: list(itertools.islice(waiting, _AHEAD)), []):
+        for start in range(0, len(lines), _AHEAD):
+            batch = lines[start : start + _AHEAD]
             small = readers.map(lambda line: page.thumbnail(places.place(line["image"]), _SIDE), batch)
-            for line, picture in zip(batch, small, strict=True):
-                yield _card(line, dimensions, picture, beside)
+            for number, (line, picture) in enumerate(zip(batch, small, strict=True), start):
+                yield _card(line, names[number], dimensions) | {"source": _source(picture, number, beside)}
 
 
-def _card(line: Shown, dimensions: Sequence[str], picture: bytes | str, beside: Path | None) -> dict[str, Any]:
-    scores = {name: line["scores"][name] for name in dimensions if name in line["scores"]}
-    name = PurePath(line["image"]).name
-    error = line["error"].replace(line["image"], name) if "error" in line else None  # no folder of this machine
-    card: dict[str, Any] = {"name": name, "scores": scores, "overall": line["overall"], "error": error}
-    card["group"] = str(line.get(facts.GENERATOR_COLUMN, ""))
-    card["verdict"] = verdict(scores)
-    card["source"] = "" if isinstance(picture, str) else _source(picture, beside)
-    return card
+def _names(images: Sequence[str]) -> list[str]:
+    """What pictures are called on the page: by their file, and also its folder where several files are called so."""
+    met = Counter(PurePath(image).name for image in images)
+    parts = (PurePath(image).parts[-2:] for image in images)
+    return [readable("/".join(both) if met[both[-1]] > 1 else both[-1]) for both in parts]
 
 
-def _source(content: bytes, beside: Path | None) -> str:
-    """Where the page finds a thumbnail."""
-    if beside is None:
-        return page.data_address("image/jpeg", content)
-    file = beside / f"{sum(1 for _ in beside.iterdir()):06d}.jpg"
-    file.write_bytes(content)
-    return f"{beside.name}/{file.name}"
+def _card(line: Shown, name: str, dimensions: Sequence[str]) -> Card:
+    scores = {dimension: line["scores"][dimension] for dimension in dimensions if dimension in line["scores"]}
+    card = {"name": name, "scores": scores, "overall": line["overall"], "error": None, "verdict": verdict(scores)}
+    if "error" in line:  # without a folder of this machine
+        folder = f"{PurePath(line['image']).parent}/"
+        card["error"] = readable(line["error"].replace(line["image"], name).replace(folder, ""))
+    return card | {"group": str(line.get(facts.GENERATOR_COLUMN, ""))}
 
 
-def verdict(scores: Mapping[str, float]) -> str:
-    """Which dimension pulls a picture down, in words; empty where none stands out."""
-    if len(scores) < 2:
+def _source(picture: bytes | str, number: int, beside: Path | None) -> str:
+    """Where the page finds a thumbnail; empty where there is none."""
+    if isinstance(picture, str):
         return ""
-    worst = min(scores, key=lambda name: scores[name])
-    rest = [score for name, score in scores.items() if name != worst]
-    return f"{worst} is what pulls it down" if scores[worst] < 3.5 and sum(rest) / len(rest) - scores[worst] > 0.75 else ""
+    if beside is None:
+        return page.data_address("image/jpeg", picture)
+    name = f"{number:06d}.jpg"
+    (beside / name).write_bytes(picture)
+    return quote(f"{beside.name}/{name}")
+
+
+def _compact(card: Card, dimensions: Sequence[str]) -> Card:
+    """A card as the page's script has it: scores in the order of the dimensions."""
+    kept = {key: card[key] for key in ("name", "group", "verdict", "source", "overall")}
+    return kept | {"scores": [card["scores"].get(name) for name in dimensions]}
+
+
+def readable(text: str) -> str:
+    """A file's name as UTF-8 can hold it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def histogram(scores: Iterable[float | None]) -> list[int]:
