@@ -120,9 +120,8 @@ class Reward:
         """Reward images.
 
         Args:
-            images: a torch tensor [N, 3, height, width], float from 0 to 1 or uint8; an array [N, height, width, 3] of either kind;
-                or a list of PIL images, paths, bytes of image files, arrays [height, width, 3] or tensors [3, height,
-                width].
+            images: a torch tensor [N, 3, height, width] or an array [N, height, width, 3], float from 0 to 1 or uint8; or a
+                list of PIL images, paths, bytes of image files, arrays [height, width, 3] or tensors [3, height, width].
             prompts: not looked at: the score is of the picture as a room, not of how it follows a prompt.
             metadata: not looked at.
 
