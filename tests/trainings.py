@@ -11,8 +11,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers import REPOSITORY
+import pytest
+
+from helpers import REPOSITORY, run_command
 from saiqa import facts
+from saiqa.evaluate.figures import correlate
+from saiqa.scoring import score_of
 
 SCRIPT = REPOSITORY / "tools" / "train_sft.sh"
 BASE = REPOSITORY / "demo" / "SA-IQA-model" / facts.DEMO_BASE_MODEL_FOLDER
@@ -85,3 +89,22 @@ def gone(folder: Path, seconds: float = 30) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def assert_logged_as_scored(checkpoint: Path, questions: Path, folder: Path) -> None:
+    """PLCC and SRCC that a training has logged of these questions are those of infer.py's scores."""
+    logged = json.loads((checkpoint / "training.json").read_text())["validation"]["groups"]["lighting"]
+    ran = run_command(
+        *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--device", "cpu", "--dtype", "float32"),
+        *("--test_jsonl", questions, "--model_path", checkpoint, "--results_dir", folder),
+    )
+    assert ran.code == 0, ran.err
+    (result,) = folder.glob("*.jsonl")
+    rated = [json.loads(line) for line in result.read_text().splitlines()]
+    table = (questions.parent / facts.annotation_csv("lighting", "val")).read_text().splitlines()
+    place = table[0].split(",").index("lighting_score_mos")
+    mos = {row.split(",")[0]: float(row.split(",")[place]) for row in table[1:]}
+    scores = [score_of(line["logits"]) for line in rated]
+    found = correlate(scores, [mos[Path(line["images"][0]).stem] for line in rated])
+    assert logged["n"] == found.n == len(rated)
+    assert logged["plcc"] == pytest.approx(found.plcc, abs=1e-4) and logged["srcc"] == pytest.approx(found.srcc, abs=1e-4)

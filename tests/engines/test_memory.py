@@ -163,7 +163,7 @@ def bundle_of_weights(folder: Path, numbers: int) -> Path:
 @pytest.mark.parametrize("command", ["infer.py", "score_images.py", "serve.py"])
 @pytest.mark.parametrize(
     ("share_of_free", "advice"),
-    [(1.5, "Use --dtype bfloat16, which takes"), (5.0, "Free some, or use a machine with more: bfloat16 takes")],
+    [(1.5, "Use --dtype bfloat16, which takes"), (2.4, "Free some, or use a machine with more: bfloat16 takes")],
 )
 def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_path, make_data_root):
     free = pass_budget.free_bytes(torch.device("cpu"))

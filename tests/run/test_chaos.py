@@ -7,7 +7,7 @@ import sys
 
 from helpers import REPOSITORY
 
-KILLS = 20
+KILLS = 10
 
 
 def test_killed_runs_go_on_to_the_same_result(request):

@@ -8,17 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from helpers import run_command
+from saiqa.files import checkpoint_folders
 from saiqa.training.soft_labels import LOSSES
-from trainings import BASE, ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
+from trainings import (
+    BASE,
+    DEMO_CHECKPOINT,
+    ON_CPU,
+    SCRIPT,
+    assert_logged_as_scored,
+    ended_when,
+    environment,
+    examples,
+    gone,
+    train,
+)
 
 SHORT = ("--max_steps", 6, "--save_steps", 2, "--logging_steps", 1, "--per_device_train_batch_size", 4, "--nproc_per_node", 1)
 
@@ -178,3 +192,45 @@ def test_the_tower_learns_too_where_it_is_not_frozen(tmp_path, data):
     moved = {name for name in before if not before[name].equal(after[name])}
     assert any(name.startswith("visual_tokenizer.vit.") for name in moved)
     assert largest_difference(tmp_path / "kept", tmp_path / "recomputed") < 1e-6
+
+
+def test_two_processes_log_the_agreement_of_infer(tmp_path):
+    """15 images, which two cannot share evenly."""
+    data = ("--train_jsonl", examples(tmp_path / "train", 24), "--val_jsonl", examples(tmp_path / "val", 15, split="val"))
+    ran = train(*ON_CPU, *SHORT[:-2], *data, "--nproc_per_node", 2, "--output_dir", tmp_path / "out")
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert_logged_as_scored(tmp_path / "out", data[3], tmp_path / "results")
+
+
+def test_a_length_that_fits_is_chosen_and_said(tmp_path):
+    file = examples(tmp_path / "data", 6)
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    records[0]["query"] += " Look closely." * 800
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    ran = train(
+        *(*ON_CPU, "--train_jsonl", file, "--output_dir", tmp_path / "out", "--max_steps", 1),
+        *("--nproc_per_node", 1, "--val_split", 0, "--per_device_train_batch_size", 6),
+    )
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert "in place of the release's" in ran.stderr
+    record = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert int(record["options"]["max_length"][0]) >= record["longest"] > 2048
+
+
+def test_a_run_that_is_killed_leaves_the_former_checkpoint(tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(DEMO_CHECKPOINT, output)
+    before = {file.name: file.read_bytes() for file in output.iterdir() if file.is_file()}
+    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--overwrite"]
+    command = ["bash", SCRIPT, *flags, "--save_steps", 1, "--nproc_per_node", 1]
+    process = subprocess.Popen(list(map(str, command)), env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("v0-*/checkpoint-*/model.safetensors")) and time.monotonic() < deadline:
+            time.sleep(0.2)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert list(output.glob("v0-*/checkpoint-*"))
+    assert {file.name: file.read_bytes() for file in output.iterdir() if file.is_file()} == before
+    assert checkpoint_folders.find_checkpoint(output, print) == output

@@ -54,21 +54,6 @@ def test_all_faults_are_named_at_once(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_length_that_fits_is_chosen_and_said(tmp_path):
-    file = examples(tmp_path / "data", 6)
-    records = [json.loads(line) for line in file.read_text().splitlines()]
-    records[0]["query"] += " Look closely." * 800
-    file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    ran = train(
-        *(*ON_CPU, "--train_jsonl", file, "--output_dir", tmp_path / "out", "--max_steps", 1),
-        *("--nproc_per_node", 1, "--val_split", 0, "--per_device_train_batch_size", 6),
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert "in place of the release's" in ran.stderr
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    assert int(record["options"]["max_length"][0]) >= record["longest"] > 2048
-
-
 def test_the_split_is_by_image_and_the_same_every_time():
     files = [DEMO_DATA / "annotations" / f"{stem}_train_prompt4.jsonl" for stem in ("lighting_3k", "layout_6k")]
     everything = examples_of.read(files, DEMO_DATA)

@@ -11,13 +11,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from helpers import run_command
-from saiqa import facts
-from saiqa.evaluate.figures import correlate
 from saiqa.model.pixels import PixelBounds
-from saiqa.scoring import score_of
 from saiqa.training.checkpoints import promote
-from trainings import BASE, DEMO_DATA, ON_CPU, SCRIPT, ended_when, environment, examples, gone, train
+from trainings import BASE, DEMO_DATA, ON_CPU, SCRIPT, assert_logged_as_scored, ended_when, environment, examples, gone, train
 
 STEPS = ("--max_steps", 4, "--save_steps", 2, "--logging_steps", 1, "--per_device_train_batch_size", 4)
 
@@ -33,14 +29,6 @@ def data(tmp_path_factory):
 def undisturbed(tmp_path_factory, data):
     output = tmp_path_factory.mktemp("undisturbed") / "out"
     ran = train(*ON_CPU, *STEPS, *data, "--nproc_per_node", 1, "--output_dir", output)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    return output
-
-
-@pytest.fixture(scope="module")
-def by_two(tmp_path_factory, data):
-    output = tmp_path_factory.mktemp("two") / "out"
-    ran = train(*ON_CPU, *STEPS, *data, "--nproc_per_node", 2, "--output_dir", output)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return output
 
@@ -87,25 +75,8 @@ def test_a_second_start_is_refused(tmp_path, data):
     assert gone(output)
 
 
-@pytest.mark.parametrize("trained", ["undisturbed", "by_two"])
-def test_the_logged_agreement_is_that_of_infer(trained, request, data, tmp_path):
-    """PLCC and SRCC by one process and by two, of 15 images that two cannot share evenly."""
-    checkpoint = request.getfixturevalue(trained)
-    logged = json.loads((checkpoint / "training.json").read_text())["validation"]["groups"]["lighting"]
-    ran = run_command(
-        *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--device", "cpu", "--dtype", "float32"),
-        *("--test_jsonl", data[3], "--model_path", checkpoint, "--results_dir", tmp_path),
-    )
-    assert ran.code == 0, ran.err
-    (result,) = tmp_path.glob("*.jsonl")
-    rated = [json.loads(line) for line in result.read_text().splitlines()]
-    table = (Path(data[3]).parent / facts.annotation_csv("lighting", "val")).read_text().splitlines()
-    place = table[0].split(",").index("lighting_score_mos")
-    mos = {row.split(",")[0]: float(row.split(",")[place]) for row in table[1:]}
-    scores = [score_of(line["logits"]) for line in rated]
-    found = correlate(scores, [mos[Path(line["images"][0]).stem] for line in rated])
-    assert logged["n"] == found.n == 15
-    assert logged["plcc"] == pytest.approx(found.plcc, abs=1e-4) and logged["srcc"] == pytest.approx(found.srcc, abs=1e-4)
+def test_the_logged_agreement_is_that_of_infer(undisturbed, data, tmp_path):
+    assert_logged_as_scored(undisturbed, data[3], tmp_path)
 
 
 def test_the_checkpoint_says_how_it_was_made(undisturbed, data):

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shlex
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -24,7 +20,7 @@ from saiqa.training import swift_options
 from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing
 from saiqa.training.machine import process_count
 from serving import served_here
-from trainings import BASE, DEMO_CHECKPOINT, DEMO_DATA, SCRIPT, environment, train
+from trainings import BASE, DEMO_CHECKPOINT, DEMO_DATA, train
 
 
 def planned(*args, **env) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -249,25 +245,6 @@ def test_overwriting_is_asked_for_and_comes_last(tmp_path):
     assert "model-00001-of-00002.safetensors" not in after and not any(name.endswith(".new") for name in after)
     assert after["model.safetensors"] != (DEMO_CHECKPOINT / "model.safetensors").read_bytes()
     assert not json.loads(after["args.json"])["system"]  # the demo's is trained without
-
-
-def test_a_run_that_is_killed_leaves_the_former_checkpoint(tmp_path):
-    output = tmp_path / "out"
-    shutil.copytree(DEMO_CHECKPOINT, output)
-    before = contents(output)
-    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--overwrite"]
-    command = ["bash", SCRIPT, *flags, "--save_steps", 1, "--nproc_per_node", 1]
-    process = subprocess.Popen(list(map(str, command)), env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 120
-        while not list(output.glob("v0-*/checkpoint-*/model.safetensors")) and time.monotonic() < deadline:
-            time.sleep(0.2)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert list(output.glob("v0-*/checkpoint-*"))
-    assert contents(output) == before
-    assert checkpoint_folders.find_checkpoint(output, print) == output
 
 
 @pytest.mark.parametrize("shards", [1, 2])
