@@ -5,8 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
-
-from PIL import Image
+from typing import TYPE_CHECKING
 
 from saiqa import facts
 from saiqa.cli import model_flags
@@ -16,7 +15,9 @@ from saiqa.evaluate import tables
 from saiqa.evaluate.page import path_of
 from saiqa.files import folders
 from saiqa.files.places import RemotePath
-from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, unreadable
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EXAMPLES = """
 python tools/audit.py --demo
@@ -83,6 +84,8 @@ def read_rooms(args: Namespace) -> list[Image.Image]:
     if len(files) < FEWEST:
         where = folders.shown(folders.input_path(args.images)) if args.images else "the benchmark"
         raise InputError(f"{where} has {len(files)} pictures, an audit needs {FEWEST}", "Give a folder of rooms with --images")
+    from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, unreadable
+
     rooms = []
     for file in files:
         try:
