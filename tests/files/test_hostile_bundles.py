@@ -13,8 +13,11 @@ import pytest
 from helpers import SMALL_BUNDLE
 from hostile_bundles import CASES, TRAPS
 from saiqa import Scorer
+from saiqa.cli.console import Output
 from saiqa.errors import UserError
-from saiqa.training import launcher, plan
+from saiqa.training import job, launcher, plan, runs
+from saiqa.training.inputs import Inputs
+from trainings import examples
 
 LONGEST_LINE = 500
 ROOM = SMALL_BUNDLE / "images" / "ref_3.jpg"
@@ -67,9 +70,13 @@ def by_engine(name):
 
 def train(folder):
     """Everything that training does before ms-swift starts."""
-    flags = ["--demo", "--device", "cpu", "--model", str(folder), "--output_dir", str(folder.parent / "trained")]
-    arguments, _ = launcher.parser().parse_known_args(flags)
-    launcher.prepare_inputs(plan.make_plan(arguments, {}, note=lambda line: None))
+    output = folder.parent / "trained"
+    flags = ["--demo", "--device", "cpu", "--model", folder, "--output_dir", output, "--val_split", 0]
+    questions = examples(folder.parent / "questions", 4)
+    arguments, _ = launcher.parser().parse_known_args([*map(str, flags), "--train_jsonl", str(questions)])
+    inputs = Inputs.read(plan.make_plan(arguments, {}, note=lambda line: None), (), Output())
+    job.fits(inputs.plan, inputs, arguments, Output())
+    inputs.write(plan.Run(inputs.plan, runs.new(output, "", 1)))
 
 
 WAYS = {"prefill": by_engine("prefill"), "swift": by_engine("swift")}

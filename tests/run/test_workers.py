@@ -233,10 +233,10 @@ def test_a_killed_command_leaves_no_process_of_ray(make_data_root, tmp_path):
         started = {}
         until = time.monotonic() + 60
         while len(started) < 4 and time.monotonic() < until and command.poll() is None:
-            started |= reaper._descendants(command.pid)
+            started |= reaper.descendants(command.pid)
             time.sleep(0.2)
         time.sleep(2)
-        started |= reaper._descendants(command.pid)
+        started |= reaper.descendants(command.pid)
         time.sleep(2)  # the reaper looks twice a second
     finally:
         command.kill()
