@@ -101,7 +101,9 @@ class Pretraining:
     def looked_at(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The tower's output [images, patches, width] for packed patches, and visual embeddings [images, groups, hidden]."""
         tokenizer = self.model.visual_tokenizer
-        hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
+        # Compiled without gradients, torch 2.11 in bfloat16 gives NaN on some CPUs (seen on a Xeon with AVX-512).
+        with torch.compiler.set_stance("default" if torch.is_grad_enabled() else "force_eager"):
+            hidden = tokenizer.vit.vision_model(patches, [self.grid] * images)
         words = tokenizer.distribution(hidden.reshape(-1, hidden.shape[-1] * 4))
         embeds = words @ self.model.vte.weight[: words.shape[-1]]
         return hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1))
