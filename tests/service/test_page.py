@@ -15,14 +15,16 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from chromium import NEEDED, started
+from chromium import AXE_NEEDED, NEEDED, show, started, violations
 from helpers import SMALL_BUNDLE
 from saiqa import Scorer, facts
 from saiqa.pictures.results import Layout
+from saiqa.service.site import examples
 from serving import PICTURES, served_here
 
 PATIENCE_SECONDS = 120
 TITLES = [name.capitalize() for name in facts.DIMENSIONS]
+LABELS = [f"{title} (higher is less)" if title == "Distortion" else title for title in TITLES]
 
 pytestmark = NEEDED
 
@@ -77,8 +79,15 @@ def wait(browser, condition) -> None:
 def upload(browser, *paths: Path) -> None:
     """Choose files as a user does, and wait until they are answered."""
     browser.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
-    said = f"{len(paths)} picture{'s' if len(paths) > 1 else ''} done."
-    wait(browser, lambda: browser.find_element(By.ID, "status").text == said)
+    wait(browser, lambda: is_done(browser, len(paths)))
+
+
+def is_done(browser, count: int) -> bool:
+    """Whether the page says that so many pictures are answered, and how."""
+    said = browser.find_element(By.ID, "status").text
+    return said == f"{count} picture{'s' if count > 1 else ''} scored." or (
+        f"of {count} scored, " in said and "failed." in said
+    )
 
 
 def texts(parent, selector: str) -> list[str]:
@@ -87,7 +96,7 @@ def texts(parent, selector: str) -> list[str]:
 
 def rows(browser) -> list[list[str]]:
     """The history, cell by cell."""
-    return [texts(row, "th, td") for row in browser.find_elements(By.CSS_SELECTOR, "#history tr")]
+    return [texts(row, "th, td.value, td.error") for row in browser.find_elements(By.CSS_SELECTOR, "#history tr")]
 
 
 def attributes(browser, node: dict) -> dict[str, str]:
@@ -110,12 +119,12 @@ def test_uploaded_pictures_show_their_scores(page, files, expected):
     assert [card.find_element(By.TAG_NAME, "h3").text for card in cards] == [path.name for path in files]
     for card, result in zip(cards, expected, strict=True):
         assert texts(card, ".overall .number") == [f"{result.overall:.2f}"]
-        assert texts(card, ".dimension h4") == TITLES
+        assert texts(card, ".dimension h4") == LABELS
         assert texts(card, ".score .number") == [f"{result.scores[name]:.2f}" for name in facts.DIMENSIONS]
         for block, name in zip(card.find_elements(By.CLASS_NAME, "dimension"), facts.DIMENSIONS, strict=True):
             words = [f"{round(result.probabilities[name][word] * 100)} %\n{word}" for word in reversed(facts.WORDS)]
             assert texts(block, ".words li") == words
-    assert len(rows(page)) == 3 and rows(page)[-1][0] == "first.png"
+    assert len(rows(page)) == 3 and rows(page)[0][0] == "first.png"
 
 
 def test_the_bars_are_as_long_as_the_scores_are_high(page, files, expected):
@@ -150,7 +159,7 @@ def test_pictures_without_a_score_say_why_and_keep_nobody_else_from_theirs(page,
     upload(page, broken, huge, files[0])
     states = texts(page, "#results .state")
     assert facts.IMAGE_FORMATS_TEXT in states[0] and "1 megapixels" in states[1] and states[2] == ""
-    assert texts(page, "#results .overall .number") == ["", "", texts(page, ".overall .number")[2]]
+    assert page.find_element(By.ID, "status").text == "1 of 3 scored, 2 failed."
     assert texts(page, ".overall .number")[2] and len(rows(page)) == 3
     assert "no JPEG" in downloaded(page, tmp_path / "out")
 
@@ -180,7 +189,7 @@ def test_dropped_pictures_are_scored(page):
         """,
         base64.b64encode(PICTURES[0]).decode(),
     )
-    wait(page, lambda: page.find_element(By.ID, "status").text == "1 picture done.")
+    wait(page, lambda: page.find_element(By.ID, "status").text == "1 picture scored.")
     assert texts(page, "#results h3") == ["dropped.png"]
 
 
@@ -202,13 +211,17 @@ def test_the_keyboard_reaches_everything_in_order(page, files):
     page.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
     page.execute_script("document.body.tabIndex = -1; document.body.focus()")
     reached = []
-    for _ in range(4):
+    while reached[-1:] != ["clear"] and len(reached) < 30:
         ActionChains(page).send_keys(Keys.TAB).perform()
         focused = page.switch_to.active_element
-        reached.append(focused.get_attribute("id") or focused.get_attribute("class"))
+        label = focused.get_attribute("aria-label") or focused.text.strip()
+        reached.append(focused.get_attribute("id") or label)
         outline = "return getComputedStyle(document.activeElement.id === 'files' ? files.labels[0] : document.activeElement)"
         assert page.execute_script(f"{outline}.outlineStyle") == "solid"
-    assert reached == ["files", "sideways", "download", "clear"]
+    heads = ["Picture", "Overall", *LABELS]
+    row = ["Compare first.png", "Remove first.png from the table"]
+    start = ["files", "Remove first.png", "field", "least", "name", "Scores of all pictures"]
+    assert reached == [*start, *heads, *row, "download", "clear"]
     ActionChains(page).send_keys(Keys.ENTER).perform()
     assert page.switch_to.active_element.get_attribute("id") == "files"  # focus goes where work goes on
     assert rows(page) == []
@@ -233,7 +246,7 @@ def test_a_screen_reader_hears_names_and_values(page, files, expected):
         assert attributes(page, node)["aria-valuetext"] == f"{score} of 5"
         # Chromium 156 leaves the text out of this protocol's answer, for every role and however it was set.
         assert said.get("valuetext") in (f"{score} of 5", "", None)
-    assert named("columnheader") == ["Picture", "Overall", *TITLES]
+    assert named("columnheader") == ["Compare", "Picture", "Overall", *LABELS, "Remove"]
     assert named("rowheader") == ["first.png"]
     assert {"Download as CSV", "Clear"} <= set(named("button"))
     assert all(named("button")) and all(named("heading")) and all(named("list"))
@@ -260,14 +273,97 @@ def test_a_token_is_asked_for_and_used(browser, scorer, files, expected):
         browser.find_element(By.ID, "files").send_keys(str(files[0]))
         wait(browser, lambda: "refuses the token" in browser.find_element(By.ID, "status").text)
         browser.find_element(By.ID, "token").send_keys("secret", Keys.ENTER)
-        wait(browser, lambda: browser.find_element(By.ID, "status").text == "1 picture done.")
+        wait(browser, lambda: browser.find_element(By.ID, "status").text == "1 picture scored.")
         assert texts(browser, ".overall .number") == [f"{expected[0].overall:.2f}"]
+
+
+def press(browser, selector: str) -> None:
+    """Press a button with the keyboard."""
+    browser.find_element(By.CSS_SELECTOR, selector).send_keys(Keys.ENTER)
+
+
+def names(browser) -> list[str]:
+    return [row[0] for row in rows(browser)]
+
+
+def test_sorting_filtering_removing_and_undoing(page, files, expected):
+    upload(page, *files)
+    by_layout = [path.name for _, path in sorted(zip([-one.scores["layout"] for one in expected], files, strict=True))]
+    press(page, "[data-column=layout] button")
+    assert names(page) == by_layout == texts(page, "#results h3")
+    assert page.find_element(By.CSS_SELECTOR, "[data-column=layout]").get_attribute("aria-sort") == "descending"
+    press(page, "[data-column=layout] button")
+    assert names(page) == by_layout[::-1]
+    page.find_element(By.ID, "name").send_keys("third")
+    assert names(page) == ["third.png"] and page.find_element(By.ID, "matching").text == "1 of 3 shown"
+    page.find_element(By.ID, "name").send_keys(Keys.BACKSPACE * 5)
+    press(page, "#history tr:first-child .plain")
+    assert names(page) == by_layout[::-1][1:]
+    press(page, "#clear")
+    assert rows(page) == []
+    press(page, "#undo")
+    press(page, "#undo")
+    assert names(page) == by_layout[::-1] and not page.find_element(By.ID, "undo").is_displayed()
+
+
+def test_two_pictures_side_by_side(page, files, expected):
+    upload(page, *files[:2])
+    assert len(page.find_elements(By.CSS_SELECTOR, "#history th img")) == 2
+    for box in page.find_elements(By.CSS_SELECTOR, "#history input"):
+        box.send_keys(Keys.SPACE)
+    first, second = expected[0].scores["layout"], expected[1].scores["layout"]
+    row = next(
+        texts(row, "th, td") for row in page.find_elements(By.CSS_SELECTOR, "#pair-rows tr") if row.text.startswith("Layout")
+    )
+    assert row[1:3] == [f"{first:.2f}", f"{second:.2f}"]
+    press(page, "#pair-end")
+    assert not page.find_element(By.ID, "pair-section").is_displayed()
+
+
+def test_low_and_high_scores_have_colours_apart(page):
+    script = """
+        const done = arguments[0];
+        import("./parts.js").then(({ make, paint }) => done([1.2, 4.7].map((score) =>
+          paint(make("p"), score).style.getPropertyValue("--paint").match(/\\d+/g).map(Number))));
+    """
+    low, high = page.execute_async_script(script)
+    assert sum(high) - sum(low) > 250  # in brightness, which everybody sees
+
+
+def test_examples_and_meanings_until_there_are_pictures(page):
+    pressed = page.find_elements(By.CSS_SELECTOR, ".example")
+    assert len(pressed) == 8 and "higher is less distorted" in page.find_element(By.ID, "meanings").text
+    pressed[0].send_keys(Keys.ENTER)
+    wait(page, lambda: is_done(page, 1))
+    assert texts(page, "#results h3")[0].endswith(".jpg") and not page.find_element(By.ID, "start").is_displayed()
+
+
+def test_a_service_that_is_gone_is_not_done(browser, scorer, files):
+    with served_here(scorer) as address:
+        browser.get(address)
+        wait(browser, lambda: browser.find_element(By.ID, "model").text)
+    browser.find_element(By.ID, "files").send_keys("\n".join(map(str, files)))
+    wait(browser, lambda: browser.find_element(By.ID, "again").is_displayed())
+    assert browser.find_element(By.ID, "status").text == "The service could not be reached: 0 of 3 scored, 3 wait."
+
+
+@AXE_NEEDED
+def test_it_is_accessible(page, files):
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        show(page, width, scheme)
+        assert violations(page) == []
+    upload(page, *files[:2])
+    for box in page.find_elements(By.CSS_SELECTOR, "#history input"):
+        box.send_keys(Keys.SPACE)
+    for width, scheme in ((390, "dark"), (1280, "light")):
+        show(page, width, scheme)
+        assert violations(page) == []
 
 
 def test_the_browser_is_told_to_keep_everything_else_out(url):
     import httpx
 
-    for path in ("/", "/page.js", "/page.css", "/icon.svg"):
+    for path in ("/", "/page.js", "/table.js", "/page.css", "/icon.svg", f"/examples/{next(iter(examples()))}"):
         answer = httpx.get(url + path, trust_env=False)
         assert answer.status_code == 200
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]

@@ -86,6 +86,7 @@ def test_json_with_base64_and_chosen_dimensions(http, expected):
     images = [{"name": "a.png", "data": base64.b64encode(PICTURES[0]).decode()}, base64.b64encode(PICTURES[1]).decode()]
     answer = http.post("/score", json={"images": images, "dimensions": ["lighting", "distortion"]})
     results = answer.json()["results"]
+    assert answer.json()["caveat"] is None and all(isinstance(result["verdict"], str) for result in results)
     assert [result["name"] for result in results] == ["a.png", "image 2"]
     for result, wanted in zip(results, expected, strict=False):
         assert_same(result["scores"], {name: wanted[name] for name in ("distortion", "lighting")})
@@ -229,6 +230,10 @@ def test_health_tells_the_limits(http):
     wanted = {"max_images": 4, "max_queue": 8, "max_request_bytes": 1_000_000, "max_pixels": 1_000_000}
     assert {name: health[name] for name in wanted} == wanted
     assert health["status"] == "ok" and health["model"] == SMALL_BUNDLE.name
+    assert health["meanings"] == facts.MEANINGS and len(health["examples"]) == 8
+    for name in health["examples"]:
+        assert http.get(f"/examples/{name}").headers["Content-Type"] == "image/jpeg"
+    assert http.get("/examples/page.js").status_code == http.get("/examples/..%2f..%2fapp.py").status_code == 404
     assert health["caveat"] is None  # only the demo's model needs one
     assert str(REPOSITORY) not in json.dumps(health)
 

@@ -23,6 +23,8 @@ MEANINGS = {
     "lighting": "how well light and shadow show and shape the room",
 }
 
+HINTS = {"distortion": "higher is less"}  # beside a name that would be read the other way
+
 PROMPT_VERSIONS = (1, 2, 3, 4)
 RECOMMENDED = 4
 

@@ -12,7 +12,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -243,7 +243,7 @@ class Client:
         for chunk in _chunks(files, self._limits["max_images"], most_bytes):
             form = {"files": [("images", ("image", file)) for file in chunk], "data": {"dimensions": dimensions}}
             results = self._send("POST", "/score", **form)["results"]
-            yield from (ImageScore(**{**result, "notes": tuple(result.get("notes", ()))}) for result in results)
+            yield from (_as_sent(result) for result in results)
 
     def _send(self, method: str, path: str, **body) -> dict:
         """The answer as JSON; asks again while the service is busy or away."""
@@ -251,6 +251,12 @@ class Client:
         if not answer.is_success:
             raise self._connection.refusal(answer, TOKEN_VARIABLE, "Change the request")
         return answer.json()
+
+
+def _as_sent(result: dict) -> ImageScore:
+    """A result of a service, which may say more of a picture than is known here."""
+    known = {field.name: result[field.name] for field in fields(ImageScore) if field.name in result}
+    return ImageScore(**{**known, "notes": tuple(result.get("notes", ()))})
 
 
 def _file_or_reason(image: Any) -> bytes | str:

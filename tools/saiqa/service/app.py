@@ -15,30 +15,27 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saiqa import facts
-from saiqa.image_score import ImageScore
+from saiqa.image_score import ImageScore, verdict
 from saiqa.scorer import DEMO_CAVEAT, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
 from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question
 from saiqa.service.messages import Answer, ImageResult, readable, request_body
 from saiqa.service.metrics import Metrics
-
-PAGE = Path(__file__).with_name("page")
+from saiqa.service.site import Site, examples
 
 # Batches larger than a model pass let the engine read the next pass's images during the present one.
 _PASSES_A_BATCH = 4
@@ -46,12 +43,6 @@ _PASSES_A_BATCH = 4
 _BODIES = 8
 _CLOSING_SECONDS = 1.5  # for what the model is at; uvicorn has let requests end before
 _CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
-
-# The page loads nothing from anywhere else, and nobody unnamed may frame it; blob: are thumbnails of the user's own pictures.
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors "
-)
 
 
 @dataclass(frozen=True)
@@ -91,6 +82,8 @@ class Service:
             pixels=lambda picture: picture.pixels,
             observe=self.metrics.batch,
         )
+        self.examples = examples()
+        self.caveat = DEMO_CAVEAT if scorer.demo else None
         self._bytes_held = 0
 
     async def score(self, request: Request) -> Answer:
@@ -125,7 +118,7 @@ class Service:
         results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
         failed = sum(result.error is not None for result in results)
         self.metrics.images(len(results) - failed, failed)
-        return Answer(model=self.scorer.model_name, results=results)
+        return Answer(model=self.scorer.model_name, caveat=self.caveat, results=results)
 
     def health(self) -> dict:
         """What is served and how much of it a request may ask for."""
@@ -133,10 +126,13 @@ class Service:
         return {
             "status": "ok" if self.batcher.alive else "stopped",
             "model": self.scorer.model_name,
-            "caveat": DEMO_CAVEAT if self.scorer.demo else None,
+            "caveat": self.caveat,
             "engine": self.scorer.model.engine,
             "dimensions": list(facts.DIMENSIONS),
             "words": facts.WORD_VALUES,
+            "meanings": facts.MEANINGS,
+            "hints": facts.HINTS,
+            "examples": list(self.examples),
             "token_needed": self.settings.token is not None,
             "pending_images": self.batcher.pending,
             "max_queue": self.settings.max_queue,
@@ -148,7 +144,7 @@ class Service:
 
 def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
     score = score or ImageScore(picture.name, {}, {}, None, picture.error)
-    return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes)})
+    return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes), "verdict": verdict(score.scores)})
 
 
 def create_app(scorer: Scorer, settings: Settings) -> Gate:
@@ -165,7 +161,7 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
     _add_routes(app, service)
     _add_errors(app)
     app.add_middleware(_Measured, metrics=service.metrics)
-    app.mount("/", _Page(PAGE, settings.frames))
+    app.mount("/", Site(settings.frames, service.examples))
     return Gate(app, settings.hosts)
 
 
@@ -256,24 +252,6 @@ class _Measured:
             await self.app(scope, receive, sending)
         finally:
             self.metrics.request(status, time.monotonic() - started)
-
-
-class _Page(StaticFiles):
-    """The page's files, with a policy that keeps everything else out, and out of everything but ``frames``."""
-
-    def __init__(self, folder: Path, frames: Sequence[str]):
-        super().__init__(directory=folder, html=True)
-        self.frames = " ".join(frames) or "'none'"
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        if scope["method"] not in ("GET", "HEAD"):
-            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
-        try:
-            response = await super().get_response(path, scope)
-        except (OSError, ValueError):  # a name that no file can have
-            raise HTTPException(404) from None
-        response.headers["Content-Security-Policy"] = _PAGE_POLICY + self.frames
-        return response
 
 
 _DETAIL = {"description": "Why not", "content": {"application/json": {"schema": {"type": "object"}}}}

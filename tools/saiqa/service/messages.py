@@ -89,10 +89,12 @@ class ImageResult(BaseModel):
     error: str | None
     notes: list[str] = []
     intervals: dict[str, tuple[float, float]] = {}
+    verdict: str = ""
 
 
 class Answer(BaseModel):
     """The answer of POST /score: one result an image, in the order sent."""
 
     model: str
+    caveat: str | None
     results: list[ImageResult]

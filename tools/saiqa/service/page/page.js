@@ -1,259 +1,133 @@
 // Sends pictures to /score and shows what comes back. No library, no request but to the service itself.
 
-const FILES_A_REQUEST = 8; // few, so that results appear one after the other
-const HISTORY_KEY = "saiqa-history";
-const SHARE_OF_BODY = 0.95; // what a form adds to its files stays below the rest
+import { fillCard, newCard } from "./card.js";
+import { download } from "./csv.js";
+import { capital, count, element, make, thumbnailOf } from "./parts.js";
+import { askEach, connect, example, fits, session, Unreachable } from "./service.js";
+import * as table from "./table.js";
 
-const element = (id) => document.getElementById(id);
-const seconds = (count) => new Promise((resolve) => setTimeout(resolve, count * 1000));
-
-let service = null; // the answer of /health
-let token = "";
-let queue = []; // {file, card}
+let queue = []; // entries without a result
 let working = false;
-let done = 0;
-let history = JSON.parse(sessionStorage.getItem(HISTORY_KEY) ?? "[]");
+let batch = 0; // files that were chosen together
+let round = { scored: 0, failed: 0 }; // since the queue was last empty
+
+function say(text) {
+  element("status").textContent = text;
+}
 
 // ---- the service ------------------------------------------------------------------------------------------------------
 
-async function connect() {
-  const answer = await fetch("health");
-  service = await answer.json();
-  element("model").textContent = `Model ${service.model}.`;
-  element("caveat").textContent = service.caveat ? `${capital(service.caveat)}.` : "";
-  element("token-form").hidden = !service.token_needed;
-  showHistory();
+/** Learn what the service is, once. */
+async function meet() {
+  if (session.about) return;
+  await connect();
+  const { model, caveat, token_needed: wantsToken } = session.about;
+  element("model").textContent = `Model ${model}.`;
+  element("caveat").textContent = caveat ? `${capital(caveat)}.` : "";
+  element("caveat").hidden = !caveat;
+  element("token-form").hidden = !wantsToken;
+  table.restore();
+  batch = Math.max(0, ...table.entries.map((entry) => entry.batch));
+  explain();
+  offerExamples();
+  table.update();
 }
 
-/** Results of some files, in order. A refusal is an Error with the service's own words and its status. */
-async function ask(files) {
-  for (;;) {
-    const form = new FormData();
-    for (const file of files) form.append("images", file, file.name);
-    const headers = token ? { Authorization: `Bearer ${token}` } : {};
-    const answer = await fetch("score", { method: "POST", body: form, headers });
-    if (answer.ok) return (await answer.json()).results;
-    const wait = Number(answer.headers.get("Retry-After"));
-    if (answer.status === 503 && wait > 0) {
-      say(`The service is busy; trying again in ${wait} s.`);
-      await seconds(wait);
-      continue;
+function explain() {
+  const { dimensions, meanings } = session.about;
+  element("meanings").replaceChildren(
+    ...dimensions.flatMap((dimension) => [make("dt", capital(dimension)), make("dd", `${capital(meanings[dimension])}.`)]),
+  );
+}
+
+function offerExamples() {
+  const names = session.about.examples;
+  element("examples").hidden = !names.length;
+  element("example-list").replaceChildren(...names.map(exampleOf));
+}
+
+function exampleOf(name, number) {
+  const item = make("li");
+  const press = Object.assign(make("button", "", "example"), { type: "button" });
+  const alt = `Score example ${number + 1}`;
+  press.append(Object.assign(make("img"), { alt, src: `examples/${encodeURIComponent(name)}` }));
+  press.addEventListener("click", async () => {
+    try {
+      add([await example(name)]);
+    } catch (error) {
+      say(`${error.message}.`);
     }
-    const detail = await answer.json().then((body) => body.detail, () => `HTTP status ${answer.status}`);
-    throw Object.assign(new Error(detail), { status: answer.status });
-  }
-}
-
-/** As ask, but every file gets a result: where several are refused together, each is asked about alone. */
-async function askEach(files) {
-  try {
-    return await ask(files);
-  } catch (error) {
-    if (error.status === 401) throw error;
-    if (files.length === 1 || !error.status) return files.map(() => failure(error));
-    const results = [];
-    for (const file of files) results.push(...(await askEach([file])));
-    return results;
-  }
-}
-
-function failure(error) {
-  const reason = error.status ? error.message : "the service could not be reached";
-  return { scores: {}, probabilities: {}, overall: null, error: reason };
+  });
+  item.append(press);
+  return item;
 }
 
 // ---- pictures in ------------------------------------------------------------------------------------------------------
 
 function add(files) {
-  const pictures = [...files];
-  if (!pictures.length) return;
-  if (!working) done = 0;
-  element("results-section").hidden = false;
-  const cards = pictures.map((file) => ({ file, card: newCard(file) }));
-  element("results").prepend(...cards.map(({ card }) => card));
-  queue.push(...cards);
+  const chosen = [...files];
+  if (!chosen.length) return;
+  batch += 1;
+  const added = chosen.map((file) => ({ name: file.name, batch, file, address: URL.createObjectURL(file), result: null }));
+  for (const entry of added) entry.card = newCard(entry);
+  queue.push(...added);
+  table.addEntries(added);
   work();
 }
 
 async function work() {
   if (working) return;
   working = true;
+  element("again").hidden = true;
   try {
-    if (!service) await connect();
+    await meet();
     while (queue.length) await step();
-    say(`${done} ${done === 1 ? "picture" : "pictures"} done.`);
+    say(`${outcome()}.`);
+    round = { scored: 0, failed: 0 };
   } catch (error) {
-    say(error.status === 401 ? "The service refuses the token." : "The service could not be reached.");
-    if (error.status === 401) element("token").focus();
+    halt(error);
   } finally {
     working = false;
   }
 }
 
+/** Say why it does not go on; the queue waits. */
+function halt(error) {
+  if (error.status === 401) {
+    say("The service refuses the token.");
+    element("token").focus();
+    return;
+  }
+  const why = error instanceof Unreachable ? error.message : `Something went wrong: ${error.message}`;
+  say(queue.length ? `${why}: ${outcome()}.` : `${why}.`);
+  element("again").hidden = false;
+}
+
+/** What has become of the pictures since the queue was last empty. */
+function outcome() {
+  const { scored, failed } = round;
+  const all = scored + failed + queue.length;
+  if (scored === all) return `${count(all, "picture")} scored`;
+  const parts = [`${scored} of ${all} scored`];
+  if (failed) parts.push(`${failed} failed`);
+  if (queue.length) parts.push(`${queue.length} ${queue.length === 1 ? "waits" : "wait"}`);
+  return parts.join(", ");
+}
+
 /** Score the next few pictures of the queue; they leave it when they are answered. */
 async function step() {
-  const batch = nextBatch();
-  say(`Scoring: ${done} of ${done + queue.length} pictures done.`);
-  const results = await askEach(batch.map(({ file }) => file));
-  queue = queue.slice(batch.length);
-  batch.forEach(({ file, card }, i) => {
-    show(card, results[i]);
-    history.unshift({ ...results[i], name: file.name });
+  const next = queue.slice(0, fits(queue.map((entry) => entry.file)));
+  say(`Scoring: ${outcome()}.`);
+  const busy = (wait) => say(`The service is busy; trying again in ${wait} s.`);
+  const results = await askEach(next.map((entry) => entry.file), busy);
+  queue = queue.slice(next.length);
+  const thumbnails = await Promise.all(next.map((entry) => thumbnailOf(entry.file)));
+  next.forEach((entry, i) => {
+    Object.assign(entry, { result: results[i], thumbnail: thumbnails[i], file: null });
+    round[results[i].error ? "failed" : "scored"] += 1;
+    fillCard(entry, () => table.removeOne(entry));
   });
-  done += batch.length;
-  keepHistory();
-}
-
-function nextBatch() {
-  const most = Math.min(FILES_A_REQUEST, service.max_images);
-  let bytes = 0;
-  let count = 0;
-  for (const { file } of queue.slice(0, most)) {
-    bytes += file.size;
-    if (count && bytes > service.max_request_bytes * SHARE_OF_BODY) break;
-    count += 1;
-  }
-  return queue.slice(0, count);
-}
-
-function say(text) {
-  element("status").textContent = text;
-}
-
-// ---- one picture ------------------------------------------------------------------------------------------------------
-
-function newCard(file) {
-  const card = element("card").content.firstElementChild.cloneNode(true);
-  // A long name may break behind these characters.
-  const parts = file.name.split(/(?<=[-_.])/);
-  card.querySelector("h3").append(...parts.flatMap((part) => [part, make("wbr")]));
-  card.querySelector(".state").textContent = "Waiting";
-  const image = card.querySelector("img");
-  image.addEventListener("error", () => (image.hidden = true)); // no picture: the card says so in words
-  image.src = URL.createObjectURL(file);
-  return card;
-}
-
-function show(card, result) {
-  card.classList.toggle("failed", Boolean(result.error));
-  card.querySelector(".state").textContent = result.error ? `No score: ${result.error}` : (result.notes ?? []).join("; ");
-  if (result.overall !== null) {
-    card.querySelector(".overall .number").textContent = result.overall.toFixed(2);
-    card.querySelector(".overall .scale").textContent = "of 5 overall";
-  }
-  const known = service.dimensions.filter((dimension) => dimension in result.scores);
-  card.querySelector(".dimensions").append(
-    ...known.map((dimension) => dimensionOf(dimension, result.scores[dimension], result.probabilities[dimension])),
-  );
-}
-
-function dimensionOf(dimension, score, probabilities) {
-  const block = element("dimension").content.firstElementChild.cloneNode(true);
-  block.dataset.dimension = dimension;
-  block.querySelector("h4").textContent = capital(dimension);
-  block.querySelector(".score .number").textContent = score.toFixed(2);
-  const bar = block.querySelector(".bar");
-  bar.ariaLabel = capital(dimension);
-  bar.ariaValueNow = score.toFixed(2);
-  bar.ariaValueText = `${score.toFixed(2)} of 5`;
-  bar.firstElementChild.style.setProperty("--share", `${((score - 1) / 4) * 100}%`);
-  const words = Object.keys(service.words).sort((a, b) => service.words[a] - service.words[b]);
-  const likeliest = words.reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
-  block.querySelector(".words").ariaLabel = `How likely the model finds each word for ${dimension}`;
-  block.querySelector(".words").append(...words.map((word) => wordOf(word, probabilities[word], word === likeliest)));
-  return block;
-}
-
-function wordOf(word, probability, likeliest) {
-  const item = make("li");
-  item.classList.toggle("likeliest", likeliest);
-  const column = make("div", "", "column");
-  column.append(make("div"));
-  column.firstElementChild.style.setProperty("--share", `${probability * 100}%`);
-  column.ariaHidden = "true";
-  item.append(column, make("span", `${Math.round(probability * 100)} %`), make("span", word));
-  return item;
-}
-
-function make(tag, text = "", className = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  if (className) made.className = className;
-  return made;
-}
-
-function capital(text) {
-  return text[0].toUpperCase() + text.slice(1);
-}
-
-// ---- history ----------------------------------------------------------------------------------------------------------
-
-function keepHistory() {
-  try {
-    sessionStorage.setItem(HISTORY_KEY, JSON.stringify(history));
-  } catch (error) {
-    if (error.name !== "QuotaExceededError") throw error; // the table is still there, until the page is loaded again
-  }
-  showHistory();
-}
-
-function showHistory() {
-  element("history-section").hidden = !history.length;
-  const titles = ["Picture", "Overall", ...service.dimensions.map(capital)];
-  element("history-head").replaceChildren(...titles.map((title) => Object.assign(make("th", title), { scope: "col" })));
-  element("history").replaceChildren(...history.map(historyRow));
-}
-
-function historyRow(result) {
-  const row = make("tr");
-  row.append(Object.assign(make("th", result.name), { scope: "row" }));
-  if (result.error && !Object.keys(result.scores).length) {
-    row.append(Object.assign(make("td", result.error, "error"), { colSpan: service.dimensions.length + 1 }));
-    return row;
-  }
-  const values = [result.overall, ...service.dimensions.map((dimension) => result.scores[dimension])];
-  row.append(...values.map((value) => make("td", value?.toFixed(2) ?? "none")));
-  return row;
-}
-
-/** The columns of score_images.py --output_csv --probabilities, in full precision. */
-function csv() {
-  const words = service.dimensions.flatMap((dimension) => Object.keys(service.words).map((word) => [dimension, word]));
-  const header = ["image", ...service.dimensions, "overall", ...words.map((pair) => pair.join("_")), "error"];
-  const rows = [...history].reverse().map((result) => [
-    result.name,
-    ...service.dimensions.map((dimension) => result.scores[dimension]),
-    result.overall,
-    ...words.map(([dimension, word]) => result.probabilities[dimension]?.[word]),
-    result.error,
-  ]);
-  return [header, ...rows].map((cells) => cells.map(cell).join(",") + "\r\n").join("");
-}
-
-function cell(value) {
-  const text = String(value ?? "");
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-}
-
-function download() {
-  const link = make("a");
-  link.href = URL.createObjectURL(new Blob([csv()], { type: "text/csv" }));
-  link.download = "sa-iqa-scores.csv";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
-
-function clear() {
-  history = [];
-  keepHistory();
-  const waiting = new Set(queue.map(({ card }) => card));
-  for (const card of [...element("results").children].filter((child) => !waiting.has(child))) {
-    URL.revokeObjectURL(card.querySelector("img").src);
-    card.remove();
-  }
-  element("results-section").hidden = !waiting.size;
-  say("Cleared.");
-  element("files").focus();
+  table.update();
 }
 
 // ---- events -----------------------------------------------------------------------------------------------------------
@@ -279,11 +153,25 @@ addEventListener("drop", (event) => {
 
 element("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  token = element("token").value.trim();
+  session.token = element("token").value.trim();
   say("Token kept for this page.");
   work();
 });
-element("download").addEventListener("click", download);
-element("clear").addEventListener("click", clear);
+for (const id of ["field", "least", "name"]) element(id).addEventListener("input", table.update);
+element("again").addEventListener("click", work);
+element("download").addEventListener("click", () => download(table.scored()));
+element("pair-end").addEventListener("click", table.endPair);
+element("clear").addEventListener("click", () => {
+  table.remove(table.scored());
+  say("Cleared.");
+  element("files").focus();
+});
+element("undo").addEventListener("click", () => {
+  say(`${count(table.undo(), "picture")} back.`);
+  if (!table.canUndo()) element("files").focus();
+});
 
-connect().catch(() => say("The service could not be reached."));
+meet().catch((error) => {
+  say(`${error.message}.`);
+  element("again").hidden = false;
+});

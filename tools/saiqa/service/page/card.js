@@ -1,0 +1,138 @@
+// One picture: its card, its row in the table, and two of them side by side.
+
+import { addressOf, breakable, button, capital, element, make, paint } from "./parts.js";
+import { session } from "./service.js";
+
+const template = (id) => element(id).content.firstElementChild.cloneNode(true);
+
+/** A dimension's name, and what has to be known to read its score. */
+export function labelOf(dimension) {
+  const hint = session.about.hints[dimension];
+  return [capital(dimension), ...(hint ? [" ", make("small", `(${hint})`)] : [])];
+}
+
+// ---- the card ---------------------------------------------------------------------------------------------------------
+
+export function newCard(entry) {
+  const card = template("card");
+  card.querySelector("h3").append(...breakable(entry.name));
+  card.querySelector(".state").textContent = "Waiting";
+  const image = card.querySelector("img");
+  image.addEventListener("error", () => (image.hidden = true)); // no picture: the card says so in words
+  image.src = entry.address;
+  return card;
+}
+
+export function fillCard(entry, remove) {
+  const { card, result } = entry;
+  card.classList.toggle("failed", Boolean(result.error));
+  card.querySelector(".state").textContent = result.error ? `No score: ${result.error}` : (result.notes ?? []).join("; ");
+  if (result.overall !== null) {
+    paint(card.querySelector(".overall"), result.overall).hidden = false;
+    card.querySelector(".overall .number").textContent = result.overall.toFixed(2);
+    card.querySelector(".overall .scale").textContent = "of 5 overall";
+  }
+  card.querySelector(".verdict").textContent = result.verdict ? `${capital(result.verdict)}.` : "";
+  const known = session.about.dimensions.filter((dimension) => dimension in result.scores);
+  if (known.length && session.about.caveat) card.querySelector(".caveat").textContent = `${capital(session.about.caveat)}.`;
+  card.querySelector(".dimensions").replaceChildren(
+    ...known.map((dimension) => dimensionOf(dimension, result.scores[dimension], result.probabilities[dimension])),
+  );
+  card.append(button("Remove", `Remove ${entry.name}`, remove, "plain"));
+}
+
+function dimensionOf(dimension, score, probabilities) {
+  const block = template("dimension");
+  block.dataset.dimension = dimension;
+  block.querySelector("h4").append(...labelOf(dimension));
+  block.querySelector(".score .number").textContent = score.toFixed(2);
+  const bar = block.querySelector(".bar");
+  bar.ariaLabel = capital(dimension);
+  bar.ariaValueNow = score.toFixed(2);
+  bar.ariaValueText = `${score.toFixed(2)} of 5`;
+  paint(bar, score).firstElementChild.style.setProperty("--share", `${((score - 1) / 4) * 100}%`);
+  const values = session.about.words;
+  const words = Object.keys(values).sort((a, b) => values[a] - values[b]);
+  const likeliest = words.reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
+  block.querySelector(".words").ariaLabel = `How likely the model finds each word for ${dimension}`;
+  block.querySelector(".words").append(...words.map((word) => wordOf(word, probabilities[word], word === likeliest)));
+  return block;
+}
+
+function wordOf(word, probability, likeliest) {
+  const item = make("li");
+  item.classList.toggle("likeliest", likeliest);
+  const column = make("div", "", "column");
+  column.append(make("div"));
+  column.firstElementChild.style.setProperty("--share", `${probability * 100}%`);
+  column.ariaHidden = "true";
+  item.append(column, make("span", `${Math.round(probability * 100)} %`), make("span", word));
+  return item;
+}
+
+// ---- its row ----------------------------------------------------------------------------------------------------------
+
+export function newRow(entry, choose, remove) {
+  const { name, result, thumbnail } = entry;
+  const row = make("tr");
+  const box = Object.assign(make("input"), { type: "checkbox", checked: Boolean(entry.chosen), ariaLabel: `Compare ${name}` });
+  box.disabled = !Object.keys(result.scores).length;
+  box.addEventListener("change", () => choose(box.checked));
+  const title = Object.assign(make("th"), { scope: "row", ariaLabel: name });
+  if (thumbnail) title.append(Object.assign(make("img"), { alt: "", src: addressOf(thumbnail) }));
+  const text = make("span");
+  text.append(...breakable(name));
+  title.append(text);
+  row.append(make("td"), title);
+  row.firstElementChild.append(box);
+  if (result.error && !Object.keys(result.scores).length) {
+    row.append(Object.assign(make("td", result.error, "error"), { colSpan: session.about.dimensions.length + 1 }));
+  } else {
+    row.append(...[result.overall, ...session.about.dimensions.map((name) => result.scores[name])].map(numberCell));
+  }
+  const last = make("td");
+  last.append(button("Remove", `Remove ${name} from the table`, remove, "plain"));
+  row.append(last);
+  return row;
+}
+
+function numberCell(value) {
+  const cell = make("td", "", "value");
+  const known = typeof value === "number";
+  cell.append(make("span", known ? value.toFixed(2) : "none", known ? "painted" : ""));
+  if (known) paint(cell.firstElementChild, value);
+  return cell;
+}
+
+// ---- two side by side -------------------------------------------------------------------------------------------------
+
+/** Put two pictures into the section for it. */
+export function showPair([a, b]) {
+  element("pair-pictures").replaceChildren(...[a, b].map(figureOf));
+  const rows = ["overall", ...session.about.dimensions].map((name) => pairRow(name, scoreOf(a, name), scoreOf(b, name)));
+  element("pair-rows").replaceChildren(...rows.filter(Boolean));
+}
+
+export function scoreOf(entry, name) {
+  return (name === "overall" ? entry.result.overall : entry.result.scores[name]) ?? null;
+}
+
+function figureOf(entry, number) {
+  const figure = make("figure");
+  const address = entry.address || (entry.thumbnail && addressOf(entry.thumbnail));
+  if (address) figure.append(Object.assign(make("img"), { alt: "", src: address }));
+  const caption = make("figcaption");
+  caption.append(make("b", `${"AB"[number]} `), ...breakable(entry.name));
+  figure.append(caption);
+  return figure;
+}
+
+function pairRow(name, a, b) {
+  if (a === null || b === null) return null;
+  const row = make("tr");
+  const title = Object.assign(make("th"), { scope: "row" });
+  title.append(...(name === "overall" ? ["Overall"] : labelOf(name)));
+  const ahead = Math.abs(a - b) < 0.005 ? "the same" : `${a > b ? "A" : "B"} by ${Math.abs(a - b).toFixed(2)}`;
+  row.append(title, numberCell(a), numberCell(b), make("td", ahead));
+  return row;
+}

@@ -1,0 +1,76 @@
+// What the parts of the page share: elements, words and colours.
+
+export const element = (id) => document.getElementById(id);
+
+export function make(tag, text = "", className = "") {
+  const made = document.createElement(tag);
+  made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+export function capital(text) {
+  return text[0].toUpperCase() + text.slice(1);
+}
+
+export function count(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** A name that may break behind its punctuation. */
+export function breakable(name) {
+  return name.split(/(?<=[-_./])/).flatMap((part) => [part, make("wbr")]);
+}
+
+/** A button whose name, for who cannot see where it stands, is longer than its text. */
+export function button(text, name, act, className = "") {
+  const made = make("button", text, className);
+  made.type = "button";
+  made.ariaLabel = name;
+  made.addEventListener("click", act);
+  return made;
+}
+
+// ---- colours ----------------------------------------------------------------------------------------------------------
+
+// Of matplotlib's cividis: evenly from dark to light, and apart for the colour-blind as for everybody.
+const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
+
+/** Give a number, or the bar of one, the colour of a score from 1 to 5. */
+export function paint(target, score) {
+  const at = (Math.min(5, Math.max(1, score)) - 1) / 4 * (CIVIDIS.length - 1);
+  const low = Math.min(CIVIDIS.length - 2, Math.floor(at));
+  const colour = CIVIDIS[low].map((value, i) => Math.round(value + (CIVIDIS[low + 1][i] - value) * (at - low)));
+  const [r, g, b] = colour.map((value) => (value / 255 <= 0.04 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  target.style.setProperty("--paint", `rgb(${colour.join(" ")})`);
+  // Of black and white the one that can be read on it: never less than 4.5 to 1.
+  target.style.setProperty("--ink", 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff");
+  return target;
+}
+
+// ---- thumbnails -------------------------------------------------------------------------------------------------------
+
+const THUMBNAIL_PIXELS = 96; // of the longer side
+
+/** A small JPEG of a picture in base64; empty where the browser cannot read it. */
+export async function thumbnailOf(file) {
+  try {
+    const picture = await createImageBitmap(file);
+    const scale = Math.min(1, THUMBNAIL_PIXELS / Math.max(picture.width, picture.height));
+    const canvas = Object.assign(document.createElement("canvas"), {
+      width: Math.max(1, Math.round(picture.width * scale)),
+      height: Math.max(1, Math.round(picture.height * scale)),
+    });
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    picture.close();
+    return canvas.toDataURL("image/jpeg", 0.75).split(",")[1];
+  } catch {
+    return "";
+  }
+}
+
+/** An address for such a thumbnail that the page's policy lets through. */
+export function addressOf(base64) {
+  const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+  return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));
+}
