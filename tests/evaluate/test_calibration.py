@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from saiqa import Scorer, calibration, facts
 from saiqa.calibration import Calibration, prompt_digest, spread
 from saiqa.errors import InputError
 from saiqa.evaluate import conformal
+from saiqa.pictures.results import Layout
 
 VALUES = np.array([facts.WORD_VALUES[word] for word in facts.WORDS])
 
@@ -128,6 +130,24 @@ def test_a_scored_table_has_the_intervals(demo_calibration, tmp_path):
         for name in facts.DIMENSIONS:
             assert (row[name] == "") == (name in unsure) == (float(row[f"{name}_high"]) - float(row[f"{name}_low"]) > 1.2)
         assert (row["overall"] == "") == bool(unsure)
+
+
+def test_a_finished_table_without_distributions_is_scored_again_for_its_intervals(demo_calibration, tmp_path):
+    output = tmp_path / "rooms.csv"
+    flags = ("score_images.py", "--demo", "--dtype", "float32", "--output_csv", output)
+    assert run_command(*flags).code == 0
+    again = run_command(*flags, "--resume", "--calibration", demo_calibration)
+    assert again.code == 0, again.err
+    rows = list(csv.DictReader(output.open()))
+    assert len(rows) == 12 and all(float(row["layout_low"]) < float(row["layout_high"]) for row in rows)
+
+
+def test_a_score_without_an_interval_is_not_sure(demo_calibration):
+    found = calibration.read(demo_calibration)
+    partly = replace(found, dimensions={"layout": found.dimensions["layout"]})
+    layout = Layout(["layout", "lighting"], False, None, calibration=partly, max_width=4)
+    line = {"scores": {"layout": 3.0, "lighting": 3.0}, "probabilities": dict.fromkeys(["layout", "lighting"], {"fair": 1.0})}
+    assert layout.unsure(line) == ["lighting"] and layout.scores(line) == {"layout": 3.0}
 
 
 def test_flags_of_intervals_need_a_calibration(demo_calibration):

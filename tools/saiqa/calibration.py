@@ -108,8 +108,8 @@ class Calibration:
     def intervals(
         self, scores: Mapping[str, float], probabilities: Mapping[str, Mapping[str, float]], confidence: float = CONFIDENCE
     ) -> dict[str, tuple[float, float]]:
-        """Low and high of every dimension that has a score and a fit."""
-        known = (name for name in scores if name in self.dimensions)
+        """Low and high of every dimension that has a score, its word distribution and a fit."""
+        known = (name for name in scores if name in self.dimensions and name in probabilities)
         return {name: self.dimensions[name].interval(scores[name], probabilities[name], confidence) for name in known}
 
     def to_json(self) -> dict[str, Any]:

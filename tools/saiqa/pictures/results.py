@@ -9,6 +9,7 @@ the list under ``listed``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +64,6 @@ class Layout:
     confidence: float = CONFIDENCE
     max_width: float | None = None
 
-    def scores(self, line: dict) -> dict[str, float]:
-        """The scores that are shown: those that are sure enough."""
-        return {name: score for name, score in line["scores"].items() if name not in self.unsure(line)}
-
     def intervals(self, line: dict) -> dict[str, tuple[float, float]]:
         """Dimension -> low and high; nothing without a calibration."""
         if self.calibration is None:
@@ -74,10 +71,16 @@ class Layout:
         return self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
 
     def unsure(self, line: dict) -> list[str]:
-        """The dimensions whose interval is wider than ``max_width``."""
+        """The dimensions whose score is not shown: with ``max_width``, those without an interval or with a wider one."""
         if self.max_width is None:
             return []
-        return [name for name, (low, high) in self.intervals(line).items() if high - low > self.max_width]
+        widths = {name: high - low for name, (low, high) in self.intervals(line).items()}
+        return [name for name in line["scores"] if widths.get(name, math.inf) > self.max_width]
+
+    def scores(self, line: dict) -> dict[str, float]:
+        """The scores that are shown: those that are sure enough."""
+        unsure = self.unsure(line)
+        return {name: score for name, score in line["scores"].items() if name not in unsure}
 
     def overall(self, line: dict) -> float | None:
         """The overall score; None where a dimension has no score, or one that is not sure enough."""
@@ -165,7 +168,8 @@ class Layout:
         line = {"scores": {}, "probabilities": {}, **{key: value[key] for key in _LOG_KEYS if key in value}}
         line |= {LISTED_KEY: listed} if listed else {}
         whole = set(line["scores"]) >= set(self.dimensions)
-        shown = not self.probabilities or set(line["probabilities"]) >= set(self.dimensions)
+        words_needed = self.probabilities or self.calibration is not None
+        shown = not words_needed or set(line["probabilities"]) >= set(self.dimensions)
         if "error" in value:
             return {**line, "failed": value["error"]}
         return line if whole and shown else {**line, AGAIN: True}
