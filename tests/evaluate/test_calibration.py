@@ -146,7 +146,8 @@ def test_a_score_without_an_interval_is_not_sure(demo_calibration):
     found = calibration.read(demo_calibration)
     partly = replace(found, dimensions={"layout": found.dimensions["layout"]})
     layout = Layout(["layout", "lighting"], False, None, calibration=partly, max_width=4)
-    line = {"scores": {"layout": 3.0, "lighting": 3.0}, "probabilities": dict.fromkeys(["layout", "lighting"], {"fair": 1.0})}
+    words = {name: {"fair": 1.0} for name in layout.dimensions}
+    line = {"scores": {"layout": 3.0, "lighting": 3.0}, "probabilities": words}
     assert layout.unsure(line) == ["lighting"] and layout.scores(line) == {"layout": 3.0}
 
 

@@ -20,7 +20,7 @@ from saiqa import facts
 from saiqa.errors import Failed
 from saiqa.image_score import ImageScore
 from saiqa.model.decoding import IMAGE_ERRORS, decode, unreadable
-from saiqa.run.given_images import from_array
+from saiqa.run.given_images import NotNumbers, from_array, from_tensor, is_tensor
 from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ MODEL_VARIABLE, DEMO_VARIABLE = "SAIQA_MODEL_PATH", "SAIQA_DEMO"
 ON_UNSCORED = ("raise", "nan")
 
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow's, those that PNG holds as they are
-_ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
 _SHARE_OF_BODY = 0.95  # what a form adds to its files stays below the rest
 
 
@@ -157,21 +156,13 @@ def _without_score(reason: str) -> ImageScore:
 
 
 def _picture(image) -> ImageLike | ImageScore:
-    """What ``Scorer.score`` takes: a tensor becomes an array [height, width, 3] uint8; one with NaN has no score."""
-    if not hasattr(image, "detach"):
+    """What ``Scorer.score`` takes: a tensor becomes a picture; one with NaN has no score."""
+    if not is_tensor(image):
         return image
-    if image.ndim != 3 or image.shape[0] != 3:
-        raise ValueError(f"a tensor must be [3, height, width], or [N, 3, height, width] for all, not {list(image.shape)}")
-    values = image.detach().cpu()
-    if not values.is_floating_point():
-        return values.numpy().transpose(1, 2, 0)
-    values = values.float().numpy().transpose(1, 2, 0)
-    low, high = float(values.min()), float(values.max())
-    if math.isnan(low):
-        return _without_score("its pixels are not all numbers")
-    if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise ValueError(f"a tensor of floats must lie between 0 and 1, and this one goes from {low:g} to {high:g}")
-    return (values * 255).round().clip(0, 255).astype("uint8")
+    try:
+        return from_tensor(image)
+    except NotNumbers as error:
+        return _without_score(str(error))
 
 
 def _file_bytes(image: Any) -> bytes:

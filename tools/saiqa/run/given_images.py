@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     OneImage = str | os.PathLike | bytes | BinaryIO | Image.Image | numpy.ndarray  # and tensors
     ImageLike = OneImage | Any
 
-ROUNDING = 1e-3  # by which floats may lie outside 0 and 1
+_ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
+
+
+class NotNumbers(ValueError):
+    """A picture with NaN in it, as a generator that has come apart makes it."""
 
 
 def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
@@ -38,8 +43,8 @@ def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO |
         return image.copy() if at_once and getattr(image, "fp", None) is None else image
     if isinstance(image, bytes | bytearray | memoryview):
         return io.BytesIO(image)
-    if hasattr(image, "detach") and hasattr(image, "ndim"):  # open files have the first, too
-        return _from_tensor(image)
+    if is_tensor(image):
+        return from_tensor(image)
     if hasattr(image, "__array_interface__"):
         return from_array(image)  # type: ignore[arg-type]
     if hasattr(image, "read"):
@@ -60,7 +65,7 @@ def from_array(array: numpy.ndarray) -> Image.Image:
     """The picture in an array [height, width, 3] RGB or [height, width] grey, uint8 or float from 0 to 1.
 
     Raises:
-        ValueError: any other; one with NaN.
+        ValueError: any other; ``NotNumbers`` for one with NaN.
     """
     from PIL import Image
 
@@ -77,15 +82,22 @@ def from_array(array: numpy.ndarray) -> Image.Image:
 
 
 def _bytes_of(array: numpy.ndarray) -> numpy.ndarray:
-    """uint8 of floats from 0 to 1. Raises ``ValueError`` for others."""
+    """uint8 of floats from 0 to 1. Raises as ``from_array``."""
     low, high = float(array.min()), float(array.max())
-    if not (low >= -ROUNDING and high <= 1 + ROUNDING):  # NaN is neither
-        raise ValueError(f"an array of floats must lie between 0 and 1, and this one goes from {low:g} to {high:g}")
+    if math.isnan(low):
+        raise NotNumbers("its pixels are not all numbers")
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise ValueError(f"the floats of an array or tensor must lie between 0 and 1, and these go from {low:g} to {high:g}")
     return (array * 255).round().clip(0, 255).astype("uint8")
 
 
-def _from_tensor(tensor: Any) -> Image.Image:
-    """The picture in a tensor [3, height, width] or [1, height, width]. Raises ``ValueError`` for any other."""
+def is_tensor(image: object) -> bool:
+    """Whether this is a tensor of torch, which need not be imported for it."""
+    return hasattr(image, "detach") and hasattr(image, "ndim")  # open files have the first, too
+
+
+def from_tensor(tensor: Any) -> Image.Image:
+    """The picture in a tensor [3, height, width] or [1, height, width]. Raises as ``from_array``."""
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 3):
         raise ValueError(f"a tensor must be [3, height, width], not {list(tensor.shape)}")
     values = tensor.detach().cpu()
