@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from saiqa import facts, scoring
@@ -115,18 +114,7 @@ def _bar(label: str, score: float) -> str:
 
 
 def _thumbnail(name: str) -> str:
-    from PIL import Image
+    from saiqa.model import thumbnails
 
-    from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image
-
-    if not os.path.isfile(name):
-        return ""
-    try:
-        with open_image(name) as image:
-            picture: Image.Image = decode(image, True).image
-    except IMAGE_ERRORS:
-        return ""
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    file = io.BytesIO()
-    picture.convert("RGB").save(file, "JPEG", quality=80)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    small = thumbnails.of_file(Path(name), _THUMBNAIL) if os.path.isfile(name) else ""
+    return f'<img alt="" src="{thumbnails.address(small)}">' if isinstance(small, bytes) else ""

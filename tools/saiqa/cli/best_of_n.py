@@ -14,6 +14,7 @@ from saiqa.cli.console import ArgumentParser, Output, floor, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
 from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
+from saiqa.files.table_files import write_table
 from saiqa.pictures import ranking, results, scored_files
 from saiqa.pictures.lists import resolve
 from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
@@ -216,7 +217,7 @@ def write_ranking(output: Path, table: ScoredTable, ranked: Sequence[Ranked], ar
     rows = (
         {**one.candidate.row, "group": one.candidate.group, "rank": str(one.rank), "kept": str(int(one.kept))} for one in ranked
     )
-    scored_files.write_rows(output, columns, rows)
+    write_table(output, columns, results.NUMBER_COLUMNS, rows)
 
 
 def say(ranked: Sequence[Ranked], args: argparse.Namespace, out: Output) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import re
 from pathlib import Path
 
 from saiqa.errors import UsageError, lacking
 from saiqa.files import folders, text_files
 from saiqa.files.jsonl import to_json
-from saiqa.files.places import Fetched, Place, RemotePath
+from saiqa.files.places import Place
+from saiqa.model import thumbnails
 
 SUFFIXES = (".html", ".htm")
 _BREAKS = re.compile("(?<=[-_./])")  # where a long name may break
@@ -56,30 +55,5 @@ def script_data(value: object) -> str:
 
 def picture(file: Place) -> dict[str, str | None]:
     """A picture on a page: its ``source``, or as ``missing`` why there is none."""
-    small = thumbnail(file)
-    if isinstance(small, str):
-        return {"missing": small}
-    return {"missing": None, "source": data_address("image/jpeg", small)}
-
-
-def data_address(kind: str, content: bytes) -> str:
-    """Content as an address that needs no network."""
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def thumbnail(file: Place, side: int = _THUMBNAIL_PIXELS) -> bytes | str:
-    """A JPEG of an image with at most ``side`` pixels to a side, or why there is none."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(Fetched(file) if isinstance(file, RemotePath) else file) as image:
-            image.draft("RGB", (2 * side, 2 * side))  # decodes a large JPEG at a fraction
-            small = ImageOps.exif_transpose(image).convert("RGB")
-    except FileNotFoundError:
-        return f"{folders.shown(file)} is not there"
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot read {folders.shown(file)}: {error}"
-    small.thumbnail((side, side))
-    content = io.BytesIO()
-    small.save(content, "JPEG", quality=85)
-    return content.getvalue()
+    small = thumbnails.of_file(file, _THUMBNAIL_PIXELS)
+    return {"missing": small} if isinstance(small, str) else {"missing": None, "source": thumbnails.address(small)}

@@ -17,6 +17,7 @@ from saiqa.evaluate.summary import Assessment, Scored
 from saiqa.files import folders, ids, jsonl
 from saiqa.files.jsonl import to_json
 from saiqa.files.places import Place
+from saiqa.model import thumbnails
 from saiqa.run.record import read_run_record
 
 DISAGREEMENTS = 10
@@ -150,7 +151,7 @@ def _axes():
 def _image(figure, alt: str) -> dict:
     file = io.BytesIO()
     figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
-    return {"source": page.data_address("image/svg+xml", file.getvalue()), "alt": alt}
+    return {"source": thumbnails.data_address("image/svg+xml", file.getvalue()), "alt": alt}
 
 
 # ---- largest disagreements -------------------------------------------------------------------------------------------

@@ -104,3 +104,8 @@ def reading(path: Place) -> Iterator[None]:
 
 def empty_file(path: Place) -> InputError:
     return InputError(f"{folders.shown(path)} is empty", "Download or make it again")
+
+
+def readable(text: str) -> str:
+    """A name as UTF-8 can hold it: half a character becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

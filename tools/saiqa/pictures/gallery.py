@@ -19,7 +19,9 @@ from saiqa import facts
 from saiqa.errors import Failed, UsageError
 from saiqa.evaluate import page
 from saiqa.files import folders, places
+from saiqa.files.text_files import readable
 from saiqa.image_score import verdict
+from saiqa.model import thumbnails
 
 EMBEDDED = 1000
 _SIDE = 200  # pixels of a thumbnail's longer side
@@ -105,7 +107,7 @@ def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | Non
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(0, len(lines), _AHEAD):
             batch = lines[start : start + _AHEAD]
-            small = readers.map(lambda line: page.thumbnail(places.place(line["image"]), _SIDE), batch)
+            small = readers.map(lambda line: thumbnails.of_file(places.place(line["image"]), _SIDE), batch)
             for number, (line, picture) in enumerate(zip(batch, small, strict=True), start):
                 yield _card(line, names[number], dimensions) | {"source": _source(picture, number, beside)}
 
@@ -131,7 +133,7 @@ def _source(picture: bytes | str, number: int, beside: Path | None) -> str:
     if isinstance(picture, str):
         return ""
     if beside is None:
-        return page.data_address("image/jpeg", picture)
+        return thumbnails.address(picture)
     name = f"{number:06d}.jpg"
     (beside / name).write_bytes(picture)
     return quote(f"{beside.name}/{name}")
@@ -141,11 +143,6 @@ def _compact(card: Card, dimensions: Sequence[str]) -> Card:
     """A card as the page's script has it: scores in the order of the dimensions."""
     kept = {key: card[key] for key in ("name", "group", "verdict", "source", "overall")}
     return kept | {"scores": [card["scores"].get(name) for name in dimensions]}
-
-
-def readable(text: str) -> str:
-    """A file's name as UTF-8 can hold it."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def histogram(scores: Iterable[float | None]) -> list[int]:

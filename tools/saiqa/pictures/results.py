@@ -17,7 +17,8 @@ from typing import Any
 
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, Calibration
-from saiqa.files import csv_files, jsonl, parquet_files, stamps
+from saiqa.files import jsonl, stamps
+from saiqa.files.table_files import open_table, write_table
 from saiqa.image_score import ENDS, ImageScore
 from saiqa.overall import overall_score
 from saiqa.pictures.listed import LISTED_KEY, cell
@@ -183,8 +184,7 @@ def _jsonl_values(path: Path) -> Iterator[tuple[int, dict, dict]]:
 
 def _table_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]]:
     """The rows of a finished CSV or Parquet as ``_jsonl_values`` gives the lines of a JSONL."""
-    read = parquet_files.open_parquet if path.suffix == parquet_files.SUFFIX else csv_files.open_csv
-    _, rows = read(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
+    _, rows = open_table(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
     for number, row in rows:
         try:
             scores = {name: float(row[name]) for name in layout.dimensions if row[name]}
@@ -230,7 +230,5 @@ def write(path: Path, layout: Layout, lines: Iterable[dict]) -> None:
     """Write lines of the log as a CSV, Parquet or JSONL, by its suffix, whole or not at all."""
     if path.suffix == ".jsonl":
         jsonl.write_jsonl(path, map(layout.json_value, lines))
-    elif path.suffix == parquet_files.SUFFIX:
-        parquet_files.write_parquet(path, layout.columns, NUMBER_COLUMNS, map(layout.row, lines))
     else:
-        csv_files.write_csv(path, layout.columns, map(layout.row, lines))
+        write_table(path, layout.columns, NUMBER_COLUMNS, map(layout.row, lines))

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from saiqa import facts
-from saiqa.files import csv_files, jsonl, parquet_files
+from saiqa.files import csv_files, jsonl
+from saiqa.files.table_files import open_table, write_table
 from saiqa.pictures.listed import cell
 from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, JSON_KEYS, NUMBER_COLUMNS, OVERALL_COLUMN, word_column
 
@@ -45,8 +46,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> ScoredTable:
     """
     if path.suffix == ".jsonl":
         return _read_jsonl(path, required)
-    read = parquet_files.open_parquet if path.suffix == parquet_files.SUFFIX else csv_files.open_csv
-    columns, numbered = read(path, required)
+    columns, numbered = open_table(path, required)
     numbers, rows = map(list, zip(*numbered, strict=True))
     return ScoredTable(path, columns, rows, numbers, rows)
 
@@ -89,12 +89,4 @@ def write_entries(path: Path, table: ScoredTable, added: Sequence[str], entries:
         jsonl.write_jsonl(path, map(dict, entries))
     else:
         columns = [*table.columns, *(name for name in added if name not in table.columns)]
-        write_rows(path, columns, map(dict, entries))
-
-
-def write_rows(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
-    """Write rows of text as Parquet, where the suffix says so, or as CSV, whole or not at all."""
-    if path.suffix == parquet_files.SUFFIX:
-        parquet_files.write_parquet(path, columns, NUMBER_COLUMNS.intersection(columns), rows)
-    else:
-        csv_files.write_csv(path, columns, rows)
+        write_table(path, columns, NUMBER_COLUMNS, map(dict, entries))

@@ -8,13 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from saiqa import facts
+from saiqa.files.text_files import readable
 
 NAME_CHARACTERS = 255
-
-
-def readable(text: str) -> str:
-    """A client's text as UTF-8 can hold it: half a character becomes a question mark."""
-    return text.encode("utf-8", "replace").decode()
 
 
 # pydantic takes no half characters, and one in a name is no reason to refuse a picture.
