@@ -13,6 +13,7 @@ from saiqa.cli import console
 from saiqa.files import checkpoint_folders, folders
 from saiqa.training import runs, sizes
 from saiqa.training.inputs import Inputs
+from saiqa.training.options import as_flags
 from saiqa.training.plan import Plan, Run, note_batch
 from saiqa.training.work import Work
 
@@ -59,7 +60,7 @@ def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: cons
         what = f"a process takes about {sizes.shown(need.device)} of memory and {sizes.shown(free)} are free"
         if changes is None:
             raise errors.InputError(what, "Nothing would fit: use more or larger GPUs")
-        flags = " ".join(f"--{name} {' '.join(values)}" for name, values in changes.items())
+        flags = " ".join(as_flags(changes))
         if not arguments.fit:
             raise errors.InputError(what, f"This fits: {flags}; --fit takes it")
         output.note(f"{what}: training with {flags}")

@@ -108,6 +108,11 @@ def _gpu_attention() -> dict[str, str]:
     return {"attn_impl": "sdpa"}
 
 
+def as_flags(options: Options) -> list[str]:
+    """Options as they stand on a command line."""
+    return [token for name, values in options.items() for token in (f"--{name}", *values)]
+
+
 def is_full(options: Options) -> bool:
     """Whether all weights that are not frozen learn, and not adapters."""
     return options["tuner_type"][0] == "full"

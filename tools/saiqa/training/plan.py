@@ -23,12 +23,15 @@ from saiqa.training.options import (
     RELEASE_OPTIONS,
     RELEASE_PROCESSES,
     Options,
+    as_flags,
     layered,
     number,
 )
 from saiqa.training.spec import CALLBACK, GLOO_VARIABLE, SPEC_VARIABLE
 
 VAL_SHARE = 0.05
+_REGISTER = Path(__file__).with_name("register_with_swift.py")  # what ms-swift imports
+_SWIFT = (sys.executable, "-m", "swift.cli.main")
 
 
 @dataclass(frozen=True)
@@ -122,18 +125,30 @@ class Run:
         return self.plan.environment | {SPEC_VARIABLE: str(self.spec)} | ({GLOO_VARIABLE: "1"} if shards else {})
 
     def command(self, resume: Path | None = None) -> list[str]:
-        """The command line, with the interpreter that runs this."""
+        """The command line that trains, with the interpreter that runs this."""
         plan = self.plan
         own: Options = {
             "model": [str(self.view)],
             "dataset": [str(self.inputs / "train.jsonl")],
             "output_dir": [str(self.folder)],
-            "custom_register_path": [str(Path(__file__).with_name("register_with_swift.py"))],
+            "custom_register_path": [str(_REGISTER)],
         }
         own |= {"val_dataset": [str(self.inputs / "test.jsonl")]} if plan.val_on_test else {}
         own |= {"resume_from_checkpoint": [str(resume)]} if resume else {}
-        flags = [token for name, values in (own | plan.options).items() for token in (f"--{name}", *values)]
-        return [sys.executable, "-m", "swift.cli.main", "sft", *flags]
+        return [*_SWIFT, "sft", *as_flags(own | plan.options)]
+
+    def merge_command(self, step: Path, merged: Path) -> list[str]:
+        """The command line that makes ``merged``, a checkpoint without adapters, of ``step``, which has them."""
+        options: Options = {
+            "adapters": [str(step)],
+            "merge_lora": ["true"],
+            "output_dir": [str(merged)],
+            "model": [str(self.view)],
+            "custom_register_path": [str(_REGISTER)],
+            "device_map": ["cpu"],
+            "torch_dtype": self.plan.options["torch_dtype"][:1],
+        }
+        return [*_SWIFT, "export", *as_flags(options)]
 
 
 # --- The plan --------------------------------------------------------------------------------------------------------

@@ -7,9 +7,8 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ _LOOK_EVERY_SECONDS = 0.2
 _SHOWN_LINES = 15  # of the log of a run that failed
 _SHOWN_BYTES = 20_000
 _MERGED = ".merged"  # folder of a checkpoint whose adapters are in its weights
+_FOR_TORCHRUN = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")  # with one of these ms-swift starts torchrun
 
 
 class Work:
@@ -44,6 +44,7 @@ class Work:
         self._run, self._inputs, self._record, self._output = run, inputs, record, output
         self._folder = run.folder
         self._first = run.plan.nodes.rank == 0
+        self._log = run.folder / (runs.LOG_FILE if self._first else f"node{run.plan.nodes.rank}-{runs.LOG_FILE}")
 
     def run(self) -> bool:
         """Train, and make a checkpoint of the best or last step; whether it is here, and not on another machine.
@@ -83,22 +84,12 @@ class Work:
         resume = steps[-1] if steps else None
         if resume is not None:
             self._output.note(f"going on from {folders.shown(resume)}")
-        environment = {**os.environ, **self._run.environment()}
-        log = self._folder / (runs.LOG_FILE if self._first else f"node{self._run.plan.nodes.rank}-{runs.LOG_FILE}")
-        self._output.note(f"ms-swift's log: {folders.shown(log)}")
-        with open(log, "ab") as file:
-            begun = file.tell()
-            process = supervise.start(self._run.command(resume), environment, file.fileno())
-            try:
-                self._follow(process)
-            finally:
-                process.terminate()  # ends what it started, and then itself
-                process.wait()
-        if process.returncode != 0:
-            self._show_end(log, begun)
+        self._output.note(f"ms-swift's log: {folders.shown(self._log)}")
+        code = self._supervised(self._run.command(resume), meanwhile=self._follow)
+        if code != 0:
             left = "; the same command goes on from what it saved" if steps_of(self._folder) else ""
-            what = f"swift sft ended with exit code {process.returncode}{left}"
-            raise errors.Failed(what, f"Its own message is above, all of it in {folders.shown(log)}")
+            what = f"swift sft ended with exit code {code}{left}"
+            raise errors.Failed(what, f"Its own message is above, all of it in {folders.shown(self._log)}")
 
     def _follow(self, process: subprocess.Popen) -> None:
         """Show progress until the process has ended."""
@@ -113,8 +104,34 @@ class Work:
                 if "validation" in line:
                     self._output.note(f"step {line['step']}: {in_words(line['validation'])}")
 
-    def _show_end(self, log: Path, begun: int) -> None:
-        with open(log, "rb") as file:
+    def _supervised(
+        self,
+        command: Sequence[str],
+        meanwhile: Callable[[subprocess.Popen], object] = subprocess.Popen.wait,
+        without: Collection[str] = (),
+    ) -> int:
+        """Run a command, with its output into the log; its exit code, after the end of the log where it failed.
+
+        Args:
+            meanwhile: what is done until it has ended.
+            without: environment variables that it is not given.
+        """
+        environment = {**os.environ, **self._run.environment()}
+        environment = {name: value for name, value in environment.items() if name not in without}
+        with open(self._log, "ab") as file:
+            begun = file.tell()
+            process = supervise.start(command, environment, file.fileno())
+            try:
+                meanwhile(process)
+            finally:
+                process.terminate()  # ends what it started, and then itself
+                process.wait()
+        if process.returncode != 0:
+            self._show_end(begun)
+        return process.returncode
+
+    def _show_end(self, begun: int) -> None:
+        with open(self._log, "rb") as file:
             file.seek(max(begun, file.seek(0, os.SEEK_END) - _SHOWN_BYTES))
             said = file.read().decode("utf-8", "replace").splitlines()
         for line in [line for line in said if line.strip()][-_SHOWN_LINES:]:
@@ -149,23 +166,7 @@ class Work:
         """A checkpoint without adapters, made by ms-swift from one with them."""
         merged = self._folder / _MERGED
         shutil.rmtree(merged, ignore_errors=True)
-        plugin = str(Path(__file__).with_name("register_with_swift.py"))
-        command = [sys.executable, "-m", "swift.cli.main", "export", "--adapters", str(step), "--merge_lora", "true"]
-        command += ["--output_dir", str(merged), "--model", str(self._run.view), "--custom_register_path", plugin]
-        command += ["--device_map", "cpu", "--torch_dtype", self._run.plan.options["torch_dtype"][0]]
-        environment = {**os.environ, **self._run.environment()}
-        for name in ("NPROC_PER_NODE", "NNODES", "NODE_RANK"):
-            environment.pop(name, None)
-        with open(self._folder / runs.LOG_FILE, "ab") as file:
-            begun = file.tell()
-            done = supervise.start(command, environment, file.fileno())
-            try:
-                code = done.wait()
-            finally:
-                done.terminate()
-                done.wait()
-        if code != 0:
-            self._show_end(self._folder / runs.LOG_FILE, begun)
+        if self._supervised(self._run.merge_command(step, merged), without=_FOR_TORCHRUN) != 0:
             raise errors.Failed(f"the adapters of {folders.shown(step)} could not be merged", "The message is above")
         return merged
 
