@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from saiqa.audit.check import Check
-from saiqa.files.checkpoint_files import weight_files
+from saiqa.files.checkpoint_files import RECORD_FILE, weight_files
 
-_TRAINING_RECORD = "training.json"
 _SHOWN = 3
 
 
@@ -44,7 +43,7 @@ def trained_prompt(checkpoint: Path, asked: Mapping[str, str]) -> Check:
     Args:
         asked: dimension -> digest of the question (``calibration.prompt_digest``).
     """
-    record = checkpoint / _TRAINING_RECORD
+    record = checkpoint / RECORD_FILE
     trained = json.loads(record.read_text(encoding="utf-8")).get("prompts", {}) if record.is_file() else {}
     if not trained:
         return Check("prompt", True, "the checkpoint does not say which it was trained on: not checked")

@@ -22,6 +22,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 WEIGHTS_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+RECORD_FILE = "training.json"  # how a checkpoint was trained
 VOCABULARY_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 SETTINGS = (
     "generation_config.json",

@@ -14,8 +14,8 @@ from saiqa.files import checkpoint_files, digests
 from saiqa.files.folders import downloads, shown
 
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-_TRAINING_RUN = re.compile(r"v(\d+)-.+")
-_TRAINING_STEP = re.compile(r"checkpoint-(\d+)")
+RUNS, STEPS = "v*-*", "checkpoint-*"  # folders that training leaves, as patterns for ``glob``
+_RUN, _STEP = re.compile(r"v(\d+)-.+"), re.compile(r"checkpoint-(\d+)")
 
 
 def _model_part(path: Path) -> str:
@@ -56,8 +56,22 @@ def newest_checkpoint(path: Path) -> Path | None:
 
 def next_run(path: Path) -> int:
     """The number of the next training run in a folder; the first is 0."""
-    runs = (_TRAINING_RUN.fullmatch(folder.name) for folder in path.glob("v*-*"))
-    return max((int(run[1]) for run in runs if run), default=-1) + 1
+    return max(map(run_number, path.glob(RUNS)), default=-1) + 1
+
+
+def run_number(folder: Path) -> int:
+    """N of the folder of a training run, ``vN-...``; -1 of any other."""
+    return _number(_RUN, folder)
+
+
+def step_number(folder: Path) -> int:
+    """N of a ``checkpoint-N``; -1 of any other folder."""
+    return _number(_STEP, folder)
+
+
+def _number(pattern: re.Pattern[str], folder: Path) -> int:
+    found = pattern.fullmatch(folder.name)
+    return int(found[1]) if found else -1
 
 
 def model_name(path: Path) -> str:
@@ -66,23 +80,18 @@ def model_name(path: Path) -> str:
 
 
 def _is_checkpoint(path: Path) -> bool:
-    return (path / "config.json").is_file() and any(path.glob("*.safetensors"))
+    return (path / checkpoint_files.CONFIG_FILE).is_file() and any(path.glob("*.safetensors"))
 
 
 def _training_checkpoints(path: Path) -> list[Path]:
     """Folders that training leaves below ``path``, the newest last: by run number, then by step; a run's own last."""
     found: list[tuple[int, float, Path]] = []
-    runs = [(-1, path), *((int(run[1]), path / run[0]) for run in map(_TRAINING_RUN.fullmatch, _names(path, "v*-*")) if run)]
-    for number, folder in runs:
-        steps = map(_TRAINING_STEP.fullmatch, _names(folder, "checkpoint-*"))
-        found += [(number, int(step[1]), folder / step[0]) for step in steps if step]
-        if folder != path:
-            found.append((number, math.inf, folder))
+    for run in (path, *(folder for folder in path.glob(RUNS) if run_number(folder) >= 0)):
+        number = -1 if run == path else run_number(run)
+        found += [(number, step_number(step), step) for step in run.glob(STEPS) if step_number(step) >= 0]
+        if run != path:
+            found.append((number, math.inf, run))
     return [folder for _, _, folder in sorted(found)]
-
-
-def _names(folder: Path, pattern: str) -> list[str]:
-    return [path.name for path in folder.glob(pattern)]
 
 
 def _check_shards(path: Path) -> None:

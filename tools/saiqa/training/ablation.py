@@ -18,6 +18,7 @@ from saiqa import errors, facts
 from saiqa.cli import console
 from saiqa.evaluate import tables
 from saiqa.files import csv_files, folders, text_files
+from saiqa.files.checkpoint_files import CONFIG_FILE
 
 PROGRAM = "run_ablation.sh"
 
@@ -85,7 +86,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
         folder = checkpoint_folder(arguments, version)
         prompt = ["--prompt_version", str(version)]
         steps[version] = []
-        if not (folder / "config.json").is_file():
+        if not (folder / CONFIG_FILE).is_file():
             if arguments.no_train:
                 raise errors.InputError(f"{folders.shown(folder)} is no checkpoint", "Leave --no_train out to train it")
             launch = [sys.executable, "-m", "saiqa.training.launcher", *common, *prompt, "--output_dir", str(folder)]

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch.distributed
 from swift.callbacks import TrainerCallback, callbacks_map
 
+from saiqa.files.checkpoint_folders import step_number
 from saiqa.training.checkpoints import mark_whole, steps_of
 from saiqa.training.spec import CALLBACK, PROGRESS_FILE, Spec
 from saiqa.training.validation import Validator
@@ -62,7 +63,7 @@ class SaiqaCallback(TrainerCallback):
         run = Path(args.output_dir)
         mark_whole(run / f"checkpoint-{state.global_step}")
         if args.should_save and self.limit:
-            whole = [folder for folder in steps_of(run) if folder.name != f"checkpoint-{state.best_global_step}"]
+            whole = [folder for folder in steps_of(run) if step_number(folder) != state.best_global_step]
             for folder in whole[: -self.limit]:
                 shutil.rmtree(folder, ignore_errors=True)
 

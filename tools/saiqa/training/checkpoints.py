@@ -10,8 +10,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from saiqa.files.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE
+from saiqa.files.checkpoint_files import COMPANIONS, CONFIG_FILE, INDEX_FILE, RECORD_FILE
+from saiqa.files.checkpoint_folders import STEPS, step_number
 from saiqa.prompts import ARGUMENTS_FILE
 from saiqa.training.soft_labels import WORD_SCALE
 
@@ -23,10 +25,9 @@ _ASKING = (
     "tuner_type",
 )
 
-
-_BESIDE = (ARGUMENTS_FILE, "training.json", "curves.png")  # what a checkpoint has beside what makes it one
+CURVES_FILE = "curves.png"
 WHOLE_FILE = "whole"  # in a ``checkpoint-N`` that was written to its end by every process
-RECORD_FILE = _BESIDE[1]  # how a checkpoint was made
+_BESIDE = (ARGUMENTS_FILE, RECORD_FILE, CURVES_FILE)  # what a checkpoint has beside what makes it one
 
 # What training needs to go on, and nobody who scores: many times the size of the weights.
 _STATES = ("global_step*", "optimizer*", "scheduler*", "rng_state*", "zero_to_fp32.py", "latest*", "*.pt", "*.pth")
@@ -34,12 +35,8 @@ _STATES = ("global_step*", "optimizer*", "scheduler*", "rng_state*", "zero_to_fp
 
 def steps_of(run: Path) -> list[Path]:
     """The ``checkpoint-N`` in the folder of a run that were saved to their end, by step."""
-    steps = [folder for folder in run.glob("checkpoint-*") if folder.name.rpartition("-")[2].isdigit()]
-    return sorted((step for step in steps if (step / WHOLE_FILE).is_file()), key=_number)
-
-
-def _number(step: Path) -> int:
-    return int(step.name.rpartition("-")[2])
+    whole = (step for step in run.glob(STEPS) if step_number(step) >= 0 and (step / WHOLE_FILE).is_file())
+    return sorted(whole, key=step_number)
 
 
 def mark_whole(step: Path) -> None:
@@ -53,20 +50,33 @@ def best_step(run: Path) -> Path | None:
     steps = steps_of(run)
     if not steps:
         return None
-    state = json.loads((steps[-1] / "trainer_state.json").read_text(encoding="utf-8"))
-    best = run / f"checkpoint-{state.get('best_global_step')}"
-    return best if best in steps else steps[-1]
+    best = _trainer_state(steps[-1]).get("best_global_step")
+    return next((step for step in steps if step_number(step) == best), steps[-1])
+
+
+def is_trained(run: Path) -> bool:
+    """Whether the last step of a run was saved, so that only the checkpoint is to be made of it."""
+    steps = steps_of(run)
+    if not steps:
+        return False
+    state = _trainer_state(steps[-1])
+    return state["global_step"] >= state["max_steps"]
+
+
+def _trainer_state(step: Path) -> dict[str, Any]:
+    """How far the training was when it saved a ``checkpoint-N``, and which was the best by then."""
+    return json.loads((step / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def remove_broken(run: Path) -> None:
     """Remove what was being saved when a run was ended."""
-    for step in set(run.glob("checkpoint-*")) - set(steps_of(run)):
+    for step in set(run.glob(STEPS)) - set(steps_of(run)):
         shutil.rmtree(step, ignore_errors=True)
 
 
 def drop_states(run: Path) -> None:
     """Remove what only training on would need, of a run that has ended."""
-    for step in run.glob("checkpoint-*"):
+    for step in run.glob(STEPS):
         for pattern in _STATES:
             for path in step.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

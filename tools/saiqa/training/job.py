@@ -11,7 +11,9 @@ from pathlib import Path
 from saiqa import errors
 from saiqa.cli import console
 from saiqa.files import checkpoint_folders, folders
+from saiqa.files.checkpoint_files import CONFIG_FILE
 from saiqa.training import runs, sizes
+from saiqa.training.checkpoints import CURVES_FILE
 from saiqa.training.inputs import Inputs
 from saiqa.training.options import as_flags
 from saiqa.training.plan import Plan, Run, note_batch
@@ -31,7 +33,7 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
     placed = record["takes_output"] or not arguments.overwrite
     record["takes_output"] |= arguments.overwrite
     checkpoint = plan.output if record["takes_output"] else folder
-    if runs.is_finished(folder) and placed and (checkpoint / "config.json").is_file():
+    if runs.is_finished(folder) and placed and (checkpoint / CONFIG_FILE).is_file():
         output.result(folders.shown(checkpoint))
         output.note("the same training has ended here before; --fresh trains again")
         return
@@ -45,8 +47,8 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
         output.note("this machine's part is done; the checkpoint is on the first machine")
         return
     output.result(folders.shown(checkpoint))
-    output.note(f"log, curves: {folders.shown(folder / runs.LOG_FILE)}, {folders.shown(folder / 'curves.png')}")
-    output.note(f"TensorBoard: tensorboard --logdir {folders.shown(folder / 'runs')}")
+    output.note(f"log, curves: {folders.shown(folder / runs.LOG_FILE)}, {folders.shown(folder / CURVES_FILE)}")
+    output.note(f"TensorBoard: tensorboard --logdir {folders.shown(folder / runs.TENSORBOARD_FOLDER)}")
     output.note(f"score with it: {scoring_command(checkpoint, arguments)}")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from saiqa import errors, facts
 from saiqa.files import checkpoint_folders, folders
+from saiqa.files.checkpoint_files import CONFIG_FILE
 from saiqa.model.pixels import PixelBounds
 from saiqa.training import soft_labels
 from saiqa.training.machine import Nodes, free_port, gpu_count, is_on_cpu, process_count
@@ -194,8 +195,8 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
 
 def _holds_another(output: Path) -> bool:
     """Whether an output folder holds a checkpoint: is one, or has a run in it that became one, or steps of one."""
-    finished = (output / "config.json").is_file() or any(output.glob("v*-*/config.json"))
-    return finished or any(output.glob("checkpoint-*/config.json"))
+    below = (checkpoint_folders.RUNS, checkpoint_folders.STEPS)
+    return (output / CONFIG_FILE).is_file() or any(any(output.glob(f"{pattern}/{CONFIG_FILE}")) for pattern in below)
 
 
 def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Options:

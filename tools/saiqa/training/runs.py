@@ -11,9 +11,10 @@ from typing import Any
 
 from saiqa.errors import InputError
 from saiqa.files import checkpoint_folders, folders, text_files
-from saiqa.training.checkpoints import RECORD_FILE
+from saiqa.files.checkpoint_files import RECORD_FILE
 
 LOG_FILE = "training.log"
+TENSORBOARD_FOLDER = "runs"  # where ms-swift puts what TensorBoard shows
 _FINISHED_FILE = "finished"
 
 
@@ -24,19 +25,14 @@ def digest(identity: Mapping[str, Any]) -> str:
 
 def find(output: Path, identity: str) -> Path | None:
     """The newest run with this identity in an output folder."""
-    found = [folder for folder in output.glob("v*-*") if said(folder).get("identity") == identity]
-    return max(found, key=_number, default=None)
+    found = [folder for folder in output.glob(checkpoint_folders.RUNS) if said(folder).get("identity") == identity]
+    return max(found, key=checkpoint_folders.run_number, default=None)
 
 
 def new(output: Path, identity: str, nodes: int) -> Path:
     """The folder of a new run; on several nodes, which must agree, named by what is trained instead of when."""
     mark = identity[:8] if nodes > 1 else time.strftime("%Y%m%d-%H%M%S")
     return output / f"v{checkpoint_folders.next_run(output)}-{mark}"
-
-
-def _number(run: Path) -> int:
-    number = run.name[1:].partition("-")[0]
-    return int(number) if number.isdigit() else -1
 
 
 def said(run: Path) -> dict[str, Any]:

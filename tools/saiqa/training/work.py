@@ -15,9 +15,19 @@ from typing import Any
 from saiqa import errors
 from saiqa.cli import console
 from saiqa.files import folders
+from saiqa.files.checkpoint_folders import step_number
 from saiqa.progress import Progress
 from saiqa.training import curves, runs, supervise
-from saiqa.training.checkpoints import best_step, drop_states, install, promote, remove_broken, steps_of
+from saiqa.training.checkpoints import (
+    CURVES_FILE,
+    best_step,
+    drop_states,
+    install,
+    is_trained,
+    promote,
+    remove_broken,
+    steps_of,
+)
 from saiqa.training.inputs import Inputs
 from saiqa.training.options import is_full
 from saiqa.training.plan import Run
@@ -59,21 +69,13 @@ class Work:
         self._folder.mkdir(parents=True, exist_ok=True)
         try:
             self._inputs.write(self._run)
-            if not self._is_trained():
+            if not is_trained(self._folder):
                 self._train()
             if self._first:
                 self._keep()
         finally:
             shutil.rmtree(self._run.inputs, ignore_errors=True)
         return self._first
-
-    def _is_trained(self) -> bool:
-        """Whether the last step was saved and only the checkpoint is to be made of it."""
-        steps = steps_of(self._folder)
-        if not steps:
-            return False
-        state = json.loads((steps[-1] / "trainer_state.json").read_text(encoding="utf-8"))
-        return state["global_step"] >= state["max_steps"]
 
     # --- training ----------------------------------------------------------------------------------------------------
 
@@ -147,12 +149,12 @@ class Work:
         source = step if is_full(plan.options) else self._merged(step)
         bounds = {"min_pixels": plan.bounds.min_pixels, "max_pixels": plan.bounds.max_pixels}
         lines = list(read_progress(run / PROGRESS_FILE))
-        self._record["step"] = int(step.name.rpartition("-")[2])
+        self._record["step"] = step_number(step)
         self._record["validation"] = next(
             (line["validation"] for line in reversed(lines) if "validation" in line and line["step"] == self._record["step"]),
             None,
         )
-        curves.draw(lines, run / "curves.png")
+        curves.draw(lines, run / CURVES_FILE)
         runs.write(run, self._record)
         promote(source, run, self._run.view, bounds)
         if self._record["takes_output"]:
