@@ -91,14 +91,12 @@ def forwarded_options(tokens: Sequence[str], note: Callable[[str], None]) -> Opt
     return options
 
 
-def layered(demo: bool, cpu: bool, forwarded: Options) -> Options:
-    """All options that files and folders do not decide; what comes later wins."""
-    layers = [RELEASE_OPTIONS, DEMO_OPTIONS if demo else {}, {} if is_full({**_FULL, **forwarded}) else LORA_OPTIONS]
+def layered(demo: bool, cpu: bool, given: Options) -> Options:
+    """All options that files and folders do not decide, with ``given`` on top; what comes later wins."""
+    layers = [RELEASE_OPTIONS, DEMO_OPTIONS if demo else {}]
+    layers.append({} if is_full({"tuner_type": [RELEASE_OPTIONS["tuner_type"]], **given}) else LORA_OPTIONS)
     layers.append(CPU_OPTIONS if cpu else _gpu_attention())
-    return {name: [value] for layer in layers for name, value in layer.items()} | forwarded
-
-
-_FULL: Options = {"tuner_type": ["full"]}
+    return {name: [value] for layer in layers for name, value in layer.items()} | given
 
 
 def _gpu_attention() -> dict[str, str]:

@@ -201,19 +201,17 @@ def _holds_another(output: Path) -> bool:
 
 def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Options:
     """The options of ``swift sft`` that are known before the examples are; later layers win."""
-    options = layered(arguments.demo, cpu, {})
+    given = {name: values for name, values in forwarded.items() if name != "callbacks"}
     ours: Options = {
         "add_version": ["false"],  # the folder of the run is ours
         "check_model": ["false"],  # ask no hub whether the local model is its newest
         "strict": ["true"],  # an example that cannot be read is an error, not another example
-        "callbacks": [CALLBACK],
+        "callbacks": [CALLBACK, *forwarded.get("callbacks", ())],
         **soft_labels.options(arguments.loss),
     }
     if not arguments.val_on_test:
         ours |= {"eval_strategy": ["no"], "split_dataset_ratio": ["0"]}
-    given = {name: values for name, values in forwarded.items() if name != "callbacks"}
-    ours["callbacks"] += forwarded.get("callbacks", [])
-    return options | layered(arguments.demo, cpu, given) | ours | given
+    return layered(arguments.demo, cpu, ours | given)
 
 
 def _files(arguments: argparse.Namespace, version: int) -> tuple[list[Path], list[Path]]:
