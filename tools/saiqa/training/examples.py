@@ -13,6 +13,7 @@ from pathlib import Path
 from saiqa import facts, scoring
 from saiqa.errors import InputError
 from saiqa.files import csv_files, folders, question_files
+from saiqa.files.digests import of_file
 from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, size_of, unreadable
 from saiqa.progress import Progress
 
@@ -84,9 +85,14 @@ def _stem(file: Path) -> str:
     return _PROMPT_IN_NAME.sub("", file.stem)
 
 
+def _table_beside(file: Path) -> Path:
+    """Where the table of the ratings is that a question file was made of."""
+    return file.with_name(f"{_stem(file)}.csv")
+
+
 def _ratings(file: Path, group: str) -> dict[str, tuple[float, tuple[float, ...]]]:
     """Image id -> mean opinion score and raters' marks, of the table beside a question file; empty where there is none."""
-    table = file.parent / f"{_stem(file)}.csv"
+    table = _table_beside(file)
     if not table.is_file():
         return {}
     columns, rows = csv_files.open_csv(table, required=[facts.ID_COLUMN])
@@ -131,9 +137,9 @@ def digests(files: Iterable[Path]) -> dict[str, str]:
     """File name -> SHA-256 of its content, for question files and the tables beside them."""
     found = {}
     for file in files:
-        for one in (file, file.parent / f"{_stem(file)}.csv"):
+        for one in (file, _table_beside(file)):
             if one.is_file():
-                found[one.name] = hashlib.sha256(one.read_bytes()).hexdigest()
+                found[one.name] = of_file(one)
     return found
 
 
@@ -191,5 +197,5 @@ def require_marks(examples: Iterable[Example]) -> None:
     without = next((example for example in examples if not example.marks), None)
     if without is not None:
         what = f"the raters' marks of {without.written} are not known"
-        remedy = f"Put {_stem(without.file)}.csv with the columns {without.group}_score_1, 2, ... beside the questions"
+        remedy = f"Put {_table_beside(without.file).name} with the columns {without.group}_score_1, 2, ... beside the questions"
         raise InputError(what, remedy)
