@@ -75,10 +75,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that a run takes: of a process on its device, and in the host's memory besides, and of the disk."""
+    """Bytes that a run takes: of a process on its device, and of the disk."""
 
     device: int
-    host: int
     disk: int
 
 
@@ -97,11 +96,11 @@ def needs(shape: Shape, options: Options, processes: int, longest: int) -> Needs
     tokens = int(number(options, "per_device_train_batch_size")) * longest
     logits = int(number(options, "per_device_train_batch_size")) * _ANSWER_TOKENS * shape.vocabulary * 10
     activations = tokens * shape.hidden * width * (shape.layers + _LAYER_COPIES) + logits
-    offloaded = optimizer if strategy.endswith("offload") else 0
+    if strategy.endswith("offload"):
+        optimizer = 0
     if strategy == "zero3_offload":
-        offloaded, weights = offloaded + weights, shape.parameters * width // shape.layers
-    device = int((weights + optimizer * (not strategy.endswith("offload")) + activations) * _SPARE)
-    return Needs(device, offloaded, disk(shape, options, width))
+        weights = shape.parameters * width // shape.layers
+    return Needs(int((weights + optimizer + activations) * _SPARE), disk(shape, options, width))
 
 
 def disk(shape: Shape, options: Options, width: int) -> int:
