@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from saiqa.errors import wants_traceback
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _stopped: int | None = None  # the signal that has asked this process to end
 
 
@@ -25,7 +25,7 @@ def stoppable() -> Iterator[None]:
     _stopped = None
     unraisable = sys.unraisablehook
     with keeping_signals():
-        for number in _SIGNALS:
+        for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
                 signal.signal(number, _stop)
         # A KeyboardInterrupt in a destructor is lost, and Python would print where; ``check_stopped`` raises it again.
@@ -67,7 +67,7 @@ def check_stopped() -> None:
 @contextmanager
 def keeping_signals() -> Iterator[None]:
     """Within, handlers of signals may be set, which do not stay."""
-    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:

@@ -66,6 +66,8 @@ CPU_OPTIONS = {
 CPU_ENVIRONMENT = {"DS_ACCELERATOR": "cpu", "ACCELERATE_USE_CPU": "false", "CUDA_VISIBLE_DEVICES": ""}
 CPU_PROCESSES = 2
 
+TRUE, FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")  # as ms-swift reads them
+
 # What decides where a run goes and not what comes out of it.
 PLACES = ("model", "dataset", "val_dataset", "output_dir", "custom_register_path", "resume_from_checkpoint")
 
@@ -123,4 +125,4 @@ def number(options: Options, name: str) -> float:
 
 def is_true(options: Options, name: str) -> bool:
     """Whether an option is there and set to true."""
-    return options.get(name, ["false"])[0].lower() in ("true", "t", "yes", "y", "1")
+    return options.get(name, ["false"])[0].lower() in TRUE

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from saiqa.run.reaper import descendants
+from saiqa.stopping import SIGNALS
 
 _PARENT_DEATH_SIGNAL, _CHILD_SUBREAPER = 1, 36  # of prctl
 _GRACE_SECONDS = 5
 _LOOK_EVERY_SECONDS = 0.05
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class _Ended(Exception):
@@ -39,7 +39,7 @@ def start(command: Sequence[str], environment: dict[str, str], log: int) -> subp
 
 def main(parent: int, command: Sequence[str]) -> int:
     """Run the command; its exit code."""
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, _end)
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
@@ -52,7 +52,7 @@ def main(parent: int, command: Sequence[str]) -> int:
     except _Ended:
         return 128 + signal.SIGTERM
     finally:
-        for number in _SIGNALS:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         end_all()
 

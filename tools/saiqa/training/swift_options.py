@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from saiqa.errors import UsageError
+from saiqa.training.options import FALSE, TRUE
 
 # The first that has a field says what it takes.
 _SOURCES = {
@@ -21,7 +22,6 @@ _SOURCES = {
     ),
     "transformers": ("training_args.py", "training_args_seq2seq.py"),
 }
-_BOOLEANS = frozenset(("true", "false", "t", "f", "yes", "no", "y", "n", "1", "0"))
 _NUMBERS = {"int": int, "float": float}
 
 
@@ -70,7 +70,7 @@ def _check_values(name: str, values: Sequence[str], annotation: ast.expr) -> Non
     choices = _choices(annotation)
     if choices and kinds <= {"Literal"} and any(value not in choices for value in values):
         raise UsageError(f"--{name} {given} is none of {', '.join(sorted(choices))}", "Give one of them")
-    if kinds == {"bool"} and any(value.lower() not in _BOOLEANS for value in values):
+    if kinds == {"bool"} and any(value.lower() not in (*TRUE, *FALSE) for value in values):
         raise UsageError(f"--{name} {given} is neither true nor false", "Give one of the two")
     if kinds and kinds <= _NUMBERS.keys():
         kind = "float" if "float" in kinds else "int"
