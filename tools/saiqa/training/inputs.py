@@ -80,14 +80,13 @@ class Inputs:
         """Fill the folder that ``swift sft`` reads: a view of the base model, the examples, and what to do beside."""
         shutil.rmtree(run.inputs, ignore_errors=True)
         make_view(self.plan.base, run.view)
-        for name, members in (("train", self.train), ("test", self.test)):
-            jsonl.write_jsonl(run.inputs / f"{name}.jsonl", (self._line(example) for example in members))
-        validation = run.inputs / "val.jsonl"
-        jsonl.write_jsonl(validation, map(_validation_line, self.val))
+        for split, members in (("train", self.train), ("test", self.test)):
+            jsonl.write_jsonl(run.questions(split), map(self._line, members))
+        jsonl.write_jsonl(run.questions("val"), map(_validation_line, self.val))
         plan = self.plan
         Spec(
             base=str(run.view),
-            validation=str(validation) if self.val else "",
+            validation=str(run.questions("val")) if self.val else "",
             system=plan.options["system"][0],
             min_pixels=plan.bounds.min_pixels,
             max_pixels=plan.bounds.max_pixels,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from saiqa import errors
 from saiqa.cli import console
@@ -25,11 +26,11 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
     inputs = Inputs.read(plan, given, output)
     plan = inputs.plan
     fits(plan, inputs, arguments, output)
-    fingerprint = checkpoint_folders.fingerprint(plan.base)
-    identity = runs.digest(plan.identity(fingerprint, inputs.digests))
+    decided = plan.identity(checkpoint_folders.fingerprint(plan.base), inputs.digests)
+    identity = runs.digest(decided)
     run = None if arguments.fresh else runs.find(plan.output, identity)
     folder = run or runs.new(plan.output, identity, plan.nodes.count)
-    record = runs.said(folder) or new_record(plan, inputs, identity, fingerprint)
+    record = runs.said(folder) or new_record(plan, inputs, identity, decided)
     placed = record["takes_output"] or not arguments.overwrite
     record["takes_output"] |= arguments.overwrite
     checkpoint = plan.output if record["takes_output"] else folder
@@ -76,14 +77,19 @@ def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: cons
         note_batch(plan, output.note)
 
 
-def new_record(plan: Plan, inputs: Inputs, identity: str, fingerprint: str) -> dict:
-    """How a checkpoint is made, as ``training.json`` in it says: names and numbers, and no folder of this machine."""
+def new_record(plan: Plan, inputs: Inputs, identity: str, decided: Mapping[str, Any]) -> dict:
+    """How a checkpoint is made, as ``training.json`` in it says: names and numbers, and no folder of this machine.
+
+    Args:
+        identity: digest of ``decided``.
+        decided: everything that decides the weights (``Plan.identity``).
+    """
     return {
         "identity": identity,
         "takes_output": plan.takes_output,
         "base_name": plan.base.name,
         "command": shlex.join(["train_sft.sh", *map(_without_folder, sys.argv[1:])]),
-        **plan.identity(fingerprint, inputs.digests),
+        **decided,
         "examples": {"train": len(inputs.train), "val": len(inputs.val)},
         "longest": inputs.longest,
         "prompts": inputs.prompts(),

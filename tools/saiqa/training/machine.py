@@ -70,7 +70,7 @@ def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> 
     return processes
 
 
-def free_port(preferred: int, note) -> int:
+def free_port(preferred: int, note: Callable[[str], None]) -> int:
     """``preferred``, or a free port where another program has it."""
     for port in (preferred, 0):
         with socket.socket() as probe:

@@ -31,6 +31,7 @@ from saiqa.training.options import (
 from saiqa.training.spec import CALLBACK, GLOO_VARIABLE, SPEC_VARIABLE
 
 VAL_SHARE = 0.05
+_FIRST_PORT = 29500  # of the process group; the prompt version is added
 _REGISTER = Path(__file__).with_name("register_with_swift.py")  # what ms-swift imports
 _SWIFT = (sys.executable, "-m", "swift.cli.main")
 
@@ -77,9 +78,14 @@ class Plan:
         """Processes over all machines."""
         return self.processes * self.nodes.count
 
+    @property
+    def at_once(self) -> int:
+        """Examples that all processes together see in one pass."""
+        return int(self.world * number(self.options, "per_device_train_batch_size"))
+
     def steps_per_epoch(self, examples: int) -> int:
         """How often the weights change while every example is seen once."""
-        batches = math.ceil(examples / (self.world * number(self.options, "per_device_train_batch_size")))
+        batches = math.ceil(examples / self.at_once)
         return max(1, math.ceil(batches / number(self.options, "gradient_accumulation_steps")))
 
     def identity(self, base: str, data: dict[str, str]) -> dict[str, Any]:
@@ -120,6 +126,10 @@ class Run:
         """What the processes that train are told."""
         return self.inputs / "spec.json"
 
+    def questions(self, split: str) -> Path:
+        """The examples of ``train``, ``val`` or ``test`` in it."""
+        return self.inputs / f"{split}.jsonl"
+
     def environment(self) -> dict[str, str]:
         """What is set on top of the user's environment."""
         shards = self.plan.cpu and self.plan.options["deepspeed"][0].startswith("zero3")
@@ -130,11 +140,11 @@ class Run:
         plan = self.plan
         own: Options = {
             "model": [str(self.view)],
-            "dataset": [str(self.inputs / "train.jsonl")],
+            "dataset": [str(self.questions("train"))],
             "output_dir": [str(self.folder)],
             "custom_register_path": [str(_REGISTER)],
         }
-        own |= {"val_dataset": [str(self.inputs / "test.jsonl")]} if plan.val_on_test else {}
+        own |= {"val_dataset": [str(self.questions("test"))]} if plan.val_on_test else {}
         own |= {"resume_from_checkpoint": [str(resume)]} if resume else {}
         return [*_SWIFT, "sft", *as_flags(own | plan.options)]
 
@@ -172,11 +182,12 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
     gpus = 0 if cpu else gpu_count(arguments.cuda_visible_devices)
     processes = process_count(arguments.nproc_per_node, gpus, note)
     nodes = Nodes.of_environment()
-    train, val = _files(arguments, version)
+    data_root = folders.input_path(arguments.data_root) if arguments.data_root else roots.data
+    train, val = _files(arguments, data_root, version)
     bounds = PixelBounds.of_checkpoint(base)
     return Plan(
         base=base,
-        data_root=folders.input_path(arguments.data_root) if arguments.data_root else roots.data,
+        data_root=data_root,
         train=train,
         val=val,
         val_share=0.0 if val or arguments.val_on_test else arguments.val_split,
@@ -189,7 +200,7 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
         nodes=nodes,
         processes=processes,
         options=_options(arguments, cpu, forwarded),
-        environment=_environment(arguments, bounds, cpu, nodes, processes, version, note),
+        environment=_environment(arguments, bounds, cpu, processes, _port(arguments, nodes, version, note)),
     )
 
 
@@ -214,20 +225,19 @@ def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Op
     return layered(arguments.demo, cpu, ours | given)
 
 
-def _files(arguments: argparse.Namespace, version: int) -> tuple[list[Path], list[Path]]:
+def _files(arguments: argparse.Namespace, data_root: Path, version: int) -> tuple[list[Path], list[Path]]:
     """The question files to train and to validate on."""
+    given = [folders.input_path(file) for file in arguments.val_jsonl or ()]
     if arguments.train_jsonl:
-        train = [folders.input_path(file) for file in arguments.train_jsonl]
-        return train, [folders.input_path(file) for file in arguments.val_jsonl or ()]
-    data_root = folders.input_path(arguments.data_root) if arguments.data_root else folders.roots(arguments.demo).data
+        return [folders.input_path(file) for file in arguments.train_jsonl], given
     dimensions = [name for name in facts.DIMENSIONS if name in (arguments.dimensions or facts.DIMENSIONS)]
     annotations = data_root / facts.ANNOTATIONS_FOLDER
     train = [annotations / facts.annotation_jsonl(dimension, "train", version) for dimension in dimensions]
     missing = [file for file in train if not file.is_file()]
     if missing:
         raise folders.missing_data(f"{folders.shown(missing[0])} is not there, one of {len(missing)} missing files")
-    if arguments.val_jsonl:
-        return train, [folders.input_path(file) for file in arguments.val_jsonl]
+    if given:
+        return train, given
     val = [annotations / facts.annotation_jsonl(dimension, "val", version) for dimension in dimensions]
     asked = not arguments.val_on_test and arguments.val_split > 0
     return train, val if asked and all(file.is_file() for file in val) else []
@@ -242,16 +252,20 @@ def test_files(plan: Plan) -> list[Path]:
     return found
 
 
-def _environment(
-    arguments: argparse.Namespace, bounds: PixelBounds, cpu: bool, nodes: Nodes, processes: int, version: int, note
-) -> dict[str, str]:
-    port = arguments.master_port or os.environ.get("MASTER_PORT")
-    if port is None:
-        # On several machines all must take the same one.
-        port = 29500 + version if nodes.count > 1 else free_port(29500 + version, note)
+def _port(arguments: argparse.Namespace, nodes: Nodes, version: int, note: Callable[[str], None]) -> str:
+    """The port of the process group: as given, else one of the prompt version's own that is free."""
+    given = arguments.master_port or os.environ.get("MASTER_PORT")
+    if given is not None:
+        return str(given)
+    preferred = _FIRST_PORT + version
+    # On several machines all must take the same one.
+    return str(preferred if nodes.count > 1 else free_port(preferred, note))
+
+
+def _environment(arguments: argparse.Namespace, bounds: PixelBounds, cpu: bool, processes: int, port: str) -> dict[str, str]:
     environment = {
         "NPROC_PER_NODE": str(processes),
-        "MASTER_PORT": str(port),
+        "MASTER_PORT": port,
         "PYTHONPATH": os.pathsep.join(filter(None, [str(Path(facts.__file__).parents[1]), os.environ.get("PYTHONPATH")])),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),  # nothing in the base model can ask for more
@@ -268,12 +282,11 @@ def _environment(
 
 def note_batch(plan: Plan, note: Callable[[str], None]) -> None:
     """Say it where the batch of a step is not the release's: the learning rate was chosen for that one."""
-    per_step = int(plan.world * number(plan.options, "per_device_train_batch_size"))
-    batch = int(per_step * number(plan.options, "gradient_accumulation_steps"))
+    batch = int(plan.at_once * number(plan.options, "gradient_accumulation_steps"))
     release = RELEASE_PROCESSES * int(RELEASE_OPTIONS["per_device_train_batch_size"])
     release *= int(RELEASE_OPTIONS["gradient_accumulation_steps"])
     if batch != release:
         note(
             f"a step learns from {batch} examples here, from {release} in the release; "
-            f"--gradient_accumulation_steps {max(1, release // per_step)} would match it"
+            f"--gradient_accumulation_steps {max(1, release // plan.at_once)} would match it"
         )
