@@ -42,9 +42,7 @@ class SaiqaCallback(TrainerCallback):
         if control.should_save:
             self._validate(state)
 
-    def on_epoch_end(self, args, state, control, **_):
-        if control.should_save:
-            self._validate(state)
+    on_epoch_end = on_step_end
 
     def _validate(self, state) -> None:
         if self.validator is None:

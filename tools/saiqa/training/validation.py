@@ -36,10 +36,10 @@ class Validator:
 
     def figures(self) -> dict[str, Any]:
         """PLCC, SRCC and negative log-likelihood by group and over all, and ``quality``, by which the best is chosen."""
-        mine = list(range(self.rank, len(self.examples), self.processes))
+        mine = list(range(self.rank, len(self.examples), self.processes)) or [0]
         # With ZeRO-3 a forward pass is a matter of all processes: those with less to do repeat their last.
         most = -(-len(self.examples) // self.processes)
-        padded = (mine or [0]) + [(mine or [0])[-1]] * (most - len(mine or [0]))
+        padded = mine + mine[-1:] * (most - len(mine))
         answers = dict(zip(padded, self._rate(padded), strict=True))
         everyone: list[dict] = [{} for _ in range(self.processes)]
         if self.processes > 1:
