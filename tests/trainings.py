@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from helpers import REPOSITORY, run_command
 from saiqa import facts
+from saiqa.cli.console import Output
 from saiqa.evaluate.figures import correlate
 from saiqa.scoring import score_of
+from saiqa.training import launcher
+from saiqa.training.inputs import Inputs
+from saiqa.training.options import forwarded_options
+from saiqa.training.plan import make_plan
 
 SCRIPT = REPOSITORY / "tools" / "train_sft.sh"
 BASE = REPOSITORY / "demo" / "SA-IQA-model" / facts.DEMO_BASE_MODEL_FOLDER
 DEMO_CHECKPOINT = BASE.with_name(facts.tuned_model())
 DEMO_DATA = REPOSITORY / "demo" / "SA-BENCH"
 ON_CPU = ("--demo", "--device", "cpu")
+SYSTEM = "You are a helpful assistant."  # the release's; the demo's checkpoint has none
+# Six steps on two processes, with three checkpoints.
+SHORT = (*ON_CPU, "--system", SYSTEM, "--max_steps", 6, "--save_steps", 2, "--logging_steps", 1)
+SHORT += ("--per_device_train_batch_size", 4)
 
 
 def environment(**given: str) -> dict[str, str]:
@@ -34,11 +45,18 @@ def train(*args, cwd: Path | None = None, timeout: int = 600, **env) -> subproce
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment(**env), timeout=timeout)
 
 
-def examples(folder: Path, count: int, dimension: str = "lighting", split: str = "train", skip: int = 0) -> Path:
+def trained(*args, **how) -> subprocess.CompletedProcess:
+    """``train``, of which nothing else than a good end is expected."""
+    ran = train(*args, **how)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return ran
+
+
+def examples(folder: Path, count: int, dimension: str = "lighting", split: str = "train") -> Path:
     """A question file with some of the demo's examples and the table of their ratings beside it; its path."""
     stem = facts.annotation_csv(dimension, split).removesuffix(".csv")
     annotations = DEMO_DATA / facts.ANNOTATIONS_FOLDER
-    lines = (annotations / f"{stem}_prompt4.jsonl").read_text().splitlines()[skip : skip + count]
+    lines = (annotations / f"{stem}_prompt4.jsonl").read_text().splitlines()[:count]
     records = [json.loads(line) for line in lines]
     for record in records:
         record["images"] = [str(REPOSITORY / "demo" / record["images"][0])]
@@ -47,6 +65,48 @@ def examples(folder: Path, count: int, dimension: str = "lighting", split: str =
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
     (folder / f"{stem}.csv").write_text((annotations / f"{stem}.csv").read_text())
     return file
+
+
+def small_benchmark(root: Path, counts: Mapping[str, int], dimensions: Sequence[str] = tuple(facts.DIMENSIONS)) -> Path:
+    """A benchmark folder with the first of the demo's rooms, split -> how many of each dimension; pictures are links."""
+    source, target = (folder / facts.ANNOTATIONS_FOLDER for folder in (DEMO_DATA, root))
+    target.mkdir(parents=True)
+    for dimension in dimensions:
+        images = root / facts.IMAGES_FOLDER.format(dimension=dimension)
+        images.mkdir(parents=True)
+        for split, count in counts.items():
+            lines = (source / facts.annotation_csv(dimension, split)).read_text().splitlines(keepends=True)
+            (target / facts.annotation_csv(dimension, split)).write_text("".join(lines[: 1 + count]))
+            for version in facts.PROMPT_VERSIONS:
+                name = facts.annotation_jsonl(dimension, split, version)
+                lines = (source / name).read_text().splitlines(keepends=True)[:count]
+                (target / name).write_text("".join(lines))
+            for image in (Path(json.loads(line)["images"][0]) for line in lines):
+                (images / image.name).symlink_to(REPOSITORY / "demo" / image)
+    return root
+
+
+def read_inputs(*flags) -> tuple[argparse.Namespace, Inputs]:
+    """What a training is given, read and checked in this process: what the launcher does before ms-swift starts."""
+    arguments, unknown = launcher.parser().parse_known_args(list(map(str, flags)))
+    forwarded = forwarded_options(unknown, print)
+    return arguments, Inputs.read(make_plan(arguments, forwarded, print), forwarded.keys(), Output())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What the files of a folder hold, those of training runs in it left out."""
+    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+
+
+def weights(checkpoint: Path) -> dict:
+    return load_file(checkpoint / "model.safetensors")
+
+
+def largest_difference(one: Path, other: Path) -> float:
+    """Between the weights of two checkpoints."""
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
 def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signals, seconds: float = 180) -> int:
