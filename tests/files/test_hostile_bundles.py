@@ -15,9 +15,8 @@ from hostile_bundles import CASES, TRAPS
 from saiqa import Scorer
 from saiqa.cli.console import Output
 from saiqa.errors import UserError
-from saiqa.training import job, launcher, plan, runs
-from saiqa.training.inputs import Inputs
-from trainings import examples
+from saiqa.training import job, plan, runs
+from trainings import examples, read_inputs
 
 LONGEST_LINE = 500
 ROOM = SMALL_BUNDLE / "images" / "ref_3.jpg"
@@ -73,8 +72,7 @@ def train(folder):
     output = folder.parent / "trained"
     flags = ["--demo", "--device", "cpu", "--model", folder, "--output_dir", output, "--val_split", 0]
     questions = examples(folder.parent / "questions", 4)
-    arguments, _ = launcher.parser().parse_known_args([*map(str, flags), "--train_jsonl", str(questions)])
-    inputs = Inputs.read(plan.make_plan(arguments, {}, note=lambda line: None), (), Output())
+    arguments, inputs = read_inputs(*flags, "--train_jsonl", questions)
     job.fits(inputs.plan, inputs, arguments, Output())
     inputs.write(plan.Run(inputs.plan, runs.new(output, "", 1)))
 

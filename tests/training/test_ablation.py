@@ -12,7 +12,9 @@ import pytest
 from helpers import REPOSITORY, Ran
 from saiqa import facts
 from saiqa.evaluate import intervals
+from saiqa.prompts import system_prompt
 from saiqa.training import ablation
+from trainings import small_benchmark
 
 SCRIPT = REPOSITORY / "tools" / "run_ablation.sh"
 
@@ -61,12 +63,14 @@ def test_one_prompt_there_and_one_trained(tmp_path):
     models = tmp_path / "models"
     models.mkdir()
     (models / facts.tuned_model(4)).symlink_to(REPOSITORY / "demo" / "SA-IQA-model" / facts.tuned_model(4))
+    data = small_benchmark(tmp_path / "SA-BENCH", {"train": 8, "val": 4, "test": 30})
     ran = run_ablation(
-        *("--demo", "--device", "cpu", "--prompt_versions", "1", "4", "--models_dir", models),
+        *("--demo", "--device", "cpu", "--prompt_versions", "1", "4", "--models_dir", models, "--data_root", data),
         *("--results_dir", tmp_path, "--max_steps", "2", "--nproc_per_node", "1", "--eval_strategy", "no"),
     )
     assert ran.code == 0, ran.err[-3000:]
     assert (models / facts.tuned_model(1) / "model.safetensors").is_file()
+    assert not system_prompt(models / facts.tuned_model(1))  # as the demo's own
     with open(tmp_path / "ablation.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["prompt"] for row in rows] == ["1"] * 5 + ["4"] * 5

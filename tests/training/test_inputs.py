@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from saiqa.errors import InputError
 from saiqa.files import checkpoint_folders
 from saiqa.training import examples as examples_of
 from saiqa.training import sizes, soft_labels
+from saiqa.training.job import scoring_command
 from saiqa.training.options import layered
+from saiqa.training.plan import Run
 from saiqa.training.sizes import Needs, Shape
-from trainings import BASE, DEMO_DATA, ON_CPU, examples, train
+from trainings import BASE, DEMO_DATA, ON_CPU, examples, read_inputs, small_benchmark, train
 
 NINE_B = Shape(
     {"llm.": 8_190_735_360, "visual_tokenizer.": 660_000_000, "vte.": 268_435_456},
@@ -67,8 +70,29 @@ def test_the_split_is_by_image_and_the_same_every_time():
 
 def test_images_in_both_files_are_refused(tmp_path):
     file = examples(tmp_path, 10)
-    ran = train(*ON_CPU, "--train_jsonl", file, "--val_jsonl", file, "--output_dir", tmp_path / "out")
-    assert ran.returncode == 2 and "is trained and validated on" in ran.stderr
+    with pytest.raises(InputError, match="is trained and validated on"):
+        read_inputs(*ON_CPU, "--train_jsonl", file, "--val_jsonl", file, "--output_dir", tmp_path / "out")
+
+
+def test_no_test_image_is_needed(tmp_path):
+    """By default a run reads the test split neither to train nor to validate: its pictures may be absent."""
+    root = small_benchmark(tmp_path / "SA-BENCH", {"train": 60, "test": 10}, ["lighting"])
+    for image in root.glob("images/lighting/images/*_test_*"):
+        image.unlink()
+    flags = [*ON_CPU, "--data_root", root, "--dimensions", "lighting", "--output_dir", tmp_path / "out"]
+    _, inputs = read_inputs(*flags, "--val_split", 0.2)
+    assert (len(inputs.train) + len(inputs.val), inputs.test) == (60, []) and 5 < len(inputs.val) < 25
+    assert "--val_dataset" not in Run(inputs.plan, tmp_path).command()
+    with pytest.raises(InputError, match="10 of 70 examples"):
+        read_inputs(*flags, "--val_on_test")
+
+
+def test_the_benchmark_s_own_validation_split_is_taken(tmp_path):
+    root = small_benchmark(tmp_path / "SA-BENCH", {"train": 12, "val": 5}, ["lighting", "layout"])
+    arguments, inputs = read_inputs(*ON_CPU, "--data_root", root, "--dimensions", "layout", "--output_dir", tmp_path / "out")
+    assert [file.name for file in inputs.plan.val] == ["layout_6k_val_prompt4.jsonl"]
+    assert (len(inputs.train), len(inputs.val)) == (12, 5)
+    assert scoring_command(tmp_path / "out", arguments).startswith("python tools/infer.py --demo --model_path")
 
 
 def test_soft_labels():

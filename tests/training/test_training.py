@@ -9,7 +9,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from helpers import SMALL_BUNDLE, run_command
 from saiqa import Scorer, facts, scoring
@@ -17,17 +16,15 @@ from saiqa.engines import Rating, Request, load_engine
 from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders
 from saiqa.training import swift_options
-from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing
+from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing, steps_of
 from saiqa.training.machine import process_count
 from serving import served_here
-from trainings import BASE, DEMO_CHECKPOINT, DEMO_DATA, train
+from trainings import BASE, DEMO_DATA, ON_CPU, SYSTEM, contents, train, trained, weights
 
 
 def planned(*args, **env) -> tuple[dict[str, str], dict[str, list[str]]]:
     """Settings and options of the command that --dry_run prints."""
-    ran = train(*args, "--dry_run", **env)
-    assert ran.returncode == 0, ran.stderr
-    words = shlex.split(ran.stdout)
+    words = shlex.split(trained(*args, "--dry_run", **env).stdout)
     settings = dict(word.split("=", 1) for word in words if "=" in word and not word.startswith("-"))
     options: dict[str, list[str]] = {}
     for word in words[words.index("sft") + 1 :]:
@@ -68,12 +65,12 @@ def test_the_release_hyper_parameters(tmp_path):
 
 
 def test_forwarded_options_win(tmp_path):
-    _, options = planned("--demo", "--device", "cpu", "--learning-rate", "3e-5", "--num_train_epochs=1")
+    _, options = planned(*ON_CPU, "--learning-rate", "3e-5", "--num_train_epochs=1")
     assert options["learning_rate"] == ["3e-5"] and options["num_train_epochs"] == ["1"]
 
 
 def test_fault_15_no_gpu_is_named_by_default_and_a_flag_without_value_is_a_usage_error():
-    settings, _ = planned("--demo", "--device", "cpu")
+    settings, _ = planned(*ON_CPU)
     assert settings["CUDA_VISIBLE_DEVICES"] == ""
     ran = train("--prompt_version")
     assert ran.returncode == 2
@@ -112,7 +109,7 @@ def test_bad_input_is_one_line_with_exit_code_2(arguments, said, tmp_path):
 )
 def test_a_mistyped_option_costs_no_file(arguments, said, tmp_path):
     """What ms-swift would refuse after loading everything is refused by its argument classes."""
-    ran = train("--demo", "--device", "cpu", *arguments, cwd=tmp_path)
+    ran = train(*ON_CPU, *arguments, cwd=tmp_path)
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
@@ -130,67 +127,32 @@ def test_help_needs_no_library(tmp_path):
     assert "--dry_run" in train("--help", cwd=tmp_path).stdout
 
 
-def test_fault_14_two_zero2_processes_train_and_infer_loads_the_output_folder(tmp_path):
-    """Real ms-swift, DeepSpeed ZeRO-2 and gloo; run from another directory; then infer.py on what it left."""
-    output = tmp_path / "sa-iqa-prompt4"
-    ran = train(
-        *("--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 2, "--per_device_train_batch_size", 2),
-        *("--eval_strategy", "no", "--save_only_model", "false", "--logging_steps", 1),
-        cwd=tmp_path,
-    )
-    assert ran.returncode == 0, ran.stderr[-3000:]
+def test_fault_14_two_zero2_processes_train(undisturbed):
+    """Real ms-swift, DeepSpeed ZeRO-2 and gloo, run from another directory."""
+    output, ran = undisturbed
     assert ran.stdout.strip().endswith("sa-iqa-prompt4") and len(ran.stdout.splitlines()) == 1
-
     (run,) = output.glob("v0-*")
-    steps = best_step(run)
-    assert steps.name == "checkpoint-2"
     # Optimizer states in one part a process are what ZeRO leaves; plain data parallelism would leave none.
-    assert len(list(steps.glob("global_step*/*zero_pp_rank_[01]_*optim_states.pt"))) == 2
+    for step in steps_of(run):
+        assert len(list(step.glob("global_step*/*zero_pp_rank_[01]_*optim_states.pt"))) == 2
+    assert best_step(run) in steps_of(run)
     assert not (run / ".inputs").exists()
-    assert "score with it: python tools/infer.py --demo" in ran.stderr.splitlines()[-1]
+    assert "score with it: python tools/score_images.py PICTURES" in ran.stderr.splitlines()[-1]
 
-    before, after = load_file(BASE / "model.safetensors"), load_file(output / "model.safetensors")
+    before, after = weights(BASE), weights(output)
     assert before.keys() == after.keys()
     moved = {name for name in before if not before[name].float().equal(after[name].float())}
     assert any(name.startswith("llm.") for name in moved)
     assert not any(name.startswith(("visual_tokenizer.", "vte.")) for name in moved)  # frozen, as in the release
     assert json.loads((output / "config.json").read_text())["max_pixels"] == 40_000
 
-    scored = run_command(
-        *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "3"),
-        *("--model_path", output, "--results_dir", tmp_path / "results"),
-    )
-    assert scored.code == 0, scored.err
-    lines = (tmp_path / "results" / "lighting_prompt4_sa-iqa-prompt4_limit3.jsonl").read_text().splitlines()
-    assert len(lines) == 3 and set(json.loads(lines[0])["logits"]) == set(facts.WORDS)
 
-
-SYSTEM = "You are a helpful assistant."
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """What the files of a folder hold, those of training runs in it left out."""
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-
-
-def test_a_second_run_leaves_the_first_checkpoint_and_is_asked_with_its_own_system_prompt(tmp_path):
+def test_a_checkpoint_is_asked_with_its_own_system_prompt(undisturbed, tmp_path):
     """The release's system prompt is learned, kept in args.json, and used by everything that scores, alike."""
-    output = tmp_path / "sa-iqa-prompt4"
-    shutil.copytree(DEMO_CHECKPOINT, output)
-    before = contents(output)
-    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 12, "--eval_strategy", "no"]
-    ran = train(*flags, "--system", SYSTEM, "--nproc_per_node", 1)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    assert contents(output) == before
-    (run,) = output.glob("v0-*")
-    assert ran.stdout.strip().endswith(run.name)
-    assert "holds a checkpoint and keeps it" in ran.stderr and str(run) in ran.stderr.splitlines()[-1]
-    assert checkpoint_folders.find_checkpoint(output, print) == output
-
-    arguments = json.loads((run / "args.json").read_text())
+    arguments = json.loads((undisturbed.output / "args.json").read_text())
     assert arguments["system"] == SYSTEM and arguments["template"] == "ovis2_5" and arguments["use_chat_template"] is True
     assert not any("/" in str(value) for value in arguments.values())
-    assert_scored_alike(run, tmp_path)
+    assert_scored_alike(undisturbed.output, tmp_path)
 
 
 def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
@@ -230,21 +192,6 @@ def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
         form = [("images", (image.name, image.read_bytes())) for image in images]
         answer = httpx.post(f"{address}/score", files=form, data={"dimensions": "lighting"}, timeout=60).json()
     assert [result["scores"]["lighting"] for result in answer["results"]] == pytest.approx(here, abs=1e-4)
-
-
-def test_overwriting_is_asked_for_and_comes_last(tmp_path):
-    output = tmp_path / "out"
-    shutil.copytree(DEMO_CHECKPOINT, output)
-    (output / "model-00001-of-00002.safetensors").write_bytes(b"stale")
-    (output / "args.json").write_text(json.dumps({"system": "of the former"}))
-    flags = ["--demo", "--device", "cpu", "--output_dir", output, "--max_steps", 1, "--eval_strategy", "no"]
-    ran = train(*flags, "--overwrite", "--nproc_per_node", 1)
-    assert ran.returncode == 0, ran.stderr[-3000:]
-    after = contents(output)
-    assert after.keys() >= {"config.json", "model.safetensors", "preprocessor_config.json", "args.json"}
-    assert "model-00001-of-00002.safetensors" not in after and not any(name.endswith(".new") for name in after)
-    assert after["model.safetensors"] != (DEMO_CHECKPOINT / "model.safetensors").read_bytes()
-    assert not json.loads(after["args.json"])["system"]  # the demo's is trained without
 
 
 @pytest.mark.parametrize("shards", [1, 2])
@@ -330,5 +277,5 @@ def test_more_processes_than_gpus_are_refused():
 
 def test_the_base_model_s_folder_is_no_place_for_the_checkpoint(tmp_path):
     for output in (BASE, BASE / "deeper"):
-        ran = train("--demo", "--device", "cpu", "--output_dir", output, "--dry_run")
+        ran = train(*ON_CPU, "--output_dir", output, "--dry_run")
         assert ran.returncode == 2 and "base model's folder" in ran.stderr
