@@ -28,7 +28,9 @@ EXAMPLES = re.findall(r"^```python\n(.*?)^```", MANUAL, re.M | re.S)
 
 # Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
 CHAINED = ("tools/score_images.py", "tools/best_of_n.py", "tools/filter_images.py", "tools/compare_images.py")
+OWN_RATINGS = [one for one in PYTHON if one[0] == "tools/evaluate_correlation.py" and "".join(one[1:2]).startswith("/tmp/")]
 SERVE = "tools/serve.py"  # runs until it is stopped
+ALONE = [one for one in PYTHON if one[0] not in (*CHAINED, SERVE) and one not in OWN_RATINGS]
 CURLS = re.findall(r"^    ((?:curl|echo .*\| curl) .*)$", MANUAL, re.M)
 
 
@@ -54,7 +56,7 @@ def test_the_lines_of_the_installed_command():
         assert SAIQA_COMMANDS[name].load("parser")().parse_args(flags)
 
 
-@pytest.mark.parametrize("command", [command for command in PYTHON if command[0] not in (*CHAINED, SERVE)], ids=" ".join)
+@pytest.mark.parametrize("command", ALONE, ids=" ".join)
 def test_python_commands(command, tmp_path):
     script, *flags = command
     name = script.removeprefix("tools/")
@@ -89,8 +91,9 @@ def test_python_commands(command, tmp_path):
 
 
 def test_commands_that_build_on_each_other(tmp_path):
-    commands = [command for command in PYTHON if command[0] in CHAINED and "--calibration" not in command]
-    assert {command[0] for command in commands} == set(CHAINED)
+    chained = [command for command in PYTHON if command[0] in CHAINED and "--calibration" not in command]
+    assert {command[0] for command in chained} == set(CHAINED) and OWN_RATINGS
+    commands = [*chained, *OWN_RATINGS]
     for script, *flags in commands:
         flags = [flag.replace("/tmp/", f"{tmp_path}/") for flag in flags]
         ran = run_command(script.removeprefix("tools/"), *flags, cwd=REPOSITORY)

@@ -1,4 +1,4 @@
-"""Pool the scored tables of the four dimensions and compare the scores with people's over all rows."""
+"""Compare scores with people's: the scored tables of SA-BENCH, by dimension and pooled, or any scores and ratings."""
 
 from __future__ import annotations
 
@@ -25,12 +25,21 @@ python tools/evaluate_correlation.py --full --table latex
 python tools/evaluate_correlation.py --demo --report report.html
 python tools/evaluate_correlation.py --compare sa-iqa-prompt4 mine
 python tools/evaluate_correlation.py --compare results/all_prompt3_sa-iqa-prompt3.csv results/all_prompt4_sa-iqa-prompt4.csv
+python tools/evaluate_correlation.py scores.csv ratings.csv --report report.html
+python tools/evaluate_correlation.py scores.csv ratings.csv --id_column photo --mos_column layout="Layout, mean"
 """
 
 
 def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument_group("your own ratings, instead of SA-BENCH's").add_argument
+    what = "scored pictures of score_images.py, and a .csv or .parquet of people's ratings of them: every figure of --full"
+    add("tables", nargs="*", metavar="TABLE", help=what)
+    what = "column that tells the picture: its path, file name or that without suffix; default: what finds the most"
+    add("--id_column", metavar="NAME", help=what)
+    what = "column with the mean opinion scores of a dimension or of overall; may be given more than once"
+    add("--mos_column", action="append", default=[], metavar="DIMENSION=NAME", help=what)
     add = flags.add_argument
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--results_dir", metavar="DIR", help="folder of the scored tables; default: ./results")
@@ -50,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     out = Output(args.json)
     evaluation.check(args)
+    if args.tables or args.id_column or args.mos_column:
+        evaluate_own(args, out)
+        return
     results = folders.input_path(args.results_dir) if args.results_dir else folders.roots(args.demo).results
     if args.compare:
         if args.full or args.report:
@@ -66,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_merged(output, scored)
 
     by_dimension = {dimension: correlation_or_reason(rows, dimension) for dimension, rows in scored.items()}
-    say_table({**by_dimension, facts.POOLED: correlation}, out)
+    if not evaluation.wanted(args):  # that is a table of its own
+        say_table({**by_dimension, facts.POOLED: correlation}, out)
     out.note(f"merged table: {folders.shown(output)}")
     out.result(f"PLCC: {correlation.plcc:.3f}")
     out.result(f"SRCC: {correlation.srcc:.3f}")
@@ -74,6 +87,34 @@ def main(argv: Sequence[str] | None = None) -> None:
     full = evaluate_fully(results, name, args, out) if evaluation.wanted(args) else {}
     out.finish({**asdict(correlation), "dimensions": figures, "output_csv": output, **full})
     refuse_gaps(scored)
+
+
+def evaluate_own(args: argparse.Namespace, out: Output) -> None:
+    """Compare scores of ``score_images.py`` with ratings in a table of one's own. Raises ``errors.UserError``."""
+    from saiqa.pictures import own_ratings
+
+    if len(args.tables) != 2:
+        raise UsageError("one's own ratings are two tables, SCORES and RATINGS", "Name both, e.g. scores.csv ratings.csv")
+    if args.compare or args.results_dir or args.model_name:
+        raise UsageError("--compare, --results_dir and --model_name are of SA-BENCH's tables", "Leave them out")
+    scores, ratings = map(folders.input_path, args.tables)
+    columns = dict(map(own_ratings.column_of, args.mos_column))
+    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    found = own_ratings.match(scores, ratings, args.id_column, columns, data_root)
+    compared = ", ".join(f"{dimension} with {column}" for dimension, column in found.columns.items())
+    out.note(f"{found.pictures} pictures, matched by {found.by}; compared: {compared}")
+    if found.not_rated or found.not_scored:
+        out.note(f"left out: {found.not_rated} scored pictures without a rating, {found.not_scored} ratings without a picture")
+    said = evaluation.finish(found.tables, data_root, args, out)
+    if args.output_csv:
+        output = folders.output_path(args.output_csv)
+        write_merged(output, {table.dimension: table.rows for table in found.tables})
+        out.note(f"merged table: {folders.shown(output)}")
+        said["output_csv"] = output
+    counts = {"not_rated": found.not_rated, "not_scored": found.not_scored}
+    out.finish({"matched": found.pictures, "matched_by": found.by, **counts, **said})
+    if found.failed:
+        raise Incomplete(f"{len(found.failed)} rated pictures have no score", found.failed, "Score them with --resume")
 
 
 def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[ScoredRow]:
@@ -127,6 +168,8 @@ def say_table(correlations: Mapping[str, Correlation | str], out: Output) -> Non
         else:
             figures = "".join(f"{value:>8.3f}" for value in (c.plcc, c.srcc, c.krcc, c.rmse))
             out.note(f"{dimension:<12}{c.n:>7}{figures}{c.dropped:>9}")
+    found = ((name, c) for name, c in correlations.items() if isinstance(c, Correlation))
+    evaluation.note_few([name for name, c in found if c.n < summary.FEW], out)
 
 
 def refuse_gaps(scored: Mapping[str, Sequence[ScoredRow]]) -> None:

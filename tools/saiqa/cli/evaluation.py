@@ -11,7 +11,7 @@ from saiqa.errors import InputError
 from saiqa.evaluate import page, tables
 from saiqa.evaluate.compare import HEADER, HOW, as_json, cells, compare, read_run, refuse_gaps, shared
 from saiqa.evaluate.figures import Correlation
-from saiqa.evaluate.summary import Assessment, Scored, assess, payload, table
+from saiqa.evaluate.summary import FEW, FEW_NOTE, Assessment, Scored, assess, payload, table
 from saiqa.files import folders
 from saiqa.files.places import Place
 
@@ -68,6 +68,13 @@ def say_correlation(correlation: Correlation, label: str, out: Output) -> None:
     out.result(f"SRCC: {correlation.srcc:.3f}")
     more = f"KRCC {correlation.krcc:.3f}, RMSE {correlation.rmse:.3f}"
     out.note(f"{label}: n {correlation.n}, dropped {correlation.dropped}, {more}")
+    note_few([label] if correlation.n < FEW else [], out)
+
+
+def note_few(labels: Sequence[str], out: Output) -> None:
+    """Say of which rows there are so few that their correlation says little."""
+    if labels:
+        out.note(f"{', '.join(labels)}: {FEW_NOTE}")
 
 
 def say_comparison(names: list[str], results: Path, version: int, form: str | None, out: Output) -> None:

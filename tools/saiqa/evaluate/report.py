@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -162,6 +163,7 @@ class _Disagreement:
     table: Scored
     row: scored_table.ScoredRow
     before: int  # rows of the same id that come before it
+    file: Place | None  # where the table tells it
 
     @property
     def size(self) -> float:
@@ -176,20 +178,25 @@ class _Disagreement:
 
 def _disagreements(scored: Sequence[Scored], data_root: Place) -> dict:
     found = [
-        _Disagreement(table, row, before)
+        _Disagreement(table, row, before, file)
         for table in scored
-        for row, (_, before) in zip(table.rows, ids.numbered(row.id for row in table.rows), strict=True)
+        for row, (_, before), file in zip(
+            table.rows,
+            ids.numbered(row.id for row in table.rows),
+            table.files or itertools.repeat(None, len(table.rows)),
+            strict=True,
+        )
         if row.mos is not None and row.prediction is not None
     ]
     largest = sorted(found, key=lambda disagreement: -disagreement.size)[:DISAGREEMENTS]
     paths = {id(d.table): _image_paths(d.table) for d in largest}
-    cards = [_card(d, _file_of(d, paths[id(d.table)], data_root)) for d in largest]
+    cards = [_card(d, d.file or _file_of(d, paths[id(d.table)], data_root)) for d in largest]
     return {"cards": cards, "rows": len(found)}
 
 
 def _image_paths(table: Scored) -> dict[str, list[str]]:
     """Image id -> its paths as written in the ratings, in their order; empty where there are none."""
-    if not table.ratings.is_file():
+    if table.ratings is None or not table.ratings.is_file():
         return {}
     paths: dict[str, list[str]] = {}
     for number, line in jsonl.stream_jsonl(table.ratings):
@@ -226,27 +233,28 @@ def _card(disagreement: _Disagreement, file: Place) -> dict:
 def _provenance(scored: Sequence[Scored]) -> dict:
     """What all tables have in common, said once, and what is each one's own."""
     records = [read_run_record(table.path) for table in scored]
-    terms = [_terms(record) for record in records if record]
+    terms = [_terms(record, table.dimension) for table, record in zip(scored, records, strict=True) if record]
     common = {name: value for name, value in terms[0].items() if all(one.get(name) == value for one in terms)} if terms else {}
     tables = []
     for table, record in zip(scored, records, strict=True):
-        own = {name: value for name, value in _terms(record).items() if name not in common}
+        own = {name: value for name, value in _terms(record, table.dimension).items() if name not in common}
         name = folders.run_record_path(table.path).name
         said = {"dimension": table.dimension, "path": folders.shown(table.path), "record_name": name, "own": own}
         tables.append(said | {"record": to_json(record) if record else None})
     return {"common": common, "tables": tables}
 
 
-def _terms(record: Mapping[str, Any]) -> dict[str, Any]:
+def _terms(record: Mapping[str, Any], dimension: str) -> dict[str, Any]:
     """How scores were made, in a few terms; without those that the record does not have."""
     engine = record.get("engine") or {}
-    prompts = record.get("prompts")
+    prompts = record.get("prompts") or {}  # of one dimension, or by dimension
+    asked = prompts.get(dimension) if isinstance(prompts, Mapping) else prompts[0]
     parts = {
         "checkpoint": record.get("model_path"),
         "fingerprint": record.get("model_fingerprint"),
         "engine": ", ".join(f"{key} {value}" for key, value in engine.items() if isinstance(value, str | int | float)),
         "command": record.get("command"),
         "images rated": record.get("n"),
-        "prompt": prompts[0].get("query") if prompts else None,
+        "prompt": asked.get("query") if asked else None,
     }
     return {name: value for name, value in parts.items() if value}

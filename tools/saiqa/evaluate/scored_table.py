@@ -30,15 +30,21 @@ def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
     columns = (facts.ID_COLUMN, gt_column, facts.PREDICTION_COLUMN)
     there, rows = csv_files.read_cells(path, required=columns)
     cells = map(operator.itemgetter(*map(there.index, columns)), rows)
-    scored = [ScoredRow(i, mos, prediction, _number(mos), _number(prediction)) for i, mos, prediction in cells]
-    for row in scored:
-        if row.prediction is not None and not scoring.is_score(row.prediction):
-            what = f"{facts.PREDICTION_COLUMN} of {row.id[:100]} is {row.prediction_text}, not from 1 to 5"
-            raise InputError(f"{folders.shown(path)}: {what}", "Score the images again")
+    scored = [ScoredRow(i, mos, prediction, number(mos), number(prediction)) for i, mos, prediction in cells]
+    check_scores(path, scored)
     return scored
 
 
-def _number(text: str) -> float | None:
+def check_scores(path: Path, rows: Sequence[ScoredRow]) -> None:
+    """Refuse rows of a file whose prediction is no score. Raises ``InputError``."""
+    for row in rows:
+        if row.prediction is not None and not scoring.is_score(row.prediction):
+            what = f"{facts.PREDICTION_COLUMN} of {row.id[:100]} is {row.prediction_text}, not from 1 to 5"
+            raise InputError(f"{folders.shown(path)}: {what}", "Score the images again")
+
+
+def number(text: str) -> float | None:
+    """A cell as a finite number; None where it is none."""
     try:
         value = float(text)
     except ValueError:

@@ -15,11 +15,15 @@ from saiqa.evaluate import intervals, scored_table, tables
 from saiqa.evaluate.figures import CorrelationError
 from saiqa.evaluate.intervals import Agreement
 from saiqa.files import csv_files
+from saiqa.files.places import Place
 
 # Name in ``Agreement`` -> head of its column.
 COLUMNS = {"plcc": "PLCC", "srcc": "SRCC", "krcc": "KRCC", "rmse": "RMSE", "plcc_logistic": "PLCC (logistic)"}
 
 NO_GENERATOR = "(none)"
+
+FEW = 10
+FEW_NOTE = f"a correlation of fewer than {FEW} images says little"
 
 HOW = (
     f"Brackets: {intervals.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {intervals.RESAMPLES} resamples, "
@@ -37,13 +41,15 @@ class Scored:
         ratings: the JSONL it was made of, which has the paths of the images; it need not be there.
         rows: its rows.
         generators: what made each image, [rows]; None where the table has no such column.
+        files: where each image lies, [rows]; None where ``ratings`` tells it.
     """
 
     dimension: str
     path: Path
-    ratings: Path
+    ratings: Path | None
     rows: Sequence[scored_table.ScoredRow]
     generators: Sequence[str] | None
+    files: Sequence[Place] | None = None
 
 
 def read(dimension: str, path: Path, ratings: Path, gt_column: str) -> Scored:
@@ -83,8 +89,9 @@ def assess(scored: Sequence[Scored]) -> list[Assessment]:
 def _scopes(scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
     for table in scored:
         yield from _with_generators(table.dimension, [table])
-    if len(scored) > 1:
-        yield from _with_generators(facts.POOLED, scored)
+    dimensions = [table for table in scored if table.dimension in facts.DIMENSIONS]  # and not what is made of them
+    if len(dimensions) > 1:
+        yield from _with_generators(facts.POOLED, dimensions)
 
 
 def _with_generators(name: str, scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
@@ -139,7 +146,8 @@ def notes(assessments: Sequence[Assessment]) -> list[str]:
         why = assessment.agreement
         statements = [f"no figures: {why}"] if isinstance(why, str) else why.statements
         found += [f"{assessment.label}: {'; '.join(statements)}."] if statements else []
-    return found
+    few = [a.label for a in assessments if not isinstance(a.agreement, str) and a.agreement.figures.n < FEW]
+    return [*found, f"{', '.join(few)}: {FEW_NOTE}."] if few else found
 
 
 def payload(assessments: Sequence[Assessment]) -> dict:

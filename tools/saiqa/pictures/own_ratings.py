@@ -1,0 +1,155 @@
+"""Scored pictures and people's ratings of them in a table of one's own, matched by what the table calls a picture."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from saiqa import facts
+from saiqa.errors import InputError, UsageError
+from saiqa.evaluate.scored_table import ScoredRow, check_scores, number
+from saiqa.evaluate.summary import NO_GENERATOR, Scored
+from saiqa.files import csv_files, folders, ids, places
+from saiqa.files.places import Place
+from saiqa.files.table_files import open_table
+from saiqa.pictures.lists import resolve
+from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, OVERALL_COLUMN
+from saiqa.pictures.scored_files import ScoredTable, read_table
+
+RATED = (*facts.DIMENSIONS, OVERALL_COLUMN)
+# What a column of ratings may be called where nobody says it; {} is the dimension.
+_MOS_COLUMNS = (facts.MOS_COLUMN.replace("dimension", ""), "{}_mos", "mos_{}", "{}_rating", "rating_{}", "{}")
+_SINGLE_COLUMNS = ("mos", "rating", "score_mos", "mean_opinion_score")  # of all ratings that there are
+
+
+def _file_name(image: str) -> str:
+    return places.url_name(image) if places.is_url(image) else PurePath(image).name
+
+
+# How a picture may be called, the surest first.
+_NAMES: Mapping[str, Callable[[str], str]] = {
+    "path": str,
+    "file name": _file_name,
+    "file name without suffix": folders.image_id,
+}
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Scores beside ratings.
+
+    Attributes:
+        tables: one a rated dimension; ``overall`` is among them where it was rated.
+        pictures: rated ones that have a line of scores.
+        columns: dimension -> the column of its ratings.
+        by: what they were matched by.
+        not_rated, not_scored: pictures without a rating, and ratings without a picture.
+        failed: (picture, why) of the rated ones that lack a score.
+    """
+
+    tables: list[Scored]
+    pictures: int
+    columns: dict[str, str]
+    by: str
+    not_rated: int
+    not_scored: int
+    failed: list[tuple[str, str]]
+
+
+def match(scores: Path, ratings: Path, id_column: str | None, columns: Mapping[str, str], data_root: Place) -> Matched:
+    """Read both tables and match them.
+
+    Args:
+        scores: of ``score_images.py``.
+        ratings: a CSV or Parquet with a column that tells the picture, and columns of mean opinion scores.
+        id_column: that column; the one that finds the most pictures when None.
+        columns: dimension or ``overall`` -> column of its ratings; by their names when empty.
+        data_root: where pictures of SA-BENCH lie.
+
+    Raises:
+        InputError: a file is missing or broken, a column is not there or cannot be told, a picture comes twice, or no
+            rating is of a picture.
+    """
+    table = read_table(scores, [IMAGE_COLUMN])
+    there, numbered = open_table(ratings, [*([id_column] if id_column else []), *columns.values()])
+    rated = [row for _, row in numbered]
+    found = columns or _told(ratings, there, [name for name in RATED if name in table.columns])
+    lacking = [name for name in found if name not in table.columns]
+    if lacking:
+        raise InputError(f"{folders.shown(scores)} has no scores of {', '.join(lacking)}", "Score the pictures for them")
+    by, pairs = _paired(table, scores, rated, [id_column] if id_column else there, ratings)
+    matched = [(table.rows[one], rated[other]) for one, other in pairs]
+    files = [places.place(resolve(row[IMAGE_COLUMN], scores, data_root)) for row, _ in matched]
+    tables = [_scored(name, column, matched, files, scores) for name, column in found.items()]
+    without = [row for row, _ in matched if any(number(row[name]) is None for name in found)]
+    failed = [(row[IMAGE_COLUMN], row.get(ERROR_COLUMN) or "no score") for row in without]
+    return Matched(tables, len(pairs), dict(found), by, len(table.rows) - len(pairs), len(rated) - len(pairs), failed)
+
+
+def _told(ratings: Path, there: Sequence[str], scored: Sequence[str]) -> dict[str, str]:
+    """Dimension -> column of its ratings, by their names."""
+    lower = {name.lower(): name for name in there}
+    found = {}
+    for dimension in scored:
+        fitting = (form.format(dimension) for form in _MOS_COLUMNS)
+        if column := next((lower[name] for name in fitting if name in lower), None):
+            found[dimension] = column
+    dimensions = [name for name in scored if name != OVERALL_COLUMN]
+    single = next((lower[name] for name in _SINGLE_COLUMNS if name in lower), None)
+    if not found and single:
+        return {dimensions[0] if len(dimensions) == 1 else OVERALL_COLUMN: single}
+    if not found:
+        what = f"{folders.shown(ratings)}: which column has ratings? It has {ids.few(there, len(there))}"
+        raise InputError(what, "Name them, e.g. --mos_column layout=COLUMN")
+    return found
+
+
+def _paired(
+    table: ScoredTable, scores: Path, rated: Sequence[Mapping[str, str]], columns: Sequence[str], ratings: Path
+) -> tuple[str, list[tuple[int, int]]]:
+    """What pictures are matched by, and (row of the scores, row of the ratings) of each: by what finds the most."""
+    images = [row[IMAGE_COLUMN] for row in table.rows]
+    best: tuple[str, str, list[tuple[int, int]]] = ("", "", [])
+    for column, (by, name) in itertools.product(columns, _NAMES.items()):
+        places_of = {name(row[column]): number for number, row in enumerate(rated)}
+        pairs = [(number, places_of[name(image)]) for number, image in enumerate(images) if name(image) in places_of]
+        if len(pairs) > len(best[2]):
+            best = column, by, pairs
+    column, by, pairs = best
+    if not pairs:
+        what = f"no picture of {folders.shown(scores)} is rated in {folders.shown(ratings)}"
+        first = ", ".join(rated[0][column] for column in columns)[:200]
+        raise InputError(what, f"The first there is {images[0]}; the first line here has {first}")
+    name = _NAMES[by]
+    paired = {name(images[one]) for one, _ in pairs}
+    for path, names in ((scores, map(name, images)), (ratings, (name(row[column]) for row in rated))):
+        csv_files.check_unique(path, "picture", (name for name in names if name in paired))
+    return f"the {by} in {column}", pairs
+
+
+def _scored(
+    dimension: str,
+    column: str,
+    matched: Sequence[tuple[Mapping[str, str], Mapping[str, str]]],
+    files: Sequence[Place],
+    path: Path,
+) -> Scored:
+    rows = [
+        ScoredRow(score[IMAGE_COLUMN], rating[column], score[dimension], number(rating[column]), number(score[dimension]))
+        for score, rating in matched
+    ]
+    check_scores(path, rows)
+    both = [{**score, **rating} for score, rating in matched]
+    made = [row.get(facts.GENERATOR_COLUMN, "") for row in both]
+    generators = [text or NO_GENERATOR for text in made] if any(made) else None
+    return Scored(dimension, path, None, rows, generators, files)
+
+
+def column_of(text: str) -> tuple[str, str]:
+    """``layout=COLUMN`` as (dimension, column). Raises ``UsageError`` for another form and for no dimension."""
+    dimension, equals, column = text.partition("=")
+    if not equals or not column or dimension not in RATED:
+        raise UsageError(f"--mos_column {text} is not like layout=COLUMN", f"Before it stands one of {', '.join(RATED)}")
+    return dimension, column
