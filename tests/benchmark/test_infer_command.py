@@ -133,6 +133,31 @@ def test_limit_scores_the_first_and_says_so_in_the_name(make_data_root, run_main
     assert not root.scores("lighting").exists()
 
 
+def test_a_name_that_is_given_stays_as_it_is_with_a_limit_too(make_data_root, run_main, tmp_path):
+    root = make_data_root(["lighting"])
+    given = ("--output_jsonl", str(tmp_path / "some.jsonl"), "--output_csv", str(tmp_path / "some.csv"))
+    ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--limit", "3", *given)
+    assert ran.code == 0, ran.err
+    assert len(read_jsonl(tmp_path / "some.jsonl")) == len(read_csv(tmp_path / "some.csv")) == 3
+
+
+@pytest.mark.parametrize("flags", [["lighting,layout"], ["lighting", "--dimension", "layout"]])
+def test_several_dimensions_are_named_with_commas_or_one_by_one(make_data_root, run_main, flags):
+    root = make_data_root()
+    ran = run_main("infer.py", *root.flags, "--dimension", *flags, "--json")
+    assert ran.code == 0 and list(ran.json["dimensions"]) == ["layout", "lighting"], ran.err
+
+
+def test_all_missing_dimensions_are_named_at_once(make_data_root, run_main):
+    root = make_data_root(["lighting"])
+    ran = run_main("infer.py", *root.flags)
+    assert ran.code == 2
+    missing = [name for name in facts.DIMENSIONS if name != "lighting"]
+    assert all(root.jsonl(name).name in ran.err for name in missing) and root.jsonl("lighting").name not in ran.err
+    ran = run_main("evaluate_correlation.py", "--results_dir", str(root.results))
+    assert ran.code == 2 and "--dimension distortion,harmony,layout,lighting" in ran.err
+
+
 def test_json_is_one_object_on_stdout(make_data_root, run_main):
     root = make_data_root(["lighting"])
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--json")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import math
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 
+import saiqa
 from helpers import TOOLS, run_command
 from local_progress import Progress, progress_iter
 from saiqa.cli.console import ArgumentParser, Output, positive_int, run
@@ -167,3 +172,49 @@ def test_the_names_that_scripts_around_the_release_import(capsys):
     assert err.splitlines()[-1].startswith("lighting: 40/40 (100%)") and "\r" not in err
     assert list(progress_iter(iter("ab"))) == ["a", "b"] and capsys.readouterr().err == ""
     assert list(progress_iter(iter("ab"), total=2, desc="x")) == ["a", "b"] and "x: 2/2" in capsys.readouterr().err
+
+
+# ---- a terminal ------------------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(*args: object) -> tuple[int, str]:
+    """Run a command with both streams on one terminal: its exit code, and all that it wrote."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, 120))
+    command = [sys.executable, str(TOOLS / str(args[0])), *map(str, args[1:])]
+    written = b""
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        with contextlib.suppress(OSError):  # Linux ends it so
+            while part := os.read(ours, 65536):
+                written += part
+    os.close(ours)
+    return process.returncode, written.decode()
+
+
+def test_a_terminal_shows_a_bar_below_the_rows_and_what_is_loaded():
+    code, seen = on_a_terminal("score_images.py", "--demo")
+    assert code == 0 and "loading sa-iqa-prompt4" in seen
+    assert re.search(r"score: +\d+%.*\d+/12 \[", seen)
+    rows = [line for line in re.split(r"[\r\n]+", seen) if line.endswith(".jpg")]
+    assert len(rows) == 12 and not any("score:" in row for row in rows)
+
+
+def test_quiet_leaves_results_alone():
+    noisy, quiet = (run_command("score_images.py", "--demo", *flags) for flags in ((), ("--quiet",)))
+    assert noisy.code == quiet.code == 0 and "images/s" in noisy.err
+    assert quiet.err == "" and quiet.out == noisy.out
+    failed = run_command("score_images.py", "--demo", "--quiet", "nowhere.jpg")
+    assert failed.code == 2 and "nowhere.jpg" in failed.err
+
+
+@pytest.mark.parametrize("command", ["infer.py", "score_images.py", "evaluate_correlation.py"])
+def test_every_command_tells_its_version(command):
+    ran = run_command(command, "--version")
+    assert ran.code == 0 and ran.out == f"saiqa {saiqa.__version__}\n"
+
+
+def test_who_asked_for_the_demo_is_not_sent_to_it(tmp_path):
+    for flags, sent in (([], True), (["--demo"], False)):
+        ran = run_command("score_images.py", "rooms", *flags, "--model_path", tmp_path / "nowhere")
+        assert ran.code == 2 and ("try --demo" in ran.err) == sent

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 FAILED, BAD_INPUT, INCOMPLETE, INTERRUPTED, TERMINATED = 1, 2, 3, 130, 143
 TRACEBACK_VARIABLE = "SAIQA_TRACEBACK"
 
+OR_DEMO = ", or try --demo"
+
 # Command -> its script in the repository.
 SCRIPTS = {
     "score": "score_images.py",
@@ -35,7 +37,9 @@ HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.pat
 
 def spoken(text: str) -> str:
     """A text that names commands as scripts, with the names they have here: ``saiqa score`` where there are no scripts,
-    and where the running command was called so."""
+    and where the running command was called so; who has asked for the demo is not sent to it."""
+    if "--demo" in sys.argv[1:]:
+        text = text.replace(OR_DEMO, "")
     if HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
         return text
     return _SCRIPT.sub(lambda found: f"saiqa {_OF_SCRIPT[found[1]]}" if found[1] in _OF_SCRIPT else found[0], text)

@@ -5,6 +5,7 @@ Log files get whole lines without carriage returns; results on stdout are never 
 
 import sys
 import time
+from contextlib import contextmanager
 
 from saiqa.stopping import check_stopped
 
@@ -30,6 +31,15 @@ def progress_iter(iterable, total=None, desc="", **_):
             progress.advance()
 
 
+_hushed = False
+
+
+def hush(quiet):
+    """Whether progress stays unsaid from here on, in this process."""
+    global _hushed
+    _hushed = quiet
+
+
 class Progress:
     """Counts finished items of a known total; a context manager.
 
@@ -46,7 +56,8 @@ class Progress:
         self.done = 0
         self._started = self._said_at = time.monotonic()
         self._said_done = 0
-        self._bar = self._terminal_bar() if self.stream.isatty() else None
+        self._shown = not _hushed and total > 0
+        self._bar = self._terminal_bar() if self._shown and self.stream.isatty() else None
 
     def _terminal_bar(self):
         try:
@@ -61,8 +72,17 @@ class Progress:
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif self._line_is_due():
+        elif self._shown and self._line_is_due():
             self._say()
+
+    @contextmanager
+    def aside(self):
+        """Within, other lines may be written to the terminal: the bar makes room for them."""
+        if self._bar is None:
+            yield
+            return
+        with self._bar.external_write_mode(file=sys.stdout):
+            yield
 
     def _line_is_due(self):
         step = (self.done - self._said_done) * 100 >= LINE_EVERY_PERCENT * self.total

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from saiqa import facts
 from saiqa.cli import model_flags
-from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.cli.console import ArgumentParser, Output, add_output, positive_int
 from saiqa.errors import Failed, InputError
 from saiqa.evaluate import tables
 from saiqa.evaluate.page import path_of
@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="the demo's checkpoint and rooms")
     add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")
     add("--report", metavar="FILE", help="a page with the checks and the changed pictures, one .html")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     model_flags.add_flags(flags, exif=model_flags.OFF)
     return flags
 
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``, ``Failed`` where a check did."""
     args = parser().parse_args(argv)
     model_flags.check(args)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     report = path_of(args.report) if args.report else None
     rooms = read_rooms(args)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from saiqa.cli.console import ArgumentParser, Output, floor, positive_int
+from saiqa.cli.console import ArgumentParser, Output, add_output, floor, positive_int
 from saiqa.errors import Failed, Incomplete, InputError, UsageError
 from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
@@ -50,14 +50,14 @@ def parser() -> ArgumentParser:
     where.add_argument("--copy_to", metavar="DIR", help="copy the kept images to DIR/{group}/{rank}_{name}")
     where.add_argument("--link_to", metavar="DIR", help="as --copy_to, with symbolic links")
     add("--overwrite", action="store_true", help="replace files that are there already")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     path = folders.input_path(args.scored)
     output = folders.output_path(args.output_csv) if args.output_csv else path.with_name(f"{path.stem}_ranking.csv")
     check_output(path, output)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from saiqa import calibration, facts, scoring
 from saiqa.calibration import Calibration
 from saiqa.cli import jobs
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import InputError, lacking
 from saiqa.evaluate import conformal, tables
 from saiqa.files import csv_files, folders, jsonl, text_files
@@ -46,14 +46,14 @@ def parser() -> ArgumentParser:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--model_name", metavar="NAME", help="last part of the checkpoint's path (default: sa-iqa-promptN)")
     add("--output", metavar="FILE", default="calibration.json", help="default: calibration.json")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     results = folders.input_path(args.results) if args.results else jobs.default_results(folders.roots(args.demo), args.split)
     output = folders.output_path(args.output)
     text_files.check_writable(output)

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saiqa.cli import model_flags
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import Incomplete, UsageError
 from saiqa.evaluate import tables
 from saiqa.evaluate.page import path_of
@@ -37,7 +37,7 @@ def parser() -> ArgumentParser:
     add("b", metavar="B", help="as A")
     add("--temperature", type=temperature, default=1.0, metavar="T", help="divides the log-odds: below 1 surer (default: 1)")
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     add("--report", metavar="FILE", help="a page with the pairs side by side: x.html")
     model_flags.add_flags(flags, exif=model_flags.ON)
     add = flags.add_argument_group("data").add_argument
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     report = path_of(args.report) if args.report else None
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     sides = [pictures(text, data_root, out) for text in (args.a, args.b)]

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
+from saiqa import __version__, progress
 from saiqa.errors import (
     FAILED,
     INTERRUPTED,
@@ -134,6 +135,7 @@ class ArgumentParser(argparse.ArgumentParser):
             allow_abbrev=False,
             **options,
         )
+        self.add_argument("--version", action="version", version=f"saiqa {__version__}")
 
     def parse_known_args(self, args=None, namespace=None):
         typed = sys.argv[1:] if args is None else args
@@ -146,6 +148,12 @@ class ArgumentParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"See {self.prog} --help")
+
+
+def add_output(add: Callable[..., object]) -> None:
+    """The flags that ``Output`` takes; ``add`` is an ``add_argument``."""
+    add("--json", action="store_true", help="one JSON object on stdout")
+    add("--quiet", action="store_true", help="results, warnings and errors only: no notes, no progress")
 
 
 def positive_int(text: str) -> int:
@@ -189,10 +197,12 @@ class Output:
 
     Args:
         as_json: stdout gets one JSON object at the end (``finish``) instead of the lines of ``result``.
+        quiet: no notes, and no progress in this process.
     """
 
-    def __init__(self, as_json: bool = False):
-        self.as_json = as_json
+    def __init__(self, as_json: bool = False, quiet: bool = False):
+        self.as_json, self.quiet = as_json, quiet
+        progress.hush(quiet)
         self.program = os.path.basename(sys.argv[0])
 
     def result(self, line: str) -> None:
@@ -201,8 +211,9 @@ class Output:
             print(printable(spoken(line)), flush=True)
 
     def note(self, line: str) -> None:
-        """Something worth knowing, on stderr."""
-        print(printable(spoken(line)), file=sys.stderr, flush=True)
+        """Something worth knowing, on stderr (not with ``--quiet``)."""
+        if not self.quiet:
+            print(printable(spoken(line)), file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
         """Something probably not intended, on stderr."""

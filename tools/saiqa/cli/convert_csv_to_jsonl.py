@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from saiqa import facts, scoring
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.files import csv_files, folders, ids, jsonl, question_files
 
@@ -36,7 +36,7 @@ def parser() -> ArgumentParser:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--prompts_from", metavar="DIR", help="annotation folder whose sentences to use; default: our own")
     add("--dry_run", action="store_true", help="check everything and write nothing")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     return flags
 
 
@@ -56,7 +56,7 @@ class Job:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     job = make_job(args)
     lines, left_out = convert(job, out)
     if not lines:

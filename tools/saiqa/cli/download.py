@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saiqa import facts
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import spoken
 from saiqa.files import folders, hub
 from saiqa.progress import Progress
@@ -34,14 +34,14 @@ def parser() -> ArgumentParser:
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--with_code", action="store_true", help="the Python files too, which --trust_remote_code would run")
     add("--dry_run", action="store_true", help="say what would be downloaded, and its size")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     root = folders.output_path(args.output_dir) if args.output_dir else folders.home()
     owners = [args.owner] if args.owner else facts.HUB_OWNERS

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saiqa import facts
 from saiqa.cli import evaluation
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.evaluate import summary
 from saiqa.evaluate.figures import Correlation
@@ -46,7 +46,7 @@ def parser() -> ArgumentParser:
     add("--model_name", metavar="NAME", help="the model's part of the file names; default: sa-iqa-promptN")
     add("--output_csv", metavar="FILE", help="default: all_promptN_{model_name}.csv in the results folder")
     add("--demo", action="store_true", help="the results of the demo")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     add("--data_root", metavar="DIR", help="where the images of a --report are; default: ./SA-BENCH")
     evaluation.add_flags(flags)
     what = "test the difference of two runs: model names in the results folder, or scored or merged tables"
@@ -57,7 +57,7 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     evaluation.check(args)
     if args.tables or args.id_column or args.mos_column:
         evaluate_own(args, out)
@@ -72,7 +72,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     default = results / facts.result_name(facts.POOLED, args.prompt_version, name, ".csv")
     output = folders.output_path(args.output_csv) if args.output_csv else default
 
-    scored = {dimension: read_dimension(dimension, results, name, args) for dimension in facts.DIMENSIONS}
+    require_tables(results, name, args)
+    scored = {
+        dimension: read_scored(scored_table(dimension, results, name, args), facts.MOS_COLUMN.format(dimension=dimension))
+        for dimension in facts.DIMENSIONS
+    }
     pooled = [row for rows in scored.values() for row in rows]
     correlation = evaluate(pooled, f"the tables in {folders.shown(results)}")
     write_merged(output, scored)
@@ -117,16 +121,15 @@ def evaluate_own(args: argparse.Namespace, out: Output) -> None:
         raise Incomplete(f"{len(found.failed)} rated pictures have no score", found.failed, "Score them with --resume")
 
 
-def read_dimension(dimension: str, results: Path, name: str, args: argparse.Namespace) -> list[ScoredRow]:
-    """The scored rows of one dimension. Raises ``InputError`` that gives the command where there are none."""
-    path = scored_table(dimension, results, name, args)
-    if not path.is_file():
-        flags = f"--dimension {dimension} --prompt_version {args.prompt_version}"
+def require_tables(results: Path, name: str, args: argparse.Namespace) -> None:
+    """Refuse where scored tables are not there, all at once. Raises ``InputError`` that gives the command."""
+    missing = {d: path for d in facts.DIMENSIONS if not (path := scored_table(d, results, name, args)).is_file()}
+    if missing:
+        flags = f"--dimension {','.join(missing)} --prompt_version {args.prompt_version}"
         flags += " --demo" if args.demo else ""
         flags += f" --results_dir {args.results_dir}" if args.results_dir else ""
         flags += f" --model_path PATH/{name}" if args.model_name else ""
-        raise InputError(f"{folders.shown(path)} is not there", f"Make it with `python tools/infer.py {flags}`")
-    return read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+        raise InputError(folders.not_there(list(missing.values())), f"Make them with `python tools/infer.py {flags}`")
 
 
 def scored_table(dimension: str, results: Path, name: str, args: argparse.Namespace) -> Path:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from saiqa.cli.console import ArgumentParser, Output, floor
+from saiqa.cli.console import ArgumentParser, Output, add_output, floor
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.files import folders, text_files
 from saiqa.pictures import results, scored_files
@@ -33,14 +33,14 @@ def parser() -> ArgumentParser:
     add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
     add("--output_kept", metavar="FILE", help="default: {name}_kept beside FILE, in its form")
     add("--output_rejected", metavar="FILE", help="with a column reason; default: {name}_rejected beside FILE")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     path = folders.input_path(args.scored)
     outputs = output_paths(path, args)
     columns = dict.fromkeys([args.image_column, *(column for column, _ in args.floor)])

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saiqa import facts, overall
-from saiqa.cli.console import ArgumentParser, Output
+from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import Incomplete, InputError, UsageError, lacking
 from saiqa.evaluate import intervals, tables
 from saiqa.files import folders, text_files
@@ -44,7 +44,7 @@ def parser() -> ArgumentParser:
     scored = "scored images: a CSV with image (or id) and a column for each dimension, or a JSONL, of score_images.py"
     for each in (fit, apply):
         each.add_argument("scored", metavar="SCORED", help=scored)
-        each.add_argument("--json", action="store_true", help="one JSON object on stdout")
+        add_output(each.add_argument)
     pairs = "CSV with image_a,image_b,winner; the winner is a, b, tie or the image's name"
     fit.add_argument("preferences", metavar="PREFERENCES", help=pairs)
     fit.add_argument("--output", default="weights.json", metavar="FILE", help="default: weights.json")
@@ -57,7 +57,7 @@ def parser() -> ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     output = folders.output_path(args.output)
     inputs = [folders.input_path(text) for text in (args.scored, getattr(args, "preferences", None)) if text is not None]
     if output.resolve() in [path.resolve() for path in inputs]:

@@ -9,11 +9,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from saiqa import facts, prompts
+from saiqa import prompts
 from saiqa.benchmark import infer_stage, score_stage
 from saiqa.benchmark.jobs import Job
 from saiqa.cli import evaluation, jobs, model_flags, worker_flags
-from saiqa.cli.console import ArgumentParser, Output, positive_int
+from saiqa.cli.console import ArgumentParser, Output, add_output, positive_int
 from saiqa.engines import Engine
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.evaluate import scored_table, summary
@@ -41,14 +41,19 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to do").add_argument
     add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
-    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), help="default: by the input file's name, else all")
+    jobs.add_dimension(add, "by the input file's name, else all")
     add("--split", choices=jobs.SPLITS, default=jobs.TEST, help="default: test; results of another go to results/SPLIT")
     add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
-    add("--limit", type=positive_int, metavar="N", help="the first N images only; output names end in _limitN")
+    add(
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="the first N images only; default names of outputs end in _limitN",
+    )
     add("--resume", action="store_true", help="continue an interrupted run, or retry the failures of a finished one")
     add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
     add("--dry_run", action="store_true", help="check files, columns, ids, images and checkpoint, and load nothing")
-    add("--json", action="store_true", help="one JSON object on stdout")
+    add_output(add)
 
     add = flags.add_argument_group("files (N is the prompt version)").add_argument
     add("--data_root", metavar="DIR", help="default: ./SA-BENCH")
@@ -75,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
     evaluation.check(args)
     worker_flags.check(args)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     todo = jobs.make_jobs(args)
     with locks.exclusive(() if args.dry_run else written(todo, args)):
         run_jobs(todo, args, out)
@@ -117,6 +122,7 @@ def check(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> dict[st
     checked = {job.dimension: Checked() for job in todo}
     if args.mode in ("infer", "all"):
         model = model_of(args, out)
+        folders.require_data(*(job.test_jsonl for job in todo))
         for job in todo:
             checked[job.dimension].inference = infer_stage.prepare(job, model, args.resume, args.digests, out)
     for job in todo:
@@ -168,7 +174,7 @@ def loaded(
         yield None
         return
     model = inferences[0].run.model
-    out.note(f"system prompt: {prompts.shown(model.system)}")
+    out.note(f"loading {checkpoint_folders.model_name(model.checkpoint)}; system prompt: {prompts.shown(model.system)}")
     with ExitStack() as closing:
         engine = worker_flags.start(model, args, out.note) if worker_flags.wanted(args) else model.load()
         if isinstance(engine, Workers):

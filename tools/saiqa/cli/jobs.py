@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from saiqa import facts
 from saiqa.benchmark.jobs import Job
+from saiqa.cli.console import names_of
 from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders, folders
 from saiqa.files.places import Place
@@ -27,6 +29,26 @@ def model_path(args: Namespace) -> Path:
     return folders.roots(args.demo).models / facts.tuned_model(args.prompt_version)
 
 
+def add_dimension(add: Callable[..., object], default: str) -> None:
+    """The flag ``--dimension``; ``add`` is the ``add_argument`` of a group."""
+    what = f"{', '.join(facts.DIMENSIONS)} or {ALL}; several with commas between, or one by one; default: {default}"
+    add("--dimension", type=_names, action="extend", metavar="NAME", help=what)
+
+
+def _names(text: str) -> list[str]:
+    names = names_of(text)
+    unknown = [name for name in names if name not in (*facts.DIMENSIONS, ALL)]
+    if unknown or not names:
+        raise ArgumentTypeError(f"{text!r} is not of {', '.join((*facts.DIMENSIONS, ALL))}")
+    return names
+
+
+def chosen_dimensions(args: Namespace) -> list[str]:
+    """Those that ``--dimension`` names, in their usual order; none where it is not given."""
+    named = args.dimension or ()
+    return [name for name in facts.DIMENSIONS if name in named or ALL in named]
+
+
 def make_jobs(args: Namespace) -> list[Job]:
     """The jobs that the flags ask for, in the order of the dimensions.
 
@@ -42,12 +64,11 @@ def make_jobs(args: Namespace) -> list[Job]:
 def dimensions(args: Namespace) -> list[str]:
     """The dimensions asked for: by ``--dimension``, else by the names of the input files, else all."""
     given = [flag for flag in FILE_FLAGS if getattr(args, flag)]
-    if args.dimension not in (None, ALL):
-        return [args.dimension]
-    if not given:
-        return list(facts.DIMENSIONS)
-    if args.dimension == ALL:
-        raise UsageError(f"--{given[0]} names a file of one dimension", "Give --dimension one of them, not all")
+    chosen = chosen_dimensions(args)
+    if len(chosen) == 1 or not given:
+        return chosen or list(facts.DIMENSIONS)
+    if chosen:
+        raise UsageError(f"--{given[0]} names a file of one dimension", "Give --dimension one of them, not several")
     named = {folders.dimension_in_name(getattr(args, flag)) for flag in given if flag in _INPUT_FLAGS} - {None}
     if len(named) == 1:
         return [name for name in named if name]
@@ -66,7 +87,7 @@ def _job(args: Namespace, dimension: str) -> Job:
 
     def output(text: str | None, suffix: str) -> Path:
         default = results / facts.result_name(dimension, args.prompt_version, name, suffix)
-        return folders.limited(folders.output_path(text) if text else default, args.limit)
+        return folders.output_path(text) if text else folders.limited(default, args.limit)
 
     questions = folders.annotation_jsonl(data_root, dimension, args.split, args.prompt_version)
     return Job(

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from saiqa import __version__
 from saiqa.cli.console import ArgumentParser, run
 from saiqa.errors import SCRIPTS, UsageError
 
@@ -76,6 +75,4 @@ def parser() -> ArgumentParser:
     listed = "\n".join(f"  {name:<11} {command.does}" for name, command in COMMANDS.items())
     what = "Scores of pictures of rooms: distortion, harmony, layout, lighting and overall, from 1 to 5."
     usage = f"{PROGRAM} [-h] [--version] COMMAND ..."
-    flags = ArgumentParser(description=f"{what}\n\ncommands:\n{listed}", examples=EXAMPLES, usage=usage)
-    flags.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    return flags
+    return ArgumentParser(description=f"{what}\n\ncommands:\n{listed}", examples=EXAMPLES, usage=usage)

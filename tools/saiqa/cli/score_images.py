@@ -9,16 +9,16 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from saiqa import facts, prompts
+from saiqa import prompts
 from saiqa.calibration import CONFIDENCE
 from saiqa.cli import jobs, model_flags, worker_flags
-from saiqa.cli.console import ArgumentParser, Output, between_0_and_1, names_of
-from saiqa.errors import Incomplete, UsageError
+from saiqa.cli.console import ArgumentParser, Output, add_output, between_0_and_1, names_of
+from saiqa.errors import OR_DEMO, Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
 from saiqa.pictures import gallery, results
@@ -56,7 +56,7 @@ def parser() -> ArgumentParser:
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
     kept = "columns or keys of the lists that stay in the results, with commas between; default: all; '' for none"
     add("--keep_columns", type=names_of, metavar="NAMES", help=kept)
-    add("--dimension", choices=(*facts.DIMENSIONS, jobs.ALL), default=jobs.ALL, help="default: all four")
+    jobs.add_dimension(add, "all four")
     add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
     add("--calibration", metavar="FILE", help="of calibrate.py: every score gets an interval")
     add("--confidence", type=between_0_and_1, metavar="P", help="how often an interval holds people's mean (default: 0.9)")
@@ -70,7 +70,7 @@ def parser() -> ArgumentParser:
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
     add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
-    add("--json", action="store_true", help="one JSON object on stdout instead of the table")
+    add_output(add)
 
     model_flags.add_flags(flags, exif=model_flags.ON)
     add = flags.add_argument_group("data and speed").add_argument
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     model_flags.check(args)
     worker_flags.check(args)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     outputs = output_paths(args)
     report = gallery.path_of(args.report) if args.report else None
     named = args.paths or demo_rooms(args.demo)
@@ -152,7 +152,7 @@ def taken_columns(outputs: Sequence[Path], args: argparse.Namespace) -> tuple[st
 def demo_rooms(demo: bool) -> list[str]:
     """What is scored where no picture is named. Raises ``UsageError`` where nobody asked for the demo."""
     if not demo:
-        raise UsageError("no pictures are named", "Name files, folders or lists, or try --demo")
+        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
     return [os.path.relpath(room) for room in folders.demo_rooms()]
 
 
@@ -163,7 +163,7 @@ def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
     names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
     scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
     try:
-        asked = scorer.asked(None if args.dimension == jobs.ALL else [args.dimension])
+        asked = scorer.asked(jobs.chosen_dimensions(args))
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
     sure = {"calibration": scorer.calibration, "confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
@@ -223,7 +223,8 @@ def load(
         out.note(f"{images - todo} of {images} images are scored already")
     if not todo:
         return None
-    out.note(f"sentences: {scorer.prompt_source}; system prompt: {prompts.shown(scorer.model.system)}")
+    asked = f"sentences: {scorer.prompt_source}; system prompt: {prompts.shown(scorer.model.system)}"
+    out.note(f"loading {scorer.model_name}; {asked}")
     engine = worker_flags.start(scorer.model, args, out.note) if worker_flags.wanted(args) else None
     if engine:
         closing.callback(engine.close)
@@ -273,16 +274,17 @@ def score(
     failed: list[tuple[str, str]] = []
     notes: Counter[str] = Counter()
     out.result(layout.heading)
-    with progress(len(stamped), out) as advance:
+    with Progress(len(stamped), "score") as bar:
         for image in this.images():
             if this.is_rated(image):
                 line = listed.on(json.loads(next(known)))
             else:
                 line = listed.on(line_of(next(scored), stamped[image]))
                 this.log.append([line])
-                advance()
-            for text in layout.table_lines(line):
-                out.result(text)
+                bar.advance()
+            with bar.aside():
+                for text in layout.table_lines(line):
+                    out.result(text)
             by_generator.add(line)
             notes.update(line.get("notes", ()))
             if "failed" in line:
@@ -303,16 +305,6 @@ def lines(this: Run, listed: Listed) -> Iterator[dict]:
 def named_lines(this: Run, listed: Listed) -> Iterator[dict]:
     """The lines of the images of this run, in their order."""
     return itertools.islice(lines(this, listed), this.log.others, None)
-
-
-@contextmanager
-def progress(total: int, out: Output) -> Iterator[Callable[[], None]]:
-    """What to call after each image: progress on stderr, unless a terminal shows the table's lines come anyway."""
-    if sys.stdout.isatty() and not out.as_json:
-        yield lambda: None
-    else:
-        with Progress(total, "score") as bar:
-            yield bar.advance
 
 
 # ---- after the work --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saiqa import facts
-from saiqa.errors import InputError
+from saiqa.errors import OR_DEMO, InputError
 from saiqa.files import checkpoint_files, digests
 from saiqa.files.folders import downloads, shown
 
@@ -45,7 +45,7 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
         )
     there = "has no config.json with *.safetensors" if path.is_dir() else "is not there"
     command = downloads(_model_part(path), "annotations")
-    raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {command}, or try --demo")
+    raise InputError(f"checkpoint {shown(path)} {there}", f"Check the path, or get it with {command}{OR_DEMO}")
 
 
 def newest_checkpoint(path: Path) -> Path | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from saiqa import facts
-from saiqa.errors import HAS_SCRIPTS, InputError
-from saiqa.files import places
+from saiqa.errors import HAS_SCRIPTS, OR_DEMO, InputError
+from saiqa.files import ids, places
 from saiqa.files.places import Place, RemotePath
 
 HOME_VARIABLE = "SAIQA_HOME"
@@ -163,15 +164,20 @@ def image_id(image: str) -> str:
     return stem if stem and dot and not name.endswith(".") else name
 
 
-def require_data(path: Place) -> None:
-    """Refuse a benchmark file that is not there, with the line that downloads it."""
-    if not path.is_file():
-        raise missing_data(f"{shown(path)} is not there")
+def require_data(*paths: Place) -> None:
+    """Refuse benchmark files that are not there, all at once, with the line that downloads them."""
+    if missing := [path for path in paths if not path.is_file()]:
+        raise missing_data(not_there(missing))
+
+
+def not_there(missing: Sequence[Place]) -> str:
+    """That files are not there, in words."""
+    return f"{ids.few(map(shown, missing), len(missing))} {'is' if len(missing) == 1 else 'are'} not there"
 
 
 def missing_data(what: str) -> InputError:
     """The error for a part of the benchmark that is not there."""
-    return InputError(what, f"Check the path, or get the benchmark with {downloads('data')}, or try --demo")
+    return InputError(what, f"Check the path, or get the benchmark with {downloads('data')}{OR_DEMO}")
 
 
 def downloads(*parts: str) -> str:

@@ -89,6 +89,7 @@ class RemotePath:
 Place = Path | RemotePath
 
 _HTTP = ("http://", "https://")
+_NOT_FOUND = "the server has no such file"
 _PART_BYTES = 2**20
 
 # Flags say them; the environment carries them to workers.
@@ -186,7 +187,8 @@ def _system(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
     try:
         yield url_to_fs(url, **_timed(url))
     except FileNotFoundError:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), url) from None
+        what = f"{_NOT_FOUND} (404)" if url.startswith(_HTTP) else os.strerror(errno.ENOENT)
+        raise FileNotFoundError(errno.ENOENT, what, url) from None
     except OSError:
         raise
     except Exception as error:  # every protocol has its own (aiohttp's, botocore's), without a common class

@@ -71,10 +71,12 @@ class Workers:
 
     def __init__(self, load: Callable[[], Engine], fleet: Fleet, note: Callable[[str], None]):
         self._reaper = reaper.watch_over() if fleet.address is None else None
+        note(f"joining Ray at {fleet.address}" if fleet.address else "starting Ray")
         self._ray = _connect(fleet.address)
         self._note = note
         try:
             self.count, options = self._shares(fleet)
+            note(f"loading the model in {self.count} workers")
             actor = self._ray.remote(_Worker).options(**options)
             self._actors = [actor.remote(load) for _ in range(self.count)]
             self._details = _only(self._get([worker.describe.remote() for worker in self._actors]))

@@ -233,9 +233,7 @@ def _files(arguments: argparse.Namespace, data_root: Path, version: int) -> tupl
     dimensions = [name for name in facts.DIMENSIONS if name in (arguments.dimensions or facts.DIMENSIONS)]
     annotations = data_root / facts.ANNOTATIONS_FOLDER
     train = [annotations / facts.annotation_jsonl(dimension, "train", version) for dimension in dimensions]
-    missing = [file for file in train if not file.is_file()]
-    if missing:
-        raise folders.missing_data(f"{folders.shown(missing[0])} is not there, one of {len(missing)} missing files")
+    folders.require_data(*train)
     if given:
         return train, given
     val = [annotations / facts.annotation_jsonl(dimension, "val", version) for dimension in dimensions]
