@@ -32,6 +32,8 @@ def copy_demo(target: Path) -> None:
     """Put the demo's checkpoint, the rooms of an installed package, and the annotations of these alone into a folder."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(DEMO / CHECKPOINT, target / CHECKPOINT)
+    for file in (DEMO / facts.REFERENCE_NAME, folders.run_record_path(DEMO / facts.REFERENCE_NAME)):
+        shutil.copy(file, target / file.name)
     data, target_data = DEMO / facts.DATA_FOLDER, target / facts.DATA_FOLDER
     for room in ROOMS:
         (target / room.relative_to(DEMO)).parent.mkdir(parents=True, exist_ok=True)

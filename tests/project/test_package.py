@@ -55,7 +55,8 @@ def test_what_is_in_it(wheel):
     assert sum(name.endswith(".jpg") for name in names) == 12
     kept = [path for kind in ("*.j2", "*.css", "*.html", "*.js") for path in (REPOSITORY / "tools/saiqa").rglob(kind)]
     assert {str(path.relative_to(REPOSITORY / "tools")) for path in kept} <= set(names)
-    assert {"saiqa/service/page/index.html", "saiqa/demo/SA-IQA-model/sa-iqa-prompt4/model.safetensors"} <= set(names)
+    demo = ("SA-IQA-model/sa-iqa-prompt4/model.safetensors", "reference.csv", "reference.run.json")
+    assert {"saiqa/service/page/index.html", *(f"saiqa/demo/{name}" for name in demo)} <= set(names)
 
 
 def test_its_description_is_one_that_pypi_takes(wheel):

@@ -24,6 +24,7 @@ MEANINGS = {
 }
 
 HINTS = {"distortion": "higher is less"}  # beside a name that would be read the other way
+SCALE = "scores go from 1 (bad) to 5 (excellent); " + ", ".join(f"{name}: {hint}" for name, hint in HINTS.items())
 
 PROMPT_VERSIONS = (1, 2, 3, 4)
 RECOMMENDED = 4
@@ -112,6 +113,7 @@ ID_COLUMN = "id"
 GENERATOR_COLUMN = "model"  # what made the image; some tables have it
 MOS_COLUMN = "{dimension}_score_mos"
 PREDICTION_COLUMN = "score_pred"
+REFERENCE_NAME = "reference.csv"  # in the demo's folder: its test rooms, scored
 POOLED_COLUMNS = ("dimension", "id", "score_mos", "score_pred")
 
 # ---- file and folder names -------------------------------------------------------------------------------------------

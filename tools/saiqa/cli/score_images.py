@@ -14,14 +14,14 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from saiqa import prompts
+from saiqa import facts, prompts
 from saiqa.calibration import CONFIDENCE
 from saiqa.cli import jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output, between_0_and_1, names_of
 from saiqa.errors import OR_DEMO, Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
-from saiqa.pictures import gallery, results
+from saiqa.pictures import gallery, reference, results
 from saiqa.pictures.generators import ByGenerator, Generator, table
 from saiqa.pictures.how_made import in_words, run_record
 from saiqa.pictures.listed import Listed
@@ -60,6 +60,8 @@ def parser() -> ArgumentParser:
     add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
     add("--calibration", metavar="FILE", help="of calibrate.py: every score gets an interval")
     add("--confidence", type=between_0_and_1, metavar="P", help="how often an interval holds people's mean (default: 0.9)")
+    what = "scored table of other pictures: how many in a hundred of them are lower, and what pulls a picture down; or demo"
+    add("--reference", metavar="FILE", help=what)
     add("--max_width", type=float, metavar="X", help="show no score whose interval is wider than X points")
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
 
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     outputs = output_paths(args)
     report = gallery.path_of(args.report) if args.report else None
     named = args.paths or demo_rooms(args.demo)
-    scorer, layout = make_scorer(args)
+    scorer, layout = make_scorer(args, out)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     listed = Listed(Lists(args.image_column, data_root, sys.stdin, out.note, args.keep_columns).expand(named))
     check_listed(listed.columns, taken_columns(outputs, args), args.keep_columns)
@@ -112,7 +114,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             write(outputs, this, layout, listed, record, out)
             if report:
                 shown = map(layout.json_value, named_lines(this, listed))
-                gallery.write(report, shown, layout.dimensions, in_words(record), DEMO_CAVEAT if scorer.demo else None)
+                compared = layout.reference.name if layout.reference else None
+                caveat = DEMO_CAVEAT if scorer.demo else None
+                gallery.write(report, shown, layout.dimensions, in_words(record), caveat, compared)
                 out.note(f"page: {folders.shown(report)}")
             summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
             summary |= {"generators": [asdict(one) for one in generators]} if generators else {}
@@ -156,7 +160,7 @@ def demo_rooms(demo: bool) -> list[str]:
     return [os.path.relpath(room) for room in folders.demo_rooms()]
 
 
-def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
+def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
     """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
     if not args.calibration and (args.confidence or args.max_width is not None):
         raise UsageError("--confidence and --max_width are of intervals", "Give --calibration FILE, of tools/calibrate.py")
@@ -166,8 +170,9 @@ def make_scorer(args: argparse.Namespace) -> tuple[Scorer, Layout]:
         asked = scorer.asked(jobs.chosen_dimensions(args))
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
+    compared = reference.given(args.reference, asked, scorer, out.note) if args.reference else None
     sure = {"calibration": scorer.calibration, "confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
-    return scorer, Layout(asked, args.probabilities, scorer.weights, **sure)
+    return scorer, Layout(asked, args.probabilities, scorer.weights, **sure, reference=compared)
 
 
 def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:
@@ -273,6 +278,7 @@ def score(
     known, by_generator = this.known_lines(), ByGenerator(layout)
     failed: list[tuple[str, str]] = []
     notes: Counter[str] = Counter()
+    out.note(facts.SCALE)
     out.result(layout.heading)
     with Progress(len(stamped), "score") as bar:
         for image in this.images():

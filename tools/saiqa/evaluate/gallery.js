@@ -13,8 +13,9 @@ function make(tag, className, text) {
   return made;
 }
 
-function chip(name, value) {
-  return make("li", `chip s${Math.min(5, Math.max(1, Math.round(value)))}`, `${name} ${value.toFixed(2)}`);
+function chip(name, value, percentile) {
+  const place = percentile === undefined ? "" : ` (${Math.round(percentile)}%)`;
+  return make("li", `chip s${Math.min(5, Math.max(1, Math.round(value)))}`, `${name} ${value.toFixed(2)}${place}`);
 }
 
 function picture(card) {
@@ -24,7 +25,9 @@ function picture(card) {
 
 function element(card) {
   const item = make("li", "card"), text = make("div", "text"), scores = make("ul", "scores");
-  for (const name of ["overall", ...dimensions]) if (score(card, name) !== null) scores.append(chip(name, score(card, name)));
+  for (const name of ["overall", ...dimensions]) {
+    if (score(card, name) !== null) scores.append(chip(name, score(card, name), card.percentiles[name]));
+  }
   const name = make("div", "name");
   name.append(...card.name.split(/(?<=[-_./])/).flatMap((part) => [part, make("wbr")])); // a long name may break there
   text.append(name, scores);

@@ -22,6 +22,7 @@ from saiqa.files import folders, places
 from saiqa.files.text_files import readable
 from saiqa.image_score import verdict
 from saiqa.model import thumbnails
+from saiqa.pictures.results import PERCENTILES_KEY
 
 EMBEDDED = 1000
 _SIDE = 200  # pixels of a thumbnail's longer side
@@ -55,7 +56,14 @@ def thumbnails_folder(path: Path) -> Path:
     return path.with_name(f"{path.stem}_thumbnails")
 
 
-def write(path: Path, lines: Iterable[Shown], dimensions: Sequence[str], made: Mapping[str, str], caveat: str | None) -> None:
+def write(
+    path: Path,
+    lines: Iterable[Shown],
+    dimensions: Sequence[str],
+    made: Mapping[str, str],
+    caveat: str | None,
+    reference: str | None = None,
+) -> None:
     """Write the page.
 
     Args:
@@ -63,6 +71,7 @@ def write(path: Path, lines: Iterable[Shown], dimensions: Sequence[str], made: M
         dimensions: those that were asked for.
         made: what the provenance says, name -> text.
         caveat: what is to be said of the scores in front of everything.
+        reference: what the percentiles are of; None where there are none.
 
     Raises:
         Failed: jinja2 is not installed, or something cannot be written.
@@ -83,6 +92,7 @@ def write(path: Path, lines: Iterable[Shown], dimensions: Sequence[str], made: M
         groups=groups(scored),
         made=made,
         caveat=caveat,
+        reference=reference,
         today=datetime.date.today().isoformat(),
         data={"dimensions": dimensions, "cards": [_compact(card, dimensions) for card in scored]},
     )
@@ -122,6 +132,7 @@ def _names(images: Sequence[str]) -> list[str]:
 def _card(line: Shown, name: str, dimensions: Sequence[str]) -> Card:
     scores = {dimension: line["scores"][dimension] for dimension in dimensions if dimension in line["scores"]}
     card = {"name": name, "scores": scores, "overall": line["overall"], "error": None, "verdict": verdict(scores)}
+    card["percentiles"] = line.get(PERCENTILES_KEY, {})
     if "error" in line:  # without a folder of this machine
         folder = f"{PurePath(line['image']).parent}/"
         card["error"] = readable(line["error"].replace(line["image"], name).replace(folder, ""))
@@ -141,7 +152,7 @@ def _source(picture: bytes | str, number: int, beside: Path | None) -> str:
 
 def _compact(card: Card, dimensions: Sequence[str]) -> Card:
     """A card as the page's script has it: scores in the order of the dimensions."""
-    kept = {key: card[key] for key in ("name", "group", "verdict", "source", "overall")}
+    kept = {key: card[key] for key in ("name", "group", "verdict", "source", "overall", "percentiles")}
     return kept | {"scores": [card["scores"].get(name) for name in dimensions]}
 
 

@@ -13,13 +13,13 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, Calibration
 from saiqa.files import jsonl, stamps
 from saiqa.files.table_files import open_table, write_table
-from saiqa.image_score import ENDS, ImageScore
+from saiqa.image_score import ENDS, ImageScore, verdict
 from saiqa.overall import overall_score
 from saiqa.pictures.listed import LISTED_KEY, cell
 from saiqa.run.log import AGAIN, Partial
@@ -28,11 +28,16 @@ IMAGE_COLUMN = "image"
 OVERALL_COLUMN = "overall"
 ERROR_COLUMN = "error"
 UNSURE_COLUMN = "unsure"
+VERDICT_COLUMN = "verdict"
+PERCENTILES_KEY = "percentiles"
 
-_LOG_KEYS = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
+_LOG_KEYS: tuple[str, ...] = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
 # What a JSONL has of its own, and no list may therefore have.
-JSON_KEYS = ("image", *_LOG_KEYS, OVERALL_COLUMN, ERROR_COLUMN, "failed", "intervals", UNSURE_COLUMN, AGAIN)
-_NUMBER_WIDTH = 12
+JSON_KEYS = (
+    *("image", *_LOG_KEYS, OVERALL_COLUMN, ERROR_COLUMN, "failed", "intervals", UNSURE_COLUMN, AGAIN),
+    *(PERCENTILES_KEY, VERDICT_COLUMN),
+)
+_NUMBER_WIDTH, _PERCENTILE_WIDTH = 12, 6
 
 
 def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
@@ -41,6 +46,18 @@ def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
     noted: dict[str, Any] = {"notes": list(result.notes)} if result.notes else {}
     noted |= {stamps.PICTURE_KEY: stamp} if stamp else {}
     return line | noted | ({"failed": result.error} if result.error else {})
+
+
+class Percentiles(Protocol):
+    """What places scores among others: ``reference.Reference``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def scores(self) -> Mapping[str, Sequence[float]]: ...
+
+    def percentile(self, name: str, score: float) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -55,6 +72,7 @@ class Layout:
         calibration: of the scores; None for no intervals.
         confidence: of the intervals.
         max_width: points of the scale; a score whose interval is wider is not shown.
+        reference: what scores are compared with; None for no percentiles.
     """
 
     dimensions: Sequence[str]
@@ -64,6 +82,7 @@ class Layout:
     calibration: Calibration | None = None
     confidence: float = CONFIDENCE
     max_width: float | None = None
+    reference: Percentiles | None = None
 
     def intervals(self, line: dict) -> dict[str, tuple[float, float]]:
         """Dimension -> low and high; nothing without a calibration."""
@@ -87,6 +106,14 @@ class Layout:
         """The overall score; None where a dimension has no score, or one that is not sure enough."""
         return None if "failed" in line or self.unsure(line) else overall_score(line["scores"], self.weights)
 
+    def percentiles(self, line: dict) -> dict[str, float]:
+        """Dimension or ``overall`` -> how many in a hundred of the reference are lower; of the scores that are shown."""
+        if self.reference is None:
+            return {}
+        overall = self.overall(line)
+        shown = self.scores(line) | ({} if overall is None else {OVERALL_COLUMN: overall})
+        return {name: self.reference.percentile(name, score) for name, score in shown.items() if name in self.reference.scores}
+
     # JSONL
 
     def json_value(self, line: dict) -> dict:
@@ -97,6 +124,8 @@ class Layout:
             shown["intervals"] = self.intervals(line)
         if self.max_width is not None:
             shown["unsure"] = self.unsure(line)
+        if self.reference:
+            shown |= {PERCENTILES_KEY: self.percentiles(line), VERDICT_COLUMN: verdict(self.scores(line))}
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
         noted = {key: line[key] for key in ("notes", stamps.PICTURE_KEY) if key in line}
@@ -109,6 +138,8 @@ class Layout:
         """The columns of the CSV: image, those of the lists, dimensions, overall, what else is asked for, error."""
         bounds = [f"{d}_{end}" for d in self.dimensions for end in ENDS] if self.calibration else []
         bounds += [UNSURE_COLUMN] if self.max_width is not None else []
+        if self.reference:
+            bounds += [percentile_column(name) for name in (*self.dimensions, OVERALL_COLUMN)] + [VERDICT_COLUMN]
         words = [word_column(d, w) for d in self.dimensions for w in facts.WORDS] if self.probabilities else []
         return [IMAGE_COLUMN, *self.listed, *self.dimensions, OVERALL_COLUMN, *bounds, *words, ERROR_COLUMN]
 
@@ -124,7 +155,12 @@ class Layout:
             for name in self.dimensions:
                 words = line["probabilities"].get(name, {})
                 numbers |= {word_column(name, word): words.get(word) for word in facts.WORDS}
+        if self.reference:
+            found = self.percentiles(line)
+            numbers |= {percentile_column(name): found.get(name) for name in (*self.dimensions, OVERALL_COLUMN)}
         cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
+        if self.reference:
+            cells[VERDICT_COLUMN] = verdict(scores)
         if self.max_width is not None:
             cells[UNSURE_COLUMN] = " ".join(self.unsure(line))
         listed = {name: cell(line.get(LISTED_KEY, {}).get(name)) for name in self.listed}
@@ -135,14 +171,19 @@ class Layout:
     @property
     def heading(self) -> str:
         """The first line of the table."""
-        return "".join(f"{name:>{_NUMBER_WIDTH}}" for name in (*self.dimensions, OVERALL_COLUMN)) + f"  {IMAGE_COLUMN}"
+        return "".join(f"{name:>{self._width}}" for name in (*self.dimensions, OVERALL_COLUMN)) + f"  {IMAGE_COLUMN}"
+
+    @property
+    def _width(self) -> int:
+        return _NUMBER_WIDTH + (_PERCENTILE_WIDTH if self.reference else 0)
 
     def table_lines(self, line: dict) -> Iterator[str]:
-        """An image in the table: one line, and one more a dimension where probabilities are shown."""
-        scores = self.scores(line)
-        numbers = [scores.get(name) for name in self.dimensions] + [self.overall(line)]
-        cells = ("-" if number is None else f"{number:.3f}" for number in numbers)
-        yield "".join(f"{cell:>{_NUMBER_WIDTH}}" for cell in cells) + f"  {line['images'][0]}"
+        """An image in the table: one line; a verdict with a reference, and one a dimension where probabilities are shown."""
+        scores, percentiles = {**self.scores(line), OVERALL_COLUMN: self.overall(line)}, self.percentiles(line)
+        cells = [_cell(scores.get(name), percentiles.get(name)) for name in (*self.dimensions, OVERALL_COLUMN)]
+        yield "".join(f"{cell:>{self._width}}" for cell in cells) + f"  {line['images'][0]}"
+        if self.reference and (said := verdict(self.scores(line))):
+            yield " " * (_NUMBER_WIDTH - 2) + said
         for name, words in line["probabilities"].items() if self.probabilities else ():
             yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())
 
@@ -174,6 +215,12 @@ class Layout:
         if "error" in value:
             return {**line, "failed": value["error"]}
         return line if whole and shown else {**line, AGAIN: True}
+
+
+def _cell(score: float | None, percentile: float | None) -> str:
+    """A score of the table, and how many in a hundred are lower."""
+    place = "" if percentile is None else f" ({percentile:.0f}%)"
+    return "-" if score is None else f"{score:.3f}{place}"
 
 
 def _jsonl_values(path: Path) -> Iterator[tuple[int, dict, dict]]:
@@ -215,15 +262,21 @@ def word_column(dimension: str, word: str) -> str:
     return f"{dimension}_{word}"
 
 
+def percentile_column(name: str) -> str:
+    """The column of a score's place in the reference."""
+    return f"{name}_percentile"
+
+
 # What a CSV has of its own, likewise.
 CSV_COLUMNS = (
     *(IMAGE_COLUMN, *facts.DIMENSIONS, OVERALL_COLUMN, ERROR_COLUMN),
     *(word_column(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS),
     *(f"{dimension}_{end}" for dimension in facts.DIMENSIONS for end in ENDS),
-    UNSURE_COLUMN,
+    *(percentile_column(name) for name in (*facts.DIMENSIONS, OVERALL_COLUMN)),
+    *(UNSURE_COLUMN, VERDICT_COLUMN),
 )
 
-NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN, UNSURE_COLUMN}
+NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN, UNSURE_COLUMN, VERDICT_COLUMN}
 
 
 def write(path: Path, layout: Layout, lines: Iterable[dict]) -> None:

@@ -1,0 +1,35 @@
+"""The demo's test rooms, scored by its checkpoint: what ``score_images.py --reference demo`` compares with."""
+
+from __future__ import annotations
+
+import os
+
+from saiqa import Scorer, facts
+from saiqa.files import checkpoint_folders, csv_files, folders
+from saiqa.run.record import write_run_record
+
+DIGITS = 4
+
+
+def main() -> None:
+    """Score them and write the table, and beside it which checkpoint it is of."""
+    scorer = Scorer(demo=True, dtype="float32")
+    data = folders.roots(demo=True).data
+    images = [data / facts.IMAGES_FOLDER.format(dimension=name) for name in facts.DIMENSIONS]
+    rooms = [room for folder in images for room in sorted(folder.glob("*_test_*.jpg"))]
+    table = folders.demo_folder() / facts.REFERENCE_NAME
+    columns = ["image", *facts.DIMENSIONS, "overall"]
+    rows = (
+        {
+            "image": os.path.relpath(result.name, table.parent),
+            **{name: f"{value:.{DIGITS}f}" for name, value in result.scores.items()},
+            "overall": f"{result.overall:.{DIGITS}f}",
+        }
+        for result in scorer.score(rooms, progress=True)
+    )
+    csv_files.write_csv(table, columns, rows)
+    write_run_record(table, {"identity": {"model": checkpoint_folders.fingerprint(scorer.model.checkpoint)}})
+
+
+if __name__ == "__main__":
+    main()
