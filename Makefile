@@ -10,11 +10,15 @@
 # make fresh         the package in an environment of its own, and the demo with it (minutes, 1.5 to 5 GB)
 # make lock          requirements.lock and sbom.cdx.json from requirements.txt
 # make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (four to five hours)
-# VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with.
+# VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with, JOBS=N how many files of tests run at a time.
 VENV ?= .venv
 PYTHON ?= python3
 RUN = "$(VENV)/bin/python"
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
+
+# Files of tests that run at a time.
+JOBS ?= 2
+SIDE_BY_SIDE = -n $(JOBS) --dist loadfile
 
 SECONDS ?= 1800
 KILLS ?= 200
@@ -47,7 +51,7 @@ demo: setup
 	$(RUN) tools/evaluate_correlation.py --demo
 
 test: lint $(VENV)/transformers4
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(SIDE_BY_SIDE)
 
 lint: $(VENV)/.installed-dev checks
 
@@ -61,7 +65,7 @@ checks:
 # READY=1: the environment is not touched.
 fast: $(if $(READY),,lint)
 	$(if $(READY),$(MAKE) --no-print-directory checks VENV="$(VENV)")
-	$(RUN) -m pytest -m "not slow" $(FAST)
+	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(FAST)
 
 golden: $(VENV)/.installed-dev
 	$(RUN) tests/golden.py $(if $(wildcard $(GOLDEN)/golden.json),compare,record) "$(GOLDEN)"
