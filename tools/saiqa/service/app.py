@@ -28,7 +28,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saiqa import facts
+from saiqa.calibration import CONFIDENCE
 from saiqa.image_score import ImageScore, verdict
+from saiqa.pictures.results import Layout, line_of
 from saiqa.scorer import DEMO_CAVEAT, Scorer
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
@@ -57,6 +59,8 @@ class Settings:
         frames: origins whose pages may show the page in a frame.
         hosts: names under which the service is reached, besides ``localhost`` and addresses.
         request_seconds: how long the body of a request may take to come.
+        confidence: of the intervals, where the scorer has a calibration.
+        max_width: points of the scale; a score whose interval is wider is not answered.
     """
 
     limits: Limits
@@ -66,6 +70,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     request_seconds: float = 60
     frames: tuple[str, ...] = ()
+    confidence: float = CONFIDENCE
+    max_width: float | None = None
 
 
 class Service:
@@ -84,6 +90,8 @@ class Service:
         )
         self.examples = examples()
         self.caveat = DEMO_CAVEAT if scorer.demo else None
+        sure: dict[str, Any] = {"calibration": scorer.calibration, "confidence": settings.confidence}
+        self.layout = Layout(scorer.dimensions, True, scorer.weights, **sure, max_width=settings.max_width)
         self._bytes_held = 0
 
     async def score(self, request: Request) -> Answer:
@@ -115,10 +123,27 @@ class Service:
         images = [picture for picture in question.pictures if picture.image is not None]
         rated: list[ImageScore] = await asyncio.wrap_future(self.batcher.submit(images, question.dimensions))
         scores = iter(rated)
-        results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
+        results = [self._result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
         failed = sum(result.error is not None for result in results)
         self.metrics.images(len(results) - failed, failed)
         return Answer(model=self.scorer.model_name, caveat=self.caveat, results=results)
+
+    def _result(self, picture: Picture, score: ImageScore | None) -> ImageResult:
+        if score is None:
+            return ImageResult(name=picture.name, error=picture.error)
+        line = line_of(score)
+        shown, unsure = self.layout.scores(line), self.layout.unsure(line)
+        return ImageResult(
+            name=picture.name,
+            scores=shown,
+            probabilities=score.probabilities,
+            overall=self.layout.overall(line),
+            error=score.error,
+            notes=list(score.notes),
+            intervals=self.layout.intervals(line),
+            unsure=unsure,
+            verdict=f"not sure of {', '.join(unsure)}" if unsure else verdict(shown),
+        )
 
     def health(self) -> dict:
         """What is served and how much of it a request may ask for."""
@@ -133,6 +158,8 @@ class Service:
             "meanings": facts.MEANINGS,
             "hints": facts.HINTS,
             "examples": list(self.examples),
+            "confidence": self.layout.confidence if self.layout.calibration else None,
+            "max_width": self.layout.max_width,
             "token_needed": self.settings.token is not None,
             "pending_images": self.batcher.pending,
             "max_queue": self.settings.max_queue,
@@ -140,11 +167,6 @@ class Service:
             "max_request_bytes": limits.request_bytes,
             "max_pixels": limits.pixels,
         }
-
-
-def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
-    score = score or ImageScore(picture.name, {}, {}, None, picture.error)
-    return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes), "verdict": verdict(score.scores)})
 
 
 def create_app(scorer: Scorer, settings: Settings) -> Gate:

@@ -83,12 +83,13 @@ class ImageResult(BaseModel):
     """One image of an answer."""
 
     name: str
-    scores: dict[str, float]
-    probabilities: dict[str, dict[str, float]]
-    overall: float | None
+    scores: dict[str, float] = {}
+    probabilities: dict[str, dict[str, float]] = {}
+    overall: float | None = None
     error: str | None
     notes: list[str] = []
     intervals: dict[str, tuple[float, float]] = {}
+    unsure: list[str] = []
     verdict: str = ""
 
 
