@@ -207,6 +207,8 @@ def test_nothing_sticks_out_at_any_width(page, files, width):
           element.getBoundingClientRect().right > innerWidth + 1 && !element.closest(".sideways")).map((e) => e.outerHTML)
     """
     assert page.execute_script(sticking_out) == []
+    heights = page.execute_script("return [...document.querySelectorAll('#history tr')].map(e => e.offsetHeight)")
+    assert max(heights) < 130  # no name is squeezed into a column of single letters
 
 
 def test_the_keyboard_reaches_everything_in_order(page, files):
@@ -339,14 +341,25 @@ def test_two_pictures_side_by_side(page, files, expected):
     assert not page.find_element(By.ID, "pair-section").is_displayed()
 
 
+def luminance(colour: list[int]) -> float:
+    """Of WCAG, 0 to 1."""
+    linear = [value / 255 / 12.92 if value / 255 <= 0.04045 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def test_low_and_high_scores_have_colours_apart(page):
+    """By brightness, which the colour-blind see as everybody does; and every number can be read on its colour."""
+    scores = [1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 4.7, 5]
     script = """
-        const done = arguments[0];
-        import("./parts.js").then(({ make, paint }) => done([1.2, 4.7].map((score) =>
-          paint(make("p"), score).style.getPropertyValue("--paint").match(/\\d+/g).map(Number))));
+        const [scores, done] = arguments;
+        import("./parts.js").then(({ make, paint }) => done(scores.map((score) => paint(make("p"), score).style).map((style) =>
+          [style.getPropertyValue("--paint").match(/\\d+/g).map(Number), style.getPropertyValue("--ink") === "#000"])));
     """
-    low, high = page.execute_async_script(script)
-    assert sum(high) - sum(low) > 250  # in brightness, which everybody sees
+    painted = page.execute_async_script(script, scores)
+    bright = [luminance(colour) for colour, _ in painted]
+    assert bright == sorted(bright) and (bright[-2] + 0.05) / (bright[1] + 0.05) > 7
+    for light, (_, black) in zip(bright, painted, strict=True):
+        assert ((light + 0.05) / 0.05 if black else 1.05 / (light + 0.05)) >= 4.5
 
 
 def test_examples_and_meanings_until_there_are_pictures(page):
