@@ -7,6 +7,7 @@ finding, whose case is written to a folder so that it can be looked at and becom
 from __future__ import annotations
 
 import argparse
+import base64
 import io
 import json
 import random
@@ -216,18 +217,34 @@ def requests() -> Iterator[Target]:
         form.read()
         kind = form.headers["content-type"].encode()
         text = json.dumps({"images": [{"name": "a", "data": "iVBORw0KGgo="}], "dimensions": ["layout"]}).encode()
+        url_of_file = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
         seeds = {"form": form.content, "json": text, "kind": kind, "path": b"/score", "host": b"localhost:8000"}
+        seeds["decision"] = json.dumps(decision(scorer.model_name, url_of_file)).encode()
 
         def run(name: str, content: bytes) -> None:
-            headers = {"Content-Type": "application/json" if name == "json" else kind}
-            body = content if name in ("form", "json") else form.content
+            headers = {"Content-Type": "application/json" if name in ("json", "decision") else kind}
+            body = content if name in ("form", "json", "decision") else form.content
             if name in ("kind", "host"):
                 headers["Content-Type" if name == "kind" else "Host"] = content.translate(None, b"\r\n\0")[:2000]
-            path = "/" + content.decode("latin-1")[:2000] if name == "path" else "/score"
+            path = "/v1/decisions" if name == "decision" else "/score"
+            path = "/" + content.decode("latin-1")[:2000] if name == "path" else path
             answer = client.post(httpx.URL(url, path=path), content=body, headers=headers)
             assert answer.status_code < 500, answer.text
 
         yield Target(seeds, run, (httpx.InvalidURL, httpx.LocalProtocolError, httpx.RemoteProtocolError, UnicodeError))
+
+
+def decision(model: str, image_url: str) -> dict:
+    """A request to /v1/decisions."""
+    levels = [{"label": word, "description": ""} for word in ("bad", "poor", "fair", "good", "excellent")]
+    question = {
+        "type": "score",
+        "name": "layout",
+        "instructions": [{"type": "input_text", "text": "Layout?"}],
+        "levels": levels,
+    }
+    message = {"type": "message", "role": "user", "content": [{"type": "input_image", "image_url": image_url}]}
+    return {"model": model, "input": [message], "questions": [question]}
 
 
 # ---- the fuzzer ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import random
 import signal
@@ -18,6 +19,8 @@ from pathlib import Path
 from PIL import Image
 
 from helpers import interruptible
+from saiqa.calibration import Calibration, Fit, prompt_digest
+from saiqa.files.checkpoint_folders import fingerprint
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 STOP_SECONDS = 120
@@ -74,6 +77,8 @@ def served_here(
     max_queue: int = 256,
     token: str | None = None,
     hosts: tuple[str, ...] = (),
+    port: int = 0,
+    max_width: float | None = None,
 ) -> Iterator[str]:
     """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
     import uvicorn
@@ -83,8 +88,8 @@ def served_here(
     from saiqa.service.intake import Limits
 
     limits = Limits(request_mb * MEGA, images, megapixels * MEGA)
-    settings = Settings(limits, max_queue, wait_seconds=0.005, token=token, hosts=hosts)
-    with serve.listen("127.0.0.1", 0) as listener:
+    settings = Settings(limits, max_queue, wait_seconds=0.005, token=token, hosts=hosts, max_width=max_width)
+    with serve.listen("127.0.0.1", port) as listener:
         server = uvicorn.Server(uvicorn.Config(create_app(scorer, settings), access_log=False, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -95,6 +100,17 @@ def served_here(
         finally:
             server.should_exit = True
             thread.join(STOP_SECONDS)
+
+
+def write_calibration(scorer, path: Path) -> Path:
+    """A made-up calibration of a scorer: intervals of half a point around layout, of two around the others."""
+    fits = {}
+    for name, asked in scorer.sentences.items():
+        half = 0.25 if name == "layout" else 1.0
+        fits[name] = Fit(20, 1.0, 0.0, 0.0, 1.0, (half,) * 20, prompt_digest(asked.query, asked.before))
+    made = Calibration(fingerprint(scorer.model.checkpoint), scorer.model.engine, fits)
+    path.write_text(json.dumps(made.to_json()))
+    return path
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "PNG") -> bytes:

@@ -132,7 +132,9 @@ def test_the_service_and_what_to_ask_it(tmp_path):
     table = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
     # 500 is for what nobody has foreseen.
     assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {*described, "500"}
-    form, some, encoded = [json.loads(answer.stdout)["results"] for answer in answers]
+    *scored, decided = [json.loads(answer.stdout) for answer in answers]
+    form, some, encoded = [answer["results"] for answer in scored]
+    assert decided["answers"][0]["score"] + 1 == pytest.approx(form[0]["scores"]["layout"], abs=1e-5)
     assert [result["error"] is None for result in form] == [True, False]
     assert list(some[0]["scores"]) == ["layout", "lighting"]
     assert encoded[0]["name"] == "rooms.jpg" and encoded[0]["scores"] == pytest.approx(form[0]["scores"], abs=1e-5)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
@@ -15,12 +16,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from chromium import AXE_NEEDED, NEEDED, show, started, violations
+from chromium import AXE, AXE_NEEDED, NEEDED, show, started, violations
 from helpers import SMALL_BUNDLE
 from saiqa import Scorer, facts
+from saiqa.image_score import verdict
 from saiqa.pictures.results import Layout
+from saiqa.scorer import DEMO_CAVEAT
 from saiqa.service.site import examples
-from serving import PICTURES, served_here
+from serving import PICTURES, served_here, write_calibration
 
 PATIENCE_SECONDS = 120
 TITLES = [name.capitalize() for name in facts.DIMENSIONS]
@@ -204,6 +207,8 @@ def test_nothing_sticks_out_at_any_width(page, files, width):
           element.getBoundingClientRect().right > innerWidth + 1 && !element.closest(".sideways")).map((e) => e.outerHTML)
     """
     assert page.execute_script(sticking_out) == []
+    heights = page.execute_script("return [...document.querySelectorAll('#history tr')].map(e => e.offsetHeight)")
+    assert max(heights) < 130  # no name is squeezed into a column of single letters
 
 
 def test_the_keyboard_reaches_everything_in_order(page, files):
@@ -220,7 +225,15 @@ def test_the_keyboard_reaches_everything_in_order(page, files):
         assert page.execute_script(f"{outline}.outlineStyle") == "solid"
     heads = ["Picture", "Overall", *LABELS]
     row = ["Compare first.png", "Remove first.png from the table"]
-    start = ["files", "Remove first.png", "field", "least", "name", "Scores of all pictures"]
+    start = [
+        "files",
+        "Rooms to try, and what the scores mean",
+        "Remove first.png",
+        "field",
+        "least",
+        "name",
+        "Scores of all pictures",
+    ]
     assert reached == [*start, *heads, *row, "download", "clear"]
     ActionChains(page).send_keys(Keys.ENTER).perform()
     assert page.switch_to.active_element.get_attribute("id") == "files"  # focus goes where work goes on
@@ -298,6 +311,11 @@ def test_sorting_filtering_removing_and_undoing(page, files, expected):
     assert names(page) == ["third.png"] and page.find_element(By.ID, "matching").text == "1 of 3 shown"
     page.find_element(By.ID, "name").send_keys(Keys.BACKSPACE * 5)
     press(page, "#history tr:first-child .plain")
+    assert names(page) == texts(page, "#results h3") == by_layout[::-1][1:]
+    assert page.find_element(By.ID, "status").text == f"{by_layout[-1]} is removed."
+    press(page, "#undo")
+    assert names(page) == texts(page, "#results h3") == by_layout[::-1]
+    press(page, "#results article:first-child .plain")
     assert names(page) == by_layout[::-1][1:]
     press(page, "#clear")
     assert rows(page) == []
@@ -315,19 +333,33 @@ def test_two_pictures_side_by_side(page, files, expected):
     row = next(
         texts(row, "th, td") for row in page.find_elements(By.CSS_SELECTOR, "#pair-rows tr") if row.text.startswith("Layout")
     )
-    assert row[1:3] == [f"{first:.2f}", f"{second:.2f}"]
+    ahead = f"{'A' if first > second else 'B'} by {abs(first - second):.2f}"
+    assert row[1:] == [f"{first:.2f}", f"{second:.2f}", ahead if ahead[-4:] != "0.00" else "the same"]
+    assert texts(page, "#pair-pictures figcaption") == [f"A {files[0].name}", f"B {files[1].name}"]
+    assert page.execute_script("return document.querySelector('#pair-section').getBoundingClientRect().top") >= 0
     press(page, "#pair-end")
     assert not page.find_element(By.ID, "pair-section").is_displayed()
 
 
+def luminance(colour: list[int]) -> float:
+    """Of WCAG, 0 to 1."""
+    linear = [value / 255 / 12.92 if value / 255 <= 0.04045 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
 def test_low_and_high_scores_have_colours_apart(page):
+    """By brightness, which the colour-blind see as everybody does; and every number can be read on its colour."""
+    scores = [1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 4.7, 5]
     script = """
-        const done = arguments[0];
-        import("./parts.js").then(({ make, paint }) => done([1.2, 4.7].map((score) =>
-          paint(make("p"), score).style.getPropertyValue("--paint").match(/\\d+/g).map(Number))));
+        const [scores, done] = arguments;
+        import("./parts.js").then(({ make, paint }) => done(scores.map((score) => paint(make("p"), score).style).map((style) =>
+          [style.getPropertyValue("--paint").match(/\\d+/g).map(Number), style.getPropertyValue("--ink") === "#000"])));
     """
-    low, high = page.execute_async_script(script)
-    assert sum(high) - sum(low) > 250  # in brightness, which everybody sees
+    painted = page.execute_async_script(script, scores)
+    bright = [luminance(colour) for colour, _ in painted]
+    assert bright == sorted(bright) and (bright[-2] + 0.05) / (bright[1] + 0.05) > 7
+    for light, (_, black) in zip(bright, painted, strict=True):
+        assert ((light + 0.05) / 0.05 if black else 1.05 / (light + 0.05)) >= 4.5
 
 
 def test_examples_and_meanings_until_there_are_pictures(page):
@@ -335,16 +367,90 @@ def test_examples_and_meanings_until_there_are_pictures(page):
     assert len(pressed) == 8 and "higher is less distorted" in page.find_element(By.ID, "meanings").text
     pressed[0].send_keys(Keys.ENTER)
     wait(page, lambda: is_done(page, 1))
-    assert texts(page, "#results h3")[0].endswith(".jpg") and not page.find_element(By.ID, "start").is_displayed()
+    assert texts(page, "#results h3")[0].endswith(".jpg") and not pressed[1].is_displayed()
+    press(page, "summary")
+    assert "how well the pieces are placed" in page.find_element(By.ID, "meanings").text.lower()
+    pressed[1].send_keys(Keys.ENTER)
+    wait(page, lambda: len(rows(page)) == 2)
+    assert pressed[1].is_displayed()  # the user has opened it, and it stays open
+    press(page, "#clear")
+    assert pressed[0].is_displayed()
 
 
-def test_a_service_that_is_gone_is_not_done(browser, scorer, files):
-    with served_here(scorer) as address:
+def test_a_service_that_is_gone_is_not_done_until_it_is_back(browser, files, expected):
+    with served_here(Scorer(SMALL_BUNDLE, device="cpu")) as address:
         browser.get(address)
         wait(browser, lambda: browser.find_element(By.ID, "model").text)
     browser.find_element(By.ID, "files").send_keys("\n".join(map(str, files)))
     wait(browser, lambda: browser.find_element(By.ID, "again").is_displayed())
     assert browser.find_element(By.ID, "status").text == "The service could not be reached: 0 of 3 scored, 3 wait."
+    assert texts(browser, "#results .state") == ["Waiting"] * 3 and rows(browser) == []
+    press(browser, "#again")
+    wait(browser, lambda: browser.find_element(By.ID, "again").is_displayed())
+    press(browser, "#results article:nth-child(2) .plain")
+    assert texts(browser, "#results h3") == [files[0].name, files[2].name]
+    press(browser, "#undo")
+    wait(browser, lambda: browser.find_element(By.ID, "status").text.endswith("0 of 3 scored, 3 wait."))
+    with served_here(Scorer(SMALL_BUNDLE, device="cpu"), port=urlsplit(address).port):
+        press(browser, "#again")
+        wait(browser, lambda: is_done(browser, 3))
+        numbers = dict(zip(texts(browser, "#results h3"), texts(browser, ".overall .number"), strict=True))
+        assert numbers == {path.name: f"{result.overall:.2f}" for path, result in zip(files, expected, strict=True)}
+        assert not browser.find_element(By.ID, "again").is_displayed()
+
+
+def interval_of(score: float, half: float) -> str:
+    return f"{max(1, score - half):.2f} to {min(5, score + half):.2f}"
+
+
+def test_intervals_caveat_and_verdict_stand_beside_the_score(browser, tmp_path, expected):
+    plain = Scorer(demo=True, device="cpu", dtype="float32")
+    room = next(iter(examples().values()))
+    wanted = plain.score(room)
+    calibration = write_calibration(plain, tmp_path / "calibration.json")
+    with served_here(Scorer(demo=True, device="cpu", dtype="float32", calibration=calibration)) as address:
+        browser.get(address)
+        wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".example"))
+        caveat = f"{DEMO_CAVEAT[0].upper()}{DEMO_CAVEAT[1:]}."
+        assert browser.find_element(By.ID, "caveat").text == caveat and "90 %" in browser.find_element(By.ID, "meanings").text
+        upload(browser, room)
+        assert texts(browser, "article .caveat") == [caveat]
+        assert texts(browser, "article .verdict")[0].lower() == f"{verdict(wanted.scores)}."
+        halves = {name: 0.25 if name == "layout" else 1.0 for name in facts.DIMENSIONS}
+        between = [interval_of(wanted.scores[name], halves[name]) for name in facts.DIMENSIONS]
+        assert texts(browser, ".dimension .interval") == [f"People: {ends}, in 90 % of cases" for ends in between]
+        assert texts(browser, "#history .interval") == between
+        script = "return [...document.querySelectorAll(arguments[0])].map(e => e.getBoundingClientRect().width)"
+        bracket, bar = (browser.execute_script(script, f"[data-dimension=layout] {one}")[0] for one in (".bracket div", ".bar"))
+        assert not AXE or violations(browser) == []
+        assert bracket / bar == pytest.approx(
+            (min(5, wanted.scores["layout"] + 0.25) - wanted.scores["layout"] + 0.25) / 4, abs=0.01
+        )
+
+
+def test_a_score_that_is_not_sure_enough_is_not_shown(browser, tmp_path, files):
+    calibration = write_calibration(Scorer(SMALL_BUNDLE, device="cpu"), tmp_path / "calibration.json")
+    scorer = Scorer(SMALL_BUNDLE, device="cpu", calibration=calibration)
+    with served_here(scorer, max_width=0.9) as address:
+        browser.get(address)
+        wait(browser, lambda: browser.find_element(By.ID, "model").text)
+        upload(browser, *files[:2])
+        shown = texts(browser, "article:first-child .score .number")
+        assert [text == "not sure" for text in shown] == [name != "layout" for name in facts.DIMENSIONS]
+        assert len(browser.find_elements(By.CSS_SELECTOR, "article:first-child .bar:not([hidden])")) == 1
+        assert texts(browser, "article .verdict") == ["Not sure of distortion, harmony, lighting."] * 2
+        assert [texts(row, ".value span")[0] for row in browser.find_elements(By.CSS_SELECTOR, "#history tr")] == [
+            "not sure"
+        ] * 2
+        for box in browser.find_elements(By.CSS_SELECTOR, "#history input"):
+            box.send_keys(Keys.SPACE)
+        assert texts(browser, "#pair-rows td:last-child").count("cannot be said") == 4
+        table = csv.DictReader(io.StringIO(downloaded(browser, tmp_path / "saved"), newline=""))
+        layout = Layout(tuple(facts.DIMENSIONS), True, None, calibration=scorer.calibration, max_width=0.9)
+        assert table.fieldnames == layout.columns
+        row = next(table)
+        assert (row["unsure"], row["harmony"], row["overall"]) == ("distortion harmony lighting", "", "")
+        assert float(row["layout_low"]) < float(row["layout"]) < float(row["layout_high"])
 
 
 @AXE_NEEDED

@@ -247,7 +247,8 @@ class Client:
 def _as_sent(result: dict) -> ImageScore:
     """A result of a service, which may say more of a picture than is known here."""
     known = {field.name: result[field.name] for field in fields(ImageScore) if field.name in result}
-    return ImageScore(**{**known, "notes": tuple(result.get("notes", ()))})
+    unsure = f"the service is not sure of {', '.join(result['unsure'])}" if result.get("unsure") else None
+    return ImageScore(**{**known, "error": known["error"] or unsure, "notes": tuple(result.get("notes", ()))})
 
 
 def _file_or_reason(image: Any) -> bytes | str:

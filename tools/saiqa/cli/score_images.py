@@ -16,8 +16,8 @@ from pathlib import Path
 
 from saiqa import facts, prompts
 from saiqa.calibration import CONFIDENCE
-from saiqa.cli import jobs, model_flags, worker_flags
-from saiqa.cli.console import ArgumentParser, Output, add_output, between_0_and_1, names_of
+from saiqa.cli import interval_flags, jobs, model_flags, worker_flags
+from saiqa.cli.console import ArgumentParser, Output, add_output, names_of
 from saiqa.errors import OR_DEMO, Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
@@ -58,11 +58,9 @@ def parser() -> ArgumentParser:
     add("--keep_columns", type=names_of, metavar="NAMES", help=kept)
     jobs.add_dimension(add, "all four")
     add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
-    add("--calibration", metavar="FILE", help="of calibrate.py: every score gets an interval")
-    add("--confidence", type=between_0_and_1, metavar="P", help="how often an interval holds people's mean (default: 0.9)")
+    interval_flags.add_flags(add)
     what = "scored table of other pictures: how many in a hundred of them are lower, and what pulls a picture down; or demo"
     add("--reference", metavar="FILE", help=what)
-    add("--max_width", type=float, metavar="X", help="show no score whose interval is wider than X points")
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
 
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
@@ -162,8 +160,7 @@ def demo_rooms(demo: bool) -> list[str]:
 
 def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
     """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
-    if not args.calibration and (args.confidence or args.max_width is not None):
-        raise UsageError("--confidence and --max_width are of intervals", "Give --calibration FILE, of tools/calibrate.py")
+    interval_flags.check(args)
     names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
     scorer = Scorer(**{name: getattr(args, name) for name in names}, **model_flags.options(args))
     try:

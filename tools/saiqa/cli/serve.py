@@ -12,10 +12,10 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saiqa import prompts
-from saiqa.cli import model_flags
+from saiqa.cli import interval_flags, model_flags
 from saiqa.cli.console import ArgumentParser, Output, positive_int
 from saiqa.errors import InputError, UsageError, lacking
 from saiqa.service import TOKEN_VARIABLE
@@ -51,7 +51,7 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="data and model of the demo instead of the release's")
     add("--data_root", metavar="DIR", help="folder or URL of the annotations to take the prompts from; default: ./SA-BENCH")
     add("--weights", metavar="FILE", help="weights of the overall score (default: the mean)")
-    add("--calibration", metavar="FILE", help="of calibrate.py: every score of an answer gets an interval")
+    interval_flags.add_flags(add)
 
     add = flags.add_argument_group("limits").add_argument
     add("--max_queue", type=positive_int, default=256, metavar="N", help="images that may wait (default: 256)")
@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command until it is told to stop. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
+    interval_flags.check(args)
     if args.max_images > args.max_queue:
         raise UsageError("--max_images is more than --max_queue", "A full request must fit into the queue")
     out = Output()
@@ -123,6 +124,7 @@ def is_loopback(host: str) -> bool:
 
 def make_app(args: argparse.Namespace, token: str | None, out: Output):
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
+    from saiqa.calibration import CONFIDENCE
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
     names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
@@ -140,8 +142,9 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
     load(scorer)
     limits = Limits(args.max_request_mb * MEGA, args.max_images, args.max_megapixels * MEGA)
     wait_seconds = max(args.batch_wait_ms, 0) / 1000
-    sites = {"hosts": tuple(args.allow_host or ()), "frames": tuple(map(origin, args.allow_frame or ()))}
-    settings = Settings(limits, args.max_queue, wait_seconds, token, request_seconds=args.request_seconds, **sites)
+    more: dict[str, Any] = {"hosts": tuple(args.allow_host or ()), "frames": tuple(map(origin, args.allow_frame or ()))}
+    more |= {"confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
+    settings = Settings(limits, args.max_queue, wait_seconds, token, request_seconds=args.request_seconds, **more)
     return create_app(scorer, settings)
 
 

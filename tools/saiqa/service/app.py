@@ -1,9 +1,10 @@
 """The HTTP side of the service: routes, who may come in, and which status says what.
 
-    POST /score     images in, scores out (docs/service.md)
-    GET /health     what is served, and the limits
-    GET /metrics    for Prometheus
-    GET /           the page
+    POST /score           images in, scores out (docs/service.md)
+    POST /v1/decisions    the same model, asked as decision models are
+    GET /health           what is served, and the limits
+    GET /metrics          for Prometheus
+    GET /                 the page
 
 A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP,
 401 without the token, 403 and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit,
@@ -15,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -28,8 +29,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saiqa import facts
+from saiqa.calibration import CONFIDENCE
 from saiqa.image_score import ImageScore, verdict
+from saiqa.pictures.results import Layout, line_of
 from saiqa.scorer import DEMO_CAVEAT, Scorer
+from saiqa.service import decisions
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
 from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question
@@ -42,6 +46,7 @@ _PASSES_A_BATCH = 4
 # What the bodies of all requests may hold in memory together, in bodies of the largest size.
 _BODIES = 8
 _CLOSING_SECONDS = 1.5  # for what the model is at; uvicorn has let requests end before
+Read = TypeVar("Read")
 _CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
 
 
@@ -57,6 +62,8 @@ class Settings:
         frames: origins whose pages may show the page in a frame.
         hosts: names under which the service is reached, besides ``localhost`` and addresses.
         request_seconds: how long the body of a request may take to come.
+        confidence: of the intervals, where the scorer has a calibration.
+        max_width: points of the scale; a score whose interval is wider is not answered.
     """
 
     limits: Limits
@@ -66,6 +73,8 @@ class Settings:
     hosts: tuple[str, ...] = ()
     request_seconds: float = 60
     frames: tuple[str, ...] = ()
+    confidence: float = CONFIDENCE
+    max_width: float | None = None
 
 
 class Service:
@@ -84,10 +93,27 @@ class Service:
         )
         self.examples = examples()
         self.caveat = DEMO_CAVEAT if scorer.demo else None
+        sure: dict[str, Any] = {"calibration": scorer.calibration, "confidence": settings.confidence}
+        self.layout = Layout(scorer.dimensions, True, scorer.weights, **sure, max_width=settings.max_width)
         self._bytes_held = 0
 
     async def score(self, request: Request) -> Answer:
         """Answer one request. Raises ``Refused``, ``QueueFull``, ``Closed`` or ``ScoringFailed``."""
+        async with self._read(request, read_question) as question:
+            return await self._rate(question)
+
+    async def decide(self, request: Request) -> decisions.Decision:
+        """As ``score``, for typed questions about one picture."""
+        async with self._read(request, decisions.read_decision) as asked:
+            decisions.check_model(asked, self.scorer.model_name)
+            [score] = await asyncio.wrap_future(self.batcher.submit([asked.picture], asked.dimensions))
+        self.metrics.images(score.error is None, score.error is not None)
+        unsure = self.layout.unsure(line_of(score))
+        return decisions.decision(asked, score, unsure, self.scorer.model_name, self.caveat)
+
+    @asynccontextmanager
+    async def _read(self, request: Request, read: Callable[..., Awaitable[Read]]) -> AsyncIterator[Read]:
+        """What ``read`` makes of a request; its bytes count as held until the block is left."""
         limits = self.settings.limits
         check_length(request, limits)
         self.batcher.check_room()  # before a body is read for nothing
@@ -103,11 +129,11 @@ class Service:
         try:
             try:
                 async with asyncio.timeout(self.settings.request_seconds):
-                    question = await read_question(request, limits, hold)
+                    question = await read(request, limits, hold)
             except TimeoutError:
                 seconds = f"{self.settings.request_seconds:g} s"
                 raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"The body of a request may take {seconds}") from None
-            return await self._rate(question)
+            yield question
         finally:
             self._bytes_held -= held
 
@@ -115,10 +141,27 @@ class Service:
         images = [picture for picture in question.pictures if picture.image is not None]
         rated: list[ImageScore] = await asyncio.wrap_future(self.batcher.submit(images, question.dimensions))
         scores = iter(rated)
-        results = [_result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
+        results = [self._result(picture, None if picture.image is None else next(scores)) for picture in question.pictures]
         failed = sum(result.error is not None for result in results)
         self.metrics.images(len(results) - failed, failed)
         return Answer(model=self.scorer.model_name, caveat=self.caveat, results=results)
+
+    def _result(self, picture: Picture, score: ImageScore | None) -> ImageResult:
+        if score is None:
+            return ImageResult(name=picture.name, error=picture.error)
+        line = line_of(score)
+        shown, unsure = self.layout.scores(line), self.layout.unsure(line)
+        return ImageResult(
+            name=picture.name,
+            scores=shown,
+            probabilities=score.probabilities,
+            overall=self.layout.overall(line),
+            error=score.error,
+            notes=list(score.notes),
+            intervals=self.layout.intervals(line),
+            unsure=unsure,
+            verdict=f"not sure of {', '.join(unsure)}" if unsure else verdict(shown),
+        )
 
     def health(self) -> dict:
         """What is served and how much of it a request may ask for."""
@@ -133,6 +176,8 @@ class Service:
             "meanings": facts.MEANINGS,
             "hints": facts.HINTS,
             "examples": list(self.examples),
+            "confidence": self.layout.confidence if self.layout.calibration else None,
+            "max_width": self.layout.max_width,
             "token_needed": self.settings.token is not None,
             "pending_images": self.batcher.pending,
             "max_queue": self.settings.max_queue,
@@ -140,11 +185,6 @@ class Service:
             "max_request_bytes": limits.request_bytes,
             "max_pixels": limits.pixels,
         }
-
-
-def _result(picture: Picture, score: ImageScore | None) -> ImageResult:
-    score = score or ImageScore(picture.name, {}, {}, None, picture.error)
-    return ImageResult(**{**vars(score), "name": picture.name, "notes": list(score.notes), "verdict": verdict(score.scores)})
 
 
 def create_app(scorer: Scorer, settings: Settings) -> Gate:
@@ -173,9 +213,22 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def score(request: Request) -> Answer:
         return await service.score(request)
 
+    typed: dict[str, Any] = {
+        "openapi_extra": {"requestBody": decisions.request_body()},
+        "responses": {**_REFUSALS, 404: _DETAIL},
+    }
+
+    # exclude_unset: a caveat is no part of that interface, and only there where there is something to say
+    @app.post(
+        decisions.PATH, response_model=decisions.Decision, response_model_exclude_unset=True, dependencies=guarded, **typed
+    )
+    async def decide(request: Request) -> decisions.Decision:
+        return await service.decide(request)
+
     # else the page's files would answer, with "Not Found"
-    @app.api_route("/score", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"], include_in_schema=False)
-    async def get_score() -> JSONResponse:
+    @app.api_route(decisions.PATH, methods=_NO_POST, include_in_schema=False)
+    @app.api_route("/score", methods=_NO_POST, include_in_schema=False)
+    async def only_post() -> JSONResponse:
         return JSONResponse({"detail": "Send pictures with POST"}, 405, {"Allow": "POST"})
 
     @app.head("/health", include_in_schema=False)
@@ -204,27 +257,35 @@ def _require(token: str | None):
 
 
 def _add_errors(app: FastAPI) -> None:
-    def answer(status: int, detail: str, **headers: str) -> JSONResponse:
-        return JSONResponse({"detail": detail}, status, {name.replace("_", "-"): text for name, text in headers.items()})
+    def answer(request: Request, status: int, detail: str, **headers: str) -> JSONResponse:
+        body: dict[str, Any] = {"detail": detail}
+        if request.url.path == decisions.PATH:  # whose clients look for the reason here
+            kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+            body = {"error": {"message": detail, "type": kind, "param": None, "code": None}}
+        return JSONResponse(body, status, {name.replace("_", "-"): text for name, text in headers.items()})
+
+    @app.exception_handler(HTTPException)
+    async def stopped(request: Request, error: HTTPException) -> JSONResponse:
+        return answer(request, error.status_code, error.detail, **(error.headers or {}))
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
         # What is still to come of a body is passed over, for ``gate.HEADER_SECONDS``: a client that is cut off while it sends
         # would not see the answer.
         ends = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else {}
-        return answer(error.status, readable(error.detail), **ends)
+        return answer(request, error.status, readable(error.detail), **ends)
 
     @app.exception_handler(QueueFull)
     async def full(request: Request, error: QueueFull) -> JSONResponse:
-        return answer(503, "The queue is full. Try again later", Retry_After=str(error.retry_after_seconds))
+        return answer(request, 503, "The queue is full. Try again later", Retry_After=str(error.retry_after_seconds))
 
     @app.exception_handler(Closed)
     async def closed(request: Request, error: Closed) -> JSONResponse:
-        return answer(503, "The service is being shut down", Retry_After="10")
+        return answer(request, 503, "The service is being shut down", Retry_After="10")
 
     @app.exception_handler(ScoringFailed)
     async def failed(request: Request, error: ScoringFailed) -> JSONResponse:
-        return answer(500, "The images could not be scored; the service's log says why")
+        return answer(request, 500, "The images could not be scored; the service's log says why")
 
     @app.exception_handler(ClientDisconnect)
     async def left(request: Request, error: ClientDisconnect) -> Response:
@@ -232,13 +293,13 @@ def _add_errors(app: FastAPI) -> None:
 
 
 class _Measured:
-    """ASGI middleware that counts the answers of /score and takes their time."""
+    """ASGI middleware that counts the answers of the routes that score, and takes their time."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics):
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != "/score":
+        if scope["type"] != "http" or scope["path"] not in ("/score", decisions.PATH):
             await self.app(scope, receive, send)
             return
         started, status = time.monotonic(), 500
@@ -254,5 +315,6 @@ class _Measured:
             self.metrics.request(status, time.monotonic() - started)
 
 
+_NO_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _DETAIL = {"description": "Why not", "content": {"application/json": {"schema": {"type": "object"}}}}
 _REFUSALS = dict.fromkeys((400, 401, 403, 408, 413, 421, 422, 500, 503), _DETAIL)

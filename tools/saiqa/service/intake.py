@@ -35,6 +35,7 @@ MEGA = 1_000_000
 TOO_LARGE = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 
+_JSON = "application/json"
 TEXT_FIELDS = 16  # more than a form with dimensions can have
 _MARKS_AN_IMAGE = 3 * NAME_CHARACTERS + 8  # of JSON, those in a name among them
 
@@ -43,7 +44,7 @@ class Refused(Exception):
     """A request that is answered with an error as a whole.
 
     Attributes:
-        status: 413 where a limit is exceeded, 422 where the body is not what it should be.
+        status: 413 where a limit is exceeded, 422 where the body is not what it should be, 404 for another model.
         detail: what is wrong and what to do, for the client.
     """
 
@@ -93,14 +94,22 @@ async def read_question(request: Request, limits: Limits, hold: Callable[[int], 
     request = Request(request.scope, _limited(request.receive, limits, hold))
     if kind == "multipart/form-data":
         named, dimensions = await _read_form(request, limits)
-    elif kind == "application/json":
-        named, dimensions = await run_in_threadpool(_read_json, await request.body(), limits)
+    elif kind == _JSON:
+        named, dimensions = await run_in_threadpool(_read_images, await request.body(), limits)
     else:
         raise Refused(UNUSABLE, "Send multipart/form-data with files named `images`, or application/json")
     if not named:
         raise Refused(UNUSABLE, "There are no images. Send files named `images`, or a list `images` in JSON")
     asked = _dimensions(dimensions)
     return Question(await run_in_threadpool(_open_all, named, limits), asked)
+
+
+async def read_json(request: Request, limits: Limits, hold: Callable[[int], None], marks: int) -> object:
+    """The JSON in a request's body, with at most so many brackets and commas; else as ``read_question``."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
+        raise Refused(UNUSABLE, f"Send {_JSON}")
+    request = Request(request.scope, _limited(request.receive, limits, hold))
+    return await run_in_threadpool(_parsed, await request.body(), marks)
 
 
 def check_length(request: Request, limits: Limits) -> None:
@@ -181,14 +190,18 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
         await form.close()
 
 
-def _read_json(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
+def _parsed(body: bytes, marks: int) -> object:
     # Objects are made for every bracket and comma, millions from a body of the largest size; pictures in base64 have none.
-    if sum(map(body.count, (b"[", b"{", b","))) > limits.images * _MARKS_AN_IMAGE:
+    if sum(map(body.count, (b"[", b"{", b","))) > marks:
         raise Refused(UNUSABLE, "The JSON has too many parts: pictures are texts in base64")
     try:
-        value = json.loads(body, object_pairs_hook=lambda pairs: {readable(key): one for key, one in pairs})
+        return json.loads(body, object_pairs_hook=lambda pairs: {readable(key): one for key, one in pairs})
     except (ValueError, RecursionError):
         raise Refused(UNUSABLE, "The body is not JSON") from None
+
+
+def _read_images(body: bytes, limits: Limits) -> tuple[Named, list[str]]:
+    value = _parsed(body, limits.images * _MARKS_AN_IMAGE)
     try:
         asked = ScoreRequest.model_validate(value)
     except ValidationError as error:
@@ -218,11 +231,17 @@ def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _open_all(named: Named, limits: Limits) -> list[Picture]:
-    return [_open(readable(name[:NAME_CHARACTERS]) or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)]
+    return [
+        open_picture(readable(name[:NAME_CHARACTERS]) or f"image {n}", data, limits) for n, (name, data) in enumerate(named, 1)
+    ]
 
 
-def _open(name: str, data: bytes | None, limits: Limits) -> Picture:
-    """Read the header. Raises ``Refused`` for a picture of too many pixels, whatever it would decode to."""
+def open_picture(name: str, data: bytes | None, limits: Limits) -> Picture:
+    """A picture whose header is read, or why it cannot be. No data is what was no base64.
+
+    Raises:
+        Refused: it has too many pixels, whatever it would decode to.
+    """
     if data is None:
         return Picture(name, None, error="cannot read the image: its data is not base64")
     try:

@@ -72,6 +72,22 @@ def request_body(most_fields: int) -> dict[str, Any]:
     return {"required": True, "content": {"multipart/form-data": {"schema": form}, "application/json": {"schema": schema}}}
 
 
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON schema without ``$defs``: every reference replaced by what it is to."""
+    definitions = schema.pop("$defs", {})
+
+    def resolved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [resolved(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if "$ref" in value:
+            return resolved(definitions[value["$ref"].rpartition("/")[2]])
+        return {key: resolved(one) for key, one in value.items()}
+
+    return resolved(schema)
+
+
 # ---- answers ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,12 +95,13 @@ class ImageResult(BaseModel):
     """One image of an answer."""
 
     name: str
-    scores: dict[str, float]
-    probabilities: dict[str, dict[str, float]]
-    overall: float | None
+    scores: dict[str, float] = {}
+    probabilities: dict[str, dict[str, float]] = {}
+    overall: float | None = None
     error: str | None
     notes: list[str] = []
     intervals: dict[str, tuple[float, float]] = {}
+    unsure: list[str] = []
     verdict: str = ""
 
 

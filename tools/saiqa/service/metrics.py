@@ -21,7 +21,9 @@ class Metrics:
     def __init__(self, pending: Callable[[], int]):
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"registry": self._registry}
-        self._requests = Counter("saiqa_requests", "Answers of POST /score by HTTP status", ["status"], **options)
+        self._requests = Counter(
+            "saiqa_requests", "Answers of POST /score and /v1/decisions by HTTP status", ["status"], **options
+        )
         self._seconds = Histogram("saiqa_request_seconds", "From request to answer", buckets=_SECONDS, **options)
         self._images = Counter("saiqa_images", "Images answered, with a score or with an error", ["outcome"], **options)
         self._batches = Histogram("saiqa_batch_images", "Images scored together", buckets=_IMAGES, **options)

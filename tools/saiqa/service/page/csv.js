@@ -4,13 +4,18 @@ import { make } from "./parts.js";
 import { session } from "./service.js";
 
 function csv(entries) {
-  const { dimensions, words } = session.about;
+  const { dimensions, words, confidence, max_width: mostWidth } = session.about;
   const pairs = dimensions.flatMap((dimension) => Object.keys(words).map((word) => [dimension, word]));
-  const header = ["image", ...dimensions, "overall", ...pairs.map((pair) => pair.join("_")), "error"];
+  const ends = confidence ? dimensions.flatMap((dimension) => [[dimension, 0], [dimension, 1]]) : [];
+  const unsure = mostWidth === null ? [] : ["unsure"];
+  const bounds = ends.map(([dimension, end]) => `${dimension}_${["low", "high"][end]}`);
+  const header = ["image", ...dimensions, "overall", ...bounds, ...unsure, ...pairs.map((pair) => pair.join("_")), "error"];
   const rows = entries.map(({ name, result }) => [
     name,
     ...dimensions.map((dimension) => result.scores[dimension]),
     result.overall,
+    ...ends.map(([dimension, end]) => result.intervals?.[dimension]?.[end]),
+    ...unsure.map(() => (result.unsure ?? []).join(" ")),
     ...pairs.map(([dimension, word]) => result.probabilities[dimension]?.[word]),
     result.error,
   ]);

@@ -2,14 +2,15 @@
 
 import { fillCard, newCard } from "./card.js";
 import { download } from "./csv.js";
-import { capital, count, element, make, thumbnailOf } from "./parts.js";
+import { capital, count, element, make, percent, thumbnailOf } from "./parts.js";
 import { askEach, connect, example, fits, session, Unreachable } from "./service.js";
 import * as table from "./table.js";
 
-let queue = []; // entries without a result
 let working = false;
 let batch = 0; // files that were chosen together
-let round = { scored: 0, failed: 0 }; // since the queue was last empty
+let round = { scored: 0, failed: 0 }; // since there was last nothing to do
+
+const waiting = () => table.entries.filter((entry) => !entry.result);
 
 function say(text) {
   element("status").textContent = text;
@@ -34,10 +35,16 @@ async function meet() {
 }
 
 function explain() {
-  const { dimensions, meanings } = session.about;
-  element("meanings").replaceChildren(
-    ...dimensions.flatMap((dimension) => [make("dt", capital(dimension)), make("dd", `${capital(meanings[dimension])}.`)]),
-  );
+  const { dimensions, meanings, examples, confidence, max_width: mostWidth } = session.about;
+  const lines = dimensions.map((dimension) => [capital(dimension), `${capital(meanings[dimension])}.`]);
+  if (confidence) {
+    const often = `for ${percent(confidence)} of pictures like those it was calibrated on`;
+    lines.push(["Brackets", `What people think on average lies between their ends ${often}.`]);
+  }
+  if (mostWidth !== null) lines.push(["Not sure", `No score is shown whose bracket is wider than ${mostWidth} points.`]);
+  element("meanings").replaceChildren(...lines.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
+  if (!examples.length) element("start").querySelector("summary").textContent = "What the scores mean";
+  element("start").hidden = false;
 }
 
 function offerExamples() {
@@ -69,8 +76,7 @@ function add(files) {
   if (!chosen.length) return;
   batch += 1;
   const added = chosen.map((file) => ({ name: file.name, batch, file, address: URL.createObjectURL(file), result: null }));
-  for (const entry of added) entry.card = newCard(entry);
-  queue.push(...added);
+  for (const entry of added) entry.card = newCard(entry, () => table.removeOne(entry));
   table.addEntries(added);
   work();
 }
@@ -81,7 +87,7 @@ async function work() {
   element("again").hidden = true;
   try {
     await meet();
-    while (queue.length) await step();
+    while (waiting().length) await step();
     say(`${outcome()}.`);
     round = { scored: 0, failed: 0 };
   } catch (error) {
@@ -91,7 +97,7 @@ async function work() {
   }
 }
 
-/** Say why it does not go on; the queue waits. */
+/** Say why it does not go on; what has no result waits. */
 function halt(error) {
   if (error.status === 401) {
     say("The service refuses the token.");
@@ -99,33 +105,33 @@ function halt(error) {
     return;
   }
   const why = error instanceof Unreachable ? error.message : `Something went wrong: ${error.message}`;
-  say(queue.length ? `${why}: ${outcome()}.` : `${why}.`);
+  say(waiting().length ? `${why}: ${outcome()}.` : `${why}.`);
   element("again").hidden = false;
 }
 
-/** What has become of the pictures since the queue was last empty. */
+/** What has become of the pictures since there was last nothing to do. */
 function outcome() {
   const { scored, failed } = round;
-  const all = scored + failed + queue.length;
+  const left = waiting().length;
+  const all = scored + failed + left;
   if (scored === all) return `${count(all, "picture")} scored`;
   const parts = [`${scored} of ${all} scored`];
   if (failed) parts.push(`${failed} failed`);
-  if (queue.length) parts.push(`${queue.length} ${queue.length === 1 ? "waits" : "wait"}`);
+  if (left) parts.push(`${left} ${left === 1 ? "waits" : "wait"}`);
   return parts.join(", ");
 }
 
-/** Score the next few pictures of the queue; they leave it when they are answered. */
+/** Score the next few pictures that wait. */
 async function step() {
-  const next = queue.slice(0, fits(queue.map((entry) => entry.file)));
+  const next = waiting().slice(0, fits(waiting().map((entry) => entry.file)));
   say(`Scoring: ${outcome()}.`);
   const busy = (wait) => say(`The service is busy; trying again in ${wait} s.`);
   const results = await askEach(next.map((entry) => entry.file), busy);
-  queue = queue.slice(next.length);
   const thumbnails = await Promise.all(next.map((entry) => thumbnailOf(entry.file)));
   next.forEach((entry, i) => {
     Object.assign(entry, { result: results[i], thumbnail: thumbnails[i], file: null });
     round[results[i].error ? "failed" : "scored"] += 1;
-    fillCard(entry, () => table.removeOne(entry));
+    fillCard(entry);
   });
   table.update();
 }
@@ -168,6 +174,7 @@ element("clear").addEventListener("click", () => {
 });
 element("undo").addEventListener("click", () => {
   say(`${count(table.undo(), "picture")} back.`);
+  if (waiting().length) work();
   if (!table.canUndo()) element("files").focus();
 });
 

@@ -17,9 +17,11 @@ export function count(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
-/** A name that may break behind its punctuation. */
+export const percent = (share) => `${Math.round(share * 1000) / 10} %`;
+
+/** A name that may break behind its punctuation, but not before the suffix alone. */
 export function breakable(name) {
-  return name.split(/(?<=[-_./])/).flatMap((part) => [part, make("wbr")]);
+  return name.split(/(?<=[-_/])/).flatMap((part) => [part, make("wbr")]);
 }
 
 /** A button whose name, for who cannot see where it stands, is longer than its text. */

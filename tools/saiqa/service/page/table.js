@@ -9,6 +9,7 @@ const UNDOABLE = 20;
 
 export let entries = []; // {name, batch, result, thumbnail, chosen}; of this load of the page: file, address, card, row
 const removed = []; // lists of entries, the last removed at the end
+let empty = true; // so far
 let order = { by: "added", down: true };
 
 // ---- kept until the tab is closed -------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ export function update() {
   for (const entry of rows) entry.row ??= newRow(entry, (on) => choose(entry, on), () => removeOne(entry));
   element("history").replaceChildren(...rows.map((entry) => entry.row));
   element("history-section").hidden = !scored().length;
-  element("start").hidden = entries.length > 0;
+  if (!entries.length !== empty) element("start").open = empty = !entries.length; // in between it is the user's
   element("matching").textContent = rows.length < scored().length ? `${rows.length} of ${scored().length} shown` : "";
   element("undo").hidden = !canUndo();
   head();
@@ -157,6 +158,7 @@ function choose(entry, on) {
   }
   update();
   const many = chosen().length;
+  if (many === 2) element("pair-section").scrollIntoView(); // the table is below it
   element("status").textContent = many === 2 ? "The two are side by side above the table." : many ? "Choose another to compare with." : "";
 }
 
