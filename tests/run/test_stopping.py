@@ -90,7 +90,8 @@ def test_an_early_interrupt_is_one_line(after, pictures, start, tmp_path):
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "Traceback" not in err
+    # Before Python itself is up the system ends it, which a shell calls 130 as well.
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err
 
 
 @pytest.mark.parametrize("lines", range(0, PICTURES, 25))

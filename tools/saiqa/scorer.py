@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from saiqa import facts
 from saiqa.calibration import Calibration, prompt_digest
@@ -76,6 +76,8 @@ class Scorer:
     """
 
     dimensions: tuple[str, ...] = tuple(facts.DIMENSIONS)
+    _engine: Engine | None = None
+    _process = 0  # that has loaded it
 
     def __init__(
         self,
@@ -98,36 +100,18 @@ class Scorer:
         base_url: str | None = None,
         calibration: str | os.PathLike | None = None,
     ):
-        _check_choice("engine", engine, ENGINES)
-        _check_choice("dtype", dtype, DTYPES)
-        _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
-        if base_url and engine != "vllm":
-            raise ValueError('base_url is for engine="vllm"')
+        _check(engine, dtype, prompt_version, base_url)
         roots = folders.roots(demo)
         path = given_checkpoint(model_path, prompt_version) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
         self.model_name = checkpoint_folders.model_name(path)
-        self.model = Model.of(
-            checkpoint_folders.find_checkpoint(path, note=lambda line: None),
-            engine=engine,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            system=system,
-            min_pixels=min_pixels,
-            max_pixels=max_pixels,
-            upright=upright,
-            compile=compile,
-            trust_remote_code=trust_remote_code,
-            base_url=base_url,
-        )
-        data = given_data_root(data_root) if data_root else roots.data
-        self.sentences = {name: question_files.sentences(data, name, prompt_version) for name in self.dimensions}
-        if isinstance(data, RemotePath) and all(map(is_own, self.sentences.values())):
-            raise folders.missing_data(f"{data} has no annotations with the sentences of prompt {prompt_version}")
+        checkpoint = checkpoint_folders.find_checkpoint(path, note=lambda line: None)
+        shown: dict[str, Any] = {"system": system, "min_pixels": min_pixels, "max_pixels": max_pixels, "upright": upright}
+        run: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "compile": compile}
+        run |= {"trust_remote_code": trust_remote_code, "base_url": base_url}
+        self.model = Model.of(checkpoint, engine=engine, **shown, **run)
+        self.sentences = _sentences(given_data_root(data_root) if data_root else roots.data, prompt_version)
         self.prompt_source = prompt_source(self.sentences)
-        self._engine: Engine | None = None
-        self._process = 0  # that has loaded it
         self.weights = read_weights(folders.input_path(weights)) if isinstance(weights, str | os.PathLike) else weights
         self.calibration = self._calibration(folders.input_path(calibration)) if calibration else None
 
@@ -272,6 +256,22 @@ class Scorer:
         if self.calibration is None:
             return result
         return replace(result, intervals=self.calibration.intervals(result.scores, result.probabilities))
+
+
+def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None) -> None:
+    _check_choice("engine", engine, ENGINES)
+    _check_choice("dtype", dtype, DTYPES)
+    _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
+    if base_url and engine != "vllm":
+        raise ValueError('base_url is for engine="vllm"')
+
+
+def _sentences(data: Place, version: int) -> dict[str, question_files.Sentences]:
+    """The sentences of every dimension. Raises ``InputError`` for a URL without annotations."""
+    found = {name: question_files.sentences(data, name, version) for name in facts.DIMENSIONS}
+    if isinstance(data, RemotePath) and all(map(is_own, found.values())):
+        raise folders.missing_data(f"{data} has no annotations with the sentences of prompt {version}")
+    return found
 
 
 def prompt_source(sentences: Mapping[str, question_files.Sentences]) -> str:

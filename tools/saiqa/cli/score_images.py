@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import os
@@ -23,7 +22,7 @@ from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_fil
 from saiqa.image_score import ImageScore
 from saiqa.pictures import gallery, reference, results
 from saiqa.pictures.generators import ByGenerator, Generator, table
-from saiqa.pictures.how_made import in_words, run_record
+from saiqa.pictures.how_made import in_words, prompt_hash, run_record
 from saiqa.pictures.listed import Listed
 from saiqa.pictures.listed import check as check_listed
 from saiqa.pictures.lists import Lists
@@ -91,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scorer, layout = make_scorer(args, out)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     listed = Listed(Lists(args.image_column, data_root, sys.stdin, out.note, args.keep_columns).expand(named))
-    check_listed(listed.columns, taken_columns(outputs, args), args.keep_columns)
+    check_listed(listed.columns, results.taken(args.json or bool(args.output_jsonl)), args.keep_columns)
     images = list(listed.of)
     refuse_overwriting(outputs, images, args)
     if scorer.demo:
@@ -105,21 +104,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             this.begin(out.note)
             scored = scorer.stream(todo, layout.dimensions, engine)
             failed, notes, generators = score(this, stamped, scored, layout, listed, out)
+            say(notes, generators, layout, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
             if len(failed) == len(images) and outputs and not this.log.others:
                 out.warn("not one image could be scored, so that nothing was written")
                 outputs = []
             write(outputs, this, layout, listed, record, out)
             if report:
-                shown = map(layout.json_value, named_lines(this, listed))
-                compared = layout.reference.name if layout.reference else None
-                caveat = DEMO_CAVEAT if scorer.demo else None
-                gallery.write(report, shown, layout.dimensions, in_words(record), caveat, compared)
-                out.note(f"page: {folders.shown(report)}")
-            summary = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
-            summary |= {"generators": [asdict(one) for one in generators]} if generators else {}
-            summary |= {f"output_{path.suffix[1:]}": path for path in outputs}
-            out.finish_with(summary, "images", map(layout.json_value, named_lines(this, listed)))
+                write_page(report, this, scorer, layout, listed, record, out)
+            out.finish_with(
+                summary(scorer, record, generators, outputs), "images", map(layout.json_value, named_lines(this, listed))
+            )
             this.log.remove()
     if failed:
         again = "Correct them, then add --resume to try them again" if outputs else "Correct them and try again"
@@ -143,12 +138,6 @@ def output_paths(args: argparse.Namespace) -> list[Path]:
     if args.resume and not paths:
         raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
     return paths
-
-
-def taken_columns(outputs: Sequence[Path], args: argparse.Namespace) -> tuple[str, ...]:
-    """The columns and keys that the results have of their own, and a list may not."""
-    as_json = args.json or any(path.suffix == ".jsonl" for path in outputs)
-    return (*results.CSV_COLUMNS, *(results.JSON_KEYS if as_json else ()))
 
 
 def demo_rooms(demo: bool) -> list[str]:
@@ -202,12 +191,6 @@ def prepare_run(
 
     earlier = run.find_earlier(log, outputs, read_finished, out.note) if resume else None
     return Run(log, scorer.model, identity, lambda: iter(images), earlier)
-
-
-def prompt_hash(scorer: Scorer, layout: Layout) -> str:
-    """A digest of what is asked: 64 hexadecimal digits."""
-    asked = [(name, scorer.sentences[name].query, scorer.sentences[name].before) for name in layout.dimensions]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 # ---- the work --------------------------------------------------------------------------------------------------------
@@ -292,12 +275,15 @@ def score(
             notes.update(line.get("notes", ()))
             if "failed" in line:
                 failed.append((image, line["failed"]))
+    return failed, notes, by_generator.generators()
+
+
+def say(notes: Mapping[str, int], generators: Sequence[Generator], layout: Layout, out: Output) -> None:
+    """What is true of many images: the notes, and the means by generator."""
     for note, count in notes.items():
         out.note(f"of {count} images {note}")
-    generators = by_generator.generators()
     for text in ["", *table(generators, layout)] if generators else ():
         out.result(text)
-    return failed, notes, generators
 
 
 def lines(this: Run, listed: Listed) -> Iterator[dict]:
@@ -322,3 +308,18 @@ def write(outputs: Sequence[Path], this: Run, layout: Layout, listed: Listed, re
         results.write(path, layout, lines(this, listed))
         write_run_record(path, record)
         out.note(f"{record['images']} images, {folders.shown(path)}")
+
+
+def summary(scorer: Scorer, record: dict, generators: Sequence[Generator], outputs: Sequence[Path]) -> dict:
+    """What ``--json`` says beside the images."""
+    said = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
+    said |= {"generators": [asdict(one) for one in generators]} if generators else {}
+    return said | {f"output_{path.suffix[1:]}": path for path in outputs}
+
+
+def write_page(path: Path, this: Run, scorer: Scorer, layout: Layout, listed: Listed, record: dict, out: Output) -> None:
+    """Write the page of the images of this run."""
+    shown = map(layout.json_value, named_lines(this, listed))
+    caveat = DEMO_CAVEAT if scorer.demo else None
+    gallery.write(path, shown, layout.dimensions, in_words(record), caveat, layout.reference.name if layout.reference else None)
+    out.note(f"page: {folders.shown(path)}")

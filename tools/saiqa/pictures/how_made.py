@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 import sys
 from collections import Counter
@@ -36,6 +38,12 @@ def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple
         "notes": notes,
         "command": shlex.join(sys.argv),
     }
+
+
+def prompt_hash(scorer: Scorer, layout: Layout) -> str:
+    """A digest of what is asked: 64 hexadecimal digits."""
+    asked = [(name, scorer.sentences[name].query, scorer.sentences[name].before) for name in layout.dimensions]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def in_words(record: Mapping[str, Any]) -> dict[str, str]:

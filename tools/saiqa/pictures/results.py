@@ -276,6 +276,12 @@ CSV_COLUMNS = (
     *(UNSURE_COLUMN, VERDICT_COLUMN),
 )
 
+
+def taken(as_json: bool) -> tuple[str, ...]:
+    """The columns, and with JSON the keys, that results have of their own, and a list may not."""
+    return (*CSV_COLUMNS, *(JSON_KEYS if as_json else ()))
+
+
 NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN, UNSURE_COLUMN, VERDICT_COLUMN}
 
 
