@@ -99,10 +99,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         this = prepare_run(outputs, images, temporary, scorer, layout, args.resume, out)
         with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
             stamped = open_images(this, images, args.digests, listed, out)
-            todo = list(stamped)
-            engine = load(this, len(images), len(todo), scorer, args, closing, out)
+            engine = load(this, len(images), len(stamped), scorer, args, closing, out)
             this.begin(out.note)
-            scored = scorer.stream(todo, layout.dimensions, engine)
+            scored = scorer.stream(list(stamped), layout.dimensions, engine)
             failed, notes, generators = score(this, stamped, scored, layout, listed, out)
             say(notes, generators, layout, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
