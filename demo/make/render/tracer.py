@@ -215,6 +215,13 @@ def first_hits(world, seed):
     return np.split(picture, (3, 6, 9), axis=-1)
 
 
+def hidden(world, positions, light):
+    """Whether something stands between each of the positions (rows, columns, 3) and a point of light."""
+    points = mi.Point3f(np.ascontiguousarray(positions.reshape(-1, 3).T, np.float32))
+    ray = mi.Ray3f(points, mi.Point3f([float(v) for v in light]) - points, 1 - 1e-4, 0.0, [])
+    return np.array(world.ray_test(ray)).reshape(positions.shape[:2])
+
+
 def _seen_first(world, aovs, samples, seed):
     """Mitsuba's variables `aovs` of what the camera sees first, (rows, columns, all of them); 0 where one is undefined."""
     integrator = mi.load_dict({"type": "aov", "aovs": aovs}, parallel=False)

@@ -1,0 +1,103 @@
+"""Where in a picture its faults are, by the room's geometry; no light is traced for it.
+
+    python -m make.render.places [--splits val test] [--data_root DIR] [--output FILE] [--workers N]
+
+Writes one .npz of the benchmark's pictures of which every fault has a place: ``ids`` and ``kinds`` as text, and ``places``, bits
+[pictures, rows, columns] packed along the last axis, rows and columns a quarter of the picture's. A place is wherever what is
+wrong (``labels.WRONG``, or a stray beam's light) is at least half as strong as where it is strongest in that picture. Takes
+mitsuba and a second a picture.
+"""
+
+import argparse
+import itertools
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
+import numpy as np
+
+from make.render import generator, labels, render_rooms, scene
+from saiqa import facts
+from saiqa.files import csv_files, folders
+from saiqa.progress import Progress
+
+FILE = labels.FOLDER / "places.npz"
+STRONG = 0.5  # of the strongest in the picture
+# The channels of the labels in which a kind of fault shows; None for light, which labels have no channel for.
+CHANNELS = {
+    "bent_furniture": ("bent",),
+    "wrong_material": ("covered",),
+    "clashing_furniture": ("recoloured",),
+    "mixed_styles": ("recoloured",),
+    "floating": ("raised",),
+    "sunken": ("sunk",),
+    "jumbled": ("moved",),
+    "wrong_scale": ("scale",),
+    "stray_light": None,
+}
+
+
+def places(room, kinds):
+    """Where the faults of these kinds are, bool [height / 4, width / 4]."""
+    known = labels.labels(room, generator.generate(room.seed), labels._catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
+    found = np.zeros(known.shape[:2], bool)
+    for kind in kinds:
+        channels = CHANNELS[kind]
+        wrong = _lit(room) if channels is None else np.abs(known[..., [labels.CHANNELS.index(name) for name in channels]]).max(-1)
+        found |= (wrong >= STRONG * wrong.max()) & (wrong > 0)
+    return found
+
+
+def _lit(room):
+    """The share of each place that a stray beam reaches, [height / 4, width / 4]."""
+    from make.render import tracer
+
+    size = render_rooms.WIDTH, render_rooms.HEIGHT
+    parts = scene.parts_of(room, labels._catalogue())
+    view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, *size)
+    world = tracer.scene(tracer.camera(view), tracer.assemble(parts, lambda material: None))
+    _, normals, positions, _ = tracer.first_hits(world, room.seed % 2**31)
+    lit = np.zeros(positions.shape[:2], bool)
+    for origin, target, _, cutoff in room.spoil.stray:
+        towards, axis = np.asarray(origin) - positions, np.subtract(target, origin)
+        distance = np.linalg.norm(towards, axis=-1)
+        along = -(towards @ axis) / (distance * np.linalg.norm(axis))
+        inside = (along > np.cos(np.deg2rad(cutoff))) & ((normals * towards).sum(-1) > 0)
+        lit |= inside & ~tracer.hidden(world, positions + 1e-3 * normals, origin)
+    coarse = labels.COARSER
+    return lit.reshape(size[1] // coarse, coarse, size[0] // coarse, coarse).mean((1, 3))
+
+
+def placed(data_root, split):
+    """(id, kinds, room) of the pictures of a split of which every fault has a place."""
+    found = []
+    for dimension in facts.DIMENSIONS:
+        count = len(csv_files.read_csv(folders.annotation_csv(data_root, dimension, split)).rows)
+        severities = render_rooms.severities(render_rooms.SEED, dimension, split, count)
+        for index, severity in enumerate(severities):
+            room, kinds = render_rooms.describe(render_rooms.SEED, dimension, split, index, severity)
+            if set(kinds) <= CHANNELS.keys():
+                found.append((render_rooms.picture_id(dimension, split, index), kinds, room))
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--splits", nargs="+", choices=render_rooms.SPLITS, default=["val", "test"])
+    parser.add_argument("--data_root", type=Path, default=folders.roots(demo=True).data)
+    parser.add_argument("--output", type=Path, default=FILE)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    found = list(itertools.chain.from_iterable(placed(arguments.data_root, split) for split in arguments.splits))
+    ids, kinds, rooms = zip(*found, strict=True)
+    made = []
+    with ProcessPoolExecutor(arguments.workers) as pool, Progress(len(found), "looking for faults", unit="pictures") as progress:
+        for one in pool.map(places, rooms, kinds, chunksize=4):
+            made.append(np.packbits(one, axis=-1))
+            progress.advance()
+    np.savez_compressed(arguments.output, ids=ids, kinds=["+".join(names) for names in kinds], places=np.stack(made))
+
+
+if __name__ == "__main__":
+    main()
