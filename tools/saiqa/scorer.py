@@ -13,14 +13,18 @@ from saiqa import facts
 from saiqa.calibration import Calibration, prompt_digest
 from saiqa.calibration import read as read_calibration
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
+from saiqa.errors import InputError
 from saiqa.files import checkpoint_folders, folders, hub_checkpoints, question_files
 from saiqa.files.places import RemotePath
+from saiqa.image_map import METHOD, METHODS, ImageMap
 from saiqa.image_score import ImageScore, image_score
 from saiqa.overall import overall_score, read_weights
 from saiqa.progress import progress_iter
 from saiqa.run.given_images import is_one, name_of, request_image
+from saiqa.run.rate import fetched
 from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.spec import Model
+from saiqa.scoring import score_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -178,6 +182,19 @@ class Scorer:
         return list(progress_iter(results, len(images), "score") if progress and isinstance(images, Sized) else results)
 
     __call__ = score
+
+    def explain(self, image: OneImage, dimension: str, method: str = METHOD) -> ImageMap:
+        """Where in an image its score comes from (prefill engine). Raises as ``score``; ``InputError`` for no image."""
+        from saiqa.engines.region_maps import region_map
+
+        _check_choice("dimension", dimension, self.dimensions)
+        _check_choice("method", method, METHODS)
+        name, found = name_of(image) or "image 1", fetched(request_image(image, True))
+        for request in self._requests([found], [dimension]):  # none of a failure
+            found = region_map(self.engine, request, method)
+        if isinstance(found, Failure):
+            raise InputError(f"{name}: {found.reason}")
+        return ImageMap(name, dimension, score_of(found[0].logprobs), found[1], method)
 
     def frame(
         self, images: OneImage | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.files.places import Fetched, RemotePath
-
-if TYPE_CHECKING:
-    from PIL import Image
-
 
 Answers = list[Rating | Failure]
 _FETCHING_THREADS = 16  # a fetch waits for the network, not for a core
@@ -25,19 +21,24 @@ def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
     from concurrent.futures import ThreadPoolExecutor  # not at the top, like other imports here: --help is to be quick
 
     with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
-        fetched: dict[Any, Any] = dict(zip(remote, threads.map(_fetch, remote), strict=True))
+        pictures: dict[Any, Any] = dict(zip(remote, threads.map(fetched, remote), strict=True))
     # By kind, not by a lookup: a picture in memory has no hash.
-    images = [fetched[r.image] if isinstance(r.image, RemotePath) else r.image for r in requests]
+    images = [pictures[r.image] if isinstance(r.image, RemotePath) else r.image for r in requests]
     asked = [replace(r, image=i) for r, i in zip(requests, images, strict=True) if not isinstance(i, Failure)]
     rated = iter(engine.rate(asked))
     return [image if isinstance(image, Failure) else next(rated) for image in images]
 
 
-def _fetch(remote: RemotePath) -> Image.Image | Failure:
-    """The picture behind a URL, not decoded yet: engines do that in their readers."""
+def fetched(image: Any) -> Any:
+    """The picture behind a URL, not decoded yet: engines do that in their readers; a ``Failure`` where there is none.
+
+    Whatever else a request may have for an image stays what it is.
+    """
+    if not isinstance(image, RemotePath):
+        return image
     from saiqa.model.decoding import IMAGE_ERRORS, open_image, unreadable
 
     try:
-        return open_image(Fetched(remote))
+        return open_image(Fetched(image))
     except IMAGE_ERRORS as error:
         return Failure(unreadable(error))

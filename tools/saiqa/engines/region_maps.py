@@ -1,0 +1,72 @@
+"""Maps of what lowers a score, by an engine that holds the native model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from saiqa.engines import Engine, Failure, Rating, Request, checked_rating
+from saiqa.engines.pass_budget import is_out_of_memory
+from saiqa.errors import UsageError
+from saiqa.model import maps
+from saiqa.model.decoding import IMAGE_ERRORS, unreadable
+
+MOST = 8  # rows and columns of regions
+
+
+def region_map(engine: Engine, request: Request, method: str) -> tuple[Rating, list[list[float]]] | Failure:
+    """The rating of a request, and by how many points each region of its picture lowers the score [rows][columns].
+
+    Args:
+        method: one of ``maps.METHODS``.
+
+    Raises:
+        UsageError: an engine, or a dtype of it, that keeps its model to itself.
+    """
+    native = checked(engine)
+    try:
+        found = rated(native, request)
+        if isinstance(found, Failure):
+            return found
+        rating, question, (rows, columns) = found
+        regions, (down, across) = maps.regions(rows, columns, MOST)
+        points = maps.METHODS[method](question, regions.to(native.device))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Failure("memory does not suffice for a map; lower max_pixels")
+    return rating, points.float().reshape(down, across).tolist()
+
+
+def checked(engine: Engine) -> Any:
+    """The engine, where a map can be had of it. Raises ``UsageError``."""
+    if engine.name != "prefill":
+        raise UsageError(f"the {engine.name} engine has no maps", "Use the prefill engine")
+    if engine.dtype is torch.int8:  # type: ignore[attr-defined]
+        raise UsageError("there are no maps in int8", "Use float32 or bfloat16")
+    return engine
+
+
+def rated(engine: Any, request: Request) -> tuple[Rating, maps.Asked, tuple[int, int]] | Failure:
+    """The rating, as ``engine.rate`` gives it, the question as the model reads it, and the rows and columns of groups."""
+    answers: list[Any] = [None]
+    rows = engine.rows([request], answers)
+    if not rows:
+        return answers[0]
+    (row,), (question,) = rows, rows[0].questions
+    try:
+        patches, grid = engine.patches(row)
+    except IMAGE_ERRORS as error:
+        return Failure(unreadable(error))
+    with torch.no_grad():
+        patches = patches.to(engine.device)
+        picture = maps.Picture(patches, grid, engine.see([patches], [grid]))
+        ((_, logprobs),) = engine.answer(rows, picture.visual)
+    rating = checked_rating(logprobs, notes=row.notes)
+    if isinstance(rating, Failure):
+        return rating
+    ids = torch.tensor([*row.prefix, *question.suffix], device=engine.device)
+    stride = engine.model.config.vit_config.hidden_stride
+    _, down, across = grid[0].tolist()
+    return rating, maps.asked(engine.model, picture, ids, question.word_ids), (down // stride, across // stride)

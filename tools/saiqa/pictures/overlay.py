@@ -1,0 +1,39 @@
+"""A map drawn over its picture: red where the score is lowered, the more the stronger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from saiqa.image_map import ImageMap
+
+RED = (220, 20, 30)
+STRONGEST = 0.6  # how much of the red lies over the picture where the map is highest
+WEAKEST = 0.005  # points: below this there is nothing to show
+EDGE = 2  # pixels of the frame around the region that lowers the score most
+
+
+def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
+    """The RGB picture under the map. The region that lowers the score most has a frame, where any does."""
+    values = np.clip(np.array(found.map, np.float32), 0, None)
+    highest = float(values.max())
+    if highest < WEAKEST:
+        return picture.convert("RGB")
+    share = Image.fromarray(values / highest).resize(picture.size, Image.Resampling.BICUBIC)
+    alpha = np.clip(np.asarray(share), 0, 1) * STRONGEST * 255
+    drawn = Image.composite(
+        Image.new("RGB", picture.size, RED), picture.convert("RGB"), Image.fromarray(alpha.astype(np.uint8), "L")
+    )
+    left, top, right, bottom = found.box(*picture.size)
+    ImageDraw.Draw(drawn).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), outline=RED, width=EDGE)
+    return drawn
+
+
+def write(path: Path, picture: Image.Image, found: ImageMap) -> None:
+    """Write the overlay as PNG, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    overlay(picture, found).save(part, "PNG")
+    part.replace(path)
