@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 
-from make.render import faults, generator, layout_faults, palettes, raters, rooms
+from helpers import REPOSITORY
+from make.render import faults, generator, layout_faults, palettes, places, raters, rooms
 
 SEEDS = range(40)
 
@@ -159,3 +162,18 @@ def test_raters_have_bias_and_spread_and_follow_the_severity():
     assert marks[:40].mean() > 4.3 and marks[-40:].mean() < 1.7
     assert marks.std(axis=1).mean() > 0.2
     assert 0.95 < raters.ceiling(severity, marks.mean(axis=1)) < 1
+
+
+def test_the_places_of_faults_are_those_of_the_rooms_that_have_any():
+    stored = np.load(REPOSITORY / "demo" / "places.npz")
+    with open(REPOSITORY / "demo/SA-BENCH/annotations/scenes.csv", encoding="utf-8", newline="") as file:
+        scenes = {row["id"]: row for row in csv.DictReader(file)}
+    wanted = {
+        name: row["faults"]
+        for name, row in scenes.items()
+        if row["split"] in ("val", "test") and places.CHANNELS.keys() >= set(row["faults"].split("+"))
+    }
+    assert dict(zip(stored["ids"], stored["kinds"], strict=True)) == wanted
+    share = np.unpackbits(stored["places"], axis=-1)[:, :, :56].mean((1, 2))
+    assert stored["places"].shape[1:] == (42, 7) and (share < 0.95).all() and np.median(share) < 0.5
+    assert (share > 0).mean() > 0.98  # of the mildest faults there may be nothing to see

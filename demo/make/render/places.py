@@ -2,10 +2,10 @@
 
     python -m make.render.places [--splits val test] [--data_root DIR] [--output FILE] [--workers N]
 
-Writes one .npz of the benchmark's pictures of which every fault has a place: ``ids`` and ``kinds`` as text, and ``places``, bits
-[pictures, rows, columns] packed along the last axis, rows and columns a quarter of the picture's. A place is wherever what is
-wrong (``labels.WRONG``, or a stray beam's light) is at least half as strong as where it is strongest in that picture. Takes
-mitsuba and a second a picture.
+Writes one .npz of the benchmark's pictures of which every fault has a place: ``ids`` and ``kinds`` as text, and ``places``,
+bits [pictures, rows, columns] packed along the last axis, rows and columns a quarter of the picture's. A place is wherever
+what is wrong (``labels.WRONG``, or a stray beam's light) is at least half as strong as where it is strongest in that picture.
+Takes mitsuba and a second a picture.
 """
 
 import argparse
@@ -44,7 +44,9 @@ def places(room, kinds):
     found = np.zeros(known.shape[:2], bool)
     for kind in kinds:
         channels = CHANNELS[kind]
-        wrong = _lit(room) if channels is None else np.abs(known[..., [labels.CHANNELS.index(name) for name in channels]]).max(-1)
+        wrong = (
+            _lit(room) if channels is None else np.abs(known[..., [labels.CHANNELS.index(name) for name in channels]]).max(-1)
+        )
         found |= (wrong >= STRONG * wrong.max()) & (wrong > 0)
     return found
 
@@ -92,7 +94,10 @@ def main():
     found = list(itertools.chain.from_iterable(placed(arguments.data_root, split) for split in arguments.splits))
     ids, kinds, rooms = zip(*found, strict=True)
     made = []
-    with ProcessPoolExecutor(arguments.workers) as pool, Progress(len(found), "looking for faults", unit="pictures") as progress:
+    with (
+        ProcessPoolExecutor(arguments.workers) as pool,
+        Progress(len(found), "looking for faults", unit="pictures") as progress,
+    ):
         for one in pool.map(places, rooms, kinds, chunksize=4):
             made.append(np.packbits(one, axis=-1))
             progress.advance()

@@ -1,0 +1,242 @@
+"""Whether maps of what lowers a score find faults whose places are known, and what a map costs.
+
+    python benchmarks/explain_study.py [--splits val test] [--limit N]
+
+Rooms of the demo of which every fault has a place (``demo/places.npz``, made by ``make/render/places.py`` from the rooms'
+geometry), with a severity of ``LEAST_SEVERE`` or more. Region by region: a region is hit where the fault covers at least half
+as much of it as of the region that it covers most. Three tables, with bootstrap intervals over rooms: pointing (the share of
+rooms in which the map is highest at a hit), the area under the ROC curve (regions hit against the others), and deletion (by how
+many points the score is higher, on average, while the regions that the map names first become the mean of the picture's
+embeddings, a seventh of them after another). Beside the maps: chance, the middle of the picture, and the map of another room of
+the same dimension. Last, seconds of a score and of a map, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "tools"))
+
+import numpy as np
+import torch
+
+from reporting import machine, print_table
+from saiqa import Scorer, facts
+from saiqa.engines import Request
+from saiqa.engines.region_maps import MOST, rated, region_map
+from saiqa.files import folders
+from saiqa.image_map import METHOD
+from saiqa.model import maps
+from saiqa.progress import Progress
+
+PLACES = REPOSITORY / "demo" / "places.npz"
+LEAST_SEVERE = 0.25
+HIT = 0.5
+STEPS = 7
+DRAWS = 2000
+FEWEST = 8  # rooms from which an interval of a difference is told
+# Faults that have a place: a dimension's row has the rooms with these alone. Jumbled and mixed furniture is in rows of its own.
+PLACED = {"floating", "sunken", "wrong_scale", "bent_furniture", "wrong_material", "clashing_furniture", "stray_light"}
+CHANCE, MIDDLE, OTHER = "chance", "middle", "other room"
+
+
+@dataclass
+class Room:
+    """A room: which regions its faults cover, its maps by method, and what they are worth by figure and method."""
+
+    name: str
+    dimension: str
+    kinds: tuple[str, ...]
+    hits: np.ndarray
+    question: maps.Asked
+    regions: torch.Tensor
+    maps: dict[str, np.ndarray]
+
+
+def rooms(scorer: Scorer, splits: Sequence[str], limit: int | None) -> list[Room]:
+    """All rooms of these splits with their maps."""
+    stored = np.load(PLACES)
+    severity = {row["id"]: float(row["severity"]) for row in scenes()}
+    chosen = [i for i, name in enumerate(stored["ids"]) if name.split("_")[2] in splits and severity[name] >= LEAST_SEVERE]
+    chosen = chosen[:: max(1, len(chosen) // limit)] if limit else chosen
+    size = stored["places"].shape[2] * 8
+    found = []
+    with Progress(len(chosen), "maps", unit="rooms") as progress:
+        for i in chosen:
+            place = np.unpackbits(stored["places"][i], axis=-1)[:, :size].astype(float)
+            found.append(room(scorer, str(stored["ids"][i]), tuple(str(stored["kinds"][i]).split("+")), place))
+            progress.advance()
+    return found
+
+
+def scenes() -> list[dict]:
+    """Where every picture of the demo comes from."""
+    folder = folders.roots(demo=True).data / facts.ANNOTATIONS_FOLDER
+    with open(folder / "scenes.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def request(scorer: Scorer, name: str, dimension: str) -> Request:
+    """The question about a room."""
+    folder = folders.roots(demo=True).data / facts.IMAGES_FOLDER.format(dimension=dimension)
+    sentences = scorer.sentences[dimension]
+    return Request(folder / f"{name}.jpg", sentences.query, sentences.before)
+
+
+def room(scorer: Scorer, name: str, kinds: tuple[str, ...], place: np.ndarray) -> Room:
+    """A room with its maps, from where its faults are [rows, columns]."""
+    dimension = name.split("_")[1]
+    _, question, (rows, columns) = rated(scorer.engine, request(scorer, name, dimension))
+    regions, (down, across) = maps.regions(rows, columns, MOST)
+    share = shrunk(place, down, across)
+    made = {method: ask(question, regions).float().numpy() for method, ask in maps.METHODS.items()}
+    return Room(name, dimension, kinds, share >= HIT * share.max(), question, regions, made | {MIDDLE: middle(down, across)})
+
+
+def shrunk(place: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Means over rows x columns regions of equal size, flat."""
+    fine = place.repeat(rows, 0).repeat(columns, 1)
+    return fine.reshape(rows, place.shape[0], columns, place.shape[1]).mean((1, 3)).ravel()
+
+
+def middle(rows: int, columns: int) -> np.ndarray:
+    """The prior that whatever is wrong is in the middle of the picture."""
+    row, column = np.mgrid[0:rows, 0:columns]
+    return -(((row + 0.5) / rows - 0.5) ** 2 + ((column + 0.5) / columns - 0.5) ** 2).ravel()
+
+
+# ---- figures ---------------------------------------------------------------------------------------------------------
+
+
+def pointing(found: np.ndarray, hits: np.ndarray) -> float:
+    """Whether the map is highest at a hit."""
+    return float(hits[found.argmax()])
+
+
+def area(found: np.ndarray, hits: np.ndarray) -> float:
+    """Area under the ROC curve; not a number where all is hit."""
+    inside, outside = found[hits][:, None], found[~hits]
+    return float(((inside > outside) + (inside == outside) / 2).mean()) if outside.size else float("nan")
+
+
+@torch.no_grad()
+def deletion(orders: Sequence[np.ndarray], one: Room) -> list[float]:
+    """For each order of the regions, the mean rise of the score while they become the mean embedding one after another."""
+    asked, visual = one.question, [one.question.visual]
+    for order in orders:
+        for step in range(1, STEPS):
+            gone = one.regions[torch.from_numpy(order[: len(order) * step // STEPS].copy())].any(0)
+            visual.append(torch.where(gone[:, None], asked.visual.mean(0), asked.visual))
+    scores = asked.scores(torch.stack(visual))
+    return (scores[1:] - scores[0]).view(len(orders), -1).mean(1).tolist()
+
+
+def figures(one: Room, all_rooms: Sequence[Room], rng: np.random.Generator) -> dict[str, dict[str, float]]:
+    """Figure -> method -> its value for one room."""
+    others = [other.maps[METHOD] for other in all_rooms if other.dimension == one.dimension and other is not one]
+    others = others or [one.maps[MIDDLE]]
+    found = {"pointing": {CHANCE: float(one.hits.mean())}, "ROC area": {CHANCE: 0.5 if not one.hits.all() else float("nan")}}
+    for name, figure in (("pointing", pointing), ("ROC area", area)):
+        found[name] |= {OTHER: float(np.mean([figure(other, one.hits) for other in others]))}
+        found[name] |= {method: figure(values, one.hits) for method, values in one.maps.items()}
+    orders = {CHANCE: rng.permutation(len(one.hits)), OTHER: np.argsort(-others[rng.integers(len(others))], kind="stable")}
+    orders |= {method: np.argsort(-values, kind="stable") for method, values in one.maps.items()}
+    found["deletion"] = dict(zip(orders, deletion(list(orders.values()), one), strict=True))
+    return found
+
+
+def interval(values: Sequence[float]) -> str:
+    """The mean with its 95% bootstrap interval."""
+    low, high = bounds(np.asarray(values))
+    return f"{np.nanmean(values):.2f} [{low:.2f}, {high:.2f}]"
+
+
+def bounds(values: np.ndarray) -> np.ndarray:
+    """The 95% bootstrap interval of a mean."""
+    rng = np.random.default_rng(0)
+    means = np.nanmean(values[rng.integers(len(values), size=(DRAWS, len(values)))], axis=1)
+    return np.nanquantile(means, (0.025, 0.975))
+
+
+# ---- tables ----------------------------------------------------------------------------------------------------------
+
+
+def groups(found: Sequence[Room]) -> dict[str, list[int]]:
+    """The rooms of each dimension and of each kind of fault, by their numbers."""
+    named: dict[str, list[int]] = {}
+    for dimension in facts.DIMENSIONS:
+        mine = [i for i, one in enumerate(found) if one.dimension == dimension]
+        kinds = sorted({kind for i in mine for kind in found[i].kinds})
+        named[f"**{dimension}**"] = [i for i in mine if PLACED.issuperset(found[i].kinds)]
+        named |= {kind.replace("_", " "): [i for i in mine if kind in found[i].kinds] for kind in kinds}
+    return {name: numbers for name, numbers in named.items() if numbers}
+
+
+def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[str, float]]]) -> None:
+    """A table of each figure: a row a dimension and a kind, a column a method."""
+    methods = (CHANCE, MIDDLE, OTHER, *maps.METHODS)
+    for figure in ("pointing", "ROC area", "deletion"):
+        print(f"\n{figure}:\n")
+        rows = [
+            [name, len(mine), *(interval([values[i][figure][method] for i in mine]) for method in methods)]
+            for name, mine in groups(found).items()
+        ]
+        print_table(["", "n", *methods], rows)
+    print("\nahead of the middle, room by room (interval of the difference above 0; p: pointing, a: ROC area):\n")
+    for name, mine in groups(found).items():
+        if len(mine) < FEWEST:
+            continue
+        print(f"- {name}: {', '.join(ahead(values, mine)) or 'none'}")
+
+
+def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[int]) -> list[str]:
+    """The methods that are ahead of the middle in these rooms."""
+    found = []
+    for method in maps.METHODS:
+        signs = ""
+        for sign, figure in (("p", "pointing"), ("a", "ROC area")):
+            gained = np.array([values[i][figure][method] - values[i][figure][MIDDLE] for i in mine])
+            signs += sign if bounds(gained)[0] > 0 else ""
+        found += [f"{method} ({signs})"] if signs else []
+    return found
+
+
+def print_cost(scorer: Scorer, repeats: int) -> None:
+    """Seconds of a score and of each map of the same pictures, in turns; the best of each counts."""
+    asked = [request(scorer, f"room_layout_val_{index:04d}", "layout") for index in range(4)]
+    work = {"score": lambda: [scorer.engine.rate([one]) for one in asked]}
+    for method in maps.METHODS:
+        work[method] = lambda method=method: [region_map(scorer.engine, one, method) for one in asked]
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(repeats):
+        for name, call in work.items():
+            started = time.perf_counter()
+            call()
+            seconds[name].append((time.perf_counter() - started) / len(asked))
+    best = {name: min(taken) for name, taken in seconds.items()}
+    print(f"\nwith its score, on {machine(scorer.engine.device)}:\n")
+    print_table(["", "seconds", "times a score"], [[n, f"{s:.3f}", f"{s / best['score']:.1f}"] for n, s in best.items()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--splits", nargs="+", choices=("val", "test"), default=["val", "test"])
+    parser.add_argument("--limit", type=int, metavar="N", help="about N of the rooms")
+    parser.add_argument("--repeats", type=int, default=10, help="of the measurement of seconds (default: 10)")
+    arguments = parser.parse_args()
+    scorer = Scorer(demo=True, device="cpu", dtype="float32")
+    found = rooms(scorer, arguments.splits, arguments.limit)
+    rng = np.random.default_rng(0)
+    print_figures(found, [figures(one, found, rng) for one in found])
+    print_cost(scorer, arguments.repeats)
+
+
+if __name__ == "__main__":
+    main()
