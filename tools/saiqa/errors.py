@@ -27,6 +27,7 @@ SCRIPTS = {
     "fuse": "fuse_scores.py",
     "calibrate": "calibrate.py",
     "audit": "audit.py",
+    "explain": "explain.py",
     "ablation": "run_ablation.sh",
 }
 _OF_SCRIPT = {script: name for name, script in SCRIPTS.items()}

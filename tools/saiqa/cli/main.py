@@ -39,6 +39,7 @@ _WHAT = {
     "fuse": "one overall score from the four, fitted to preferences",
     "calibrate": "how sure scores are, from rated pictures",
     "audit": "ask whether a checkpoint is a scorer at all",
+    "explain": "show what in a picture lowers its score",
     "ablation": "compare the four prompts",
     "completion": "let a shell complete all this",
 }

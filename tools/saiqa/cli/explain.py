@@ -1,0 +1,147 @@
+"""Show what in a picture lowers its score: a map over the picture for each dimension, as PNG."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from saiqa import facts, image_map
+from saiqa.cli import model_flags
+from saiqa.cli.console import ArgumentParser, Output
+from saiqa.errors import Incomplete, InputError, UsageError
+from saiqa.files import folders, text_files
+from saiqa.files.places import is_url
+from saiqa.pictures.lists import Lists
+from saiqa.scorer import DEMO_CAVEAT, Scorer
+
+if TYPE_CHECKING:
+    from saiqa.image_map import ImageMap
+
+EXAMPLES = """
+python tools/explain.py --demo --dimension layout
+python tools/explain.py photos/ --dimension harmony --output_dir maps
+"""
+ALL = "all"
+
+
+def parser() -> ArgumentParser:
+    """The flags of the command."""
+    flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
+    add = flags.add_argument
+    add("paths", nargs="*", metavar="PATH", help="images, folders, patterns, lists; with --demo alone, a dozen of its rooms")
+    shown = f"default: those whose maps were ahead for a fault of the demo: {', '.join(image_map.FOUND)}"
+    add("--dimension", choices=(*facts.DIMENSIONS, ALL), help=shown)
+    add("--anyway", action="store_true", help="draw maps also of a dimension in which they were ahead for none")
+    add("--method", choices=image_map.METHODS, default=image_map.METHOD, help=f"default: {image_map.METHOD}")
+    add("--output_dir", metavar="DIR", default="maps", help="gets IMAGE_DIMENSION.png (default: maps)")
+    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+    add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")
+    add("--json", action="store_true", help="one JSON object on stdout, with the maps' values")
+    model_flags.add_flags(flags, exif=model_flags.ON)
+    return flags
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command. Raises ``errors.UserError``."""
+    args = parser().parse_args(argv)
+    check(args)
+    out = Output(args.json)
+    dimensions = asked(args, out)
+    images = pictures(args, out)
+    files = names(images, folders.output_path(args.output_dir), dimensions)
+    for path in files.values():
+        text_files.check_writable(path)
+    options = ("model_path", "demo", "data_root", "prompt_version")
+    scorer = Scorer(**{name: getattr(args, name) for name in options}, **model_flags.options(args))
+    warn(scorer, dimensions, out)
+    found, failed = [], []
+    for image in images:
+        try:
+            found += [draw(scorer, image, dimension, files[image, dimension], args, out) for dimension in dimensions]
+        except InputError as error:
+            failed.append((image, str(error).removeprefix(f"{image}: ")))
+    shown = [{**one.to_dict(), "file": files[one.name, one.dimension]} for one in found]
+    out.finish({"model": scorer.model_name, "maps": shown, "failed": len(failed)})
+    if failed:
+        raise Incomplete(f"{len(failed)} of {len(images)} images have no map", failed, "Correct them and try again")
+
+
+def check(args: Namespace) -> None:
+    """Refuse flags that do not go together. Raises ``UsageError``."""
+    model_flags.check(args)
+    if args.engine != "prefill":
+        raise UsageError(f"--engine {args.engine} has no maps", "Leave it out")
+    if args.dtype == "int8":
+        raise UsageError("there are no maps in --dtype int8", "Use float32 or bfloat16")
+
+
+def asked(args: Namespace, out: Output) -> list[str]:
+    """The dimensions to draw. Raises ``UsageError`` where the map of the one asked for is no better than the middle."""
+    if args.dimension not in (None, ALL):
+        if args.dimension not in image_map.FOUND and not args.anyway:
+            what = f"{image_map.standing(args.dimension)}, so that none is drawn"
+            raise UsageError(what, "--anyway draws one; docs/how-sure.md has the figures")
+        return [args.dimension]
+    if args.anyway:
+        return list(facts.DIMENSIONS)
+    left = [name for name in facts.DIMENSIONS if name not in image_map.FOUND]
+    if args.dimension == ALL and left:
+        out.note(f"no map of {' and '.join(left)} is drawn; --anyway draws one")
+    return list(image_map.FOUND)
+
+
+def pictures(args: Namespace, out: Output) -> list[str]:
+    """The images that are named. Raises ``UsageError`` for none, ``InputError`` as ``Lists.expand``."""
+    if not args.paths and not args.demo:
+        raise UsageError("no pictures are named", "Name files, folders or lists, or try --demo")
+    named = args.paths or [os.path.relpath(room) for room in folders.demo_rooms()]
+    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    images = list(Lists("image", data_root, sys.stdin, out.note).expand(named))
+    if remote := [image for image in images if is_url(image)]:
+        raise UsageError(f"{remote[0]} is no file of this machine", "Fetch it first")
+    return images
+
+
+def names(images: Sequence[str], folder: Path, dimensions: Sequence[str]) -> dict[tuple[str, str], Path]:
+    """The file of each image and dimension; images of one name in several folders get a number. Raises ``UsageError``."""
+    taken: dict[str, int] = {}
+    files: dict[tuple[str, str], Path] = {}
+    for image in images:
+        stem = Path(image).stem
+        taken[stem] = taken.get(stem, 0) + 1
+        unique = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
+        files |= {(image, dimension): folder / f"{unique}_{dimension}.png" for dimension in dimensions}
+    if len(set(files.values())) < len(files):
+        raise UsageError("two of the images would have their maps in one file", "Name them apart")
+    inputs = {os.path.abspath(image) for image in images}
+    if over := [path for path in files.values() if os.path.abspath(path) in inputs]:
+        raise UsageError(f"{over[0]} is both read and written", "Give another --output_dir")
+    return files
+
+
+def warn(scorer: Scorer, dimensions: Sequence[str], out: Output) -> None:
+    """Say how far the maps may be trusted."""
+    out.note(DEMO_CAVEAT if scorer.demo else "maps were checked on the demo's checkpoint alone, not on this one")
+    for dimension in dimensions:
+        out.note(image_map.standing(dimension))
+
+
+def draw(scorer: Scorer, image: str, dimension: str, path: Path, args: Namespace, out: Output) -> ImageMap:
+    """Write the map of one image and say it in a line. Raises ``InputError`` for one that cannot be read."""
+    found = scorer.explain(image, dimension, args.method)
+
+    from saiqa.model.decoding import decode, open_image
+    from saiqa.pictures import overlay
+
+    with open_image(image) as opened:
+        overlay.write(path, decode(opened, args.exif == model_flags.ON).image, found)
+    row, column = found.worst
+    at = f"row {row + 1} of {len(found.map)}, column {column + 1} of {len(found.map[0])}"
+    out.result(
+        f"{image}  {dimension} {found.score:.2f}  most in {at}: {found.map[row][column]:+.3f} points  {folders.shown(path)}"
+    )
+    return found
