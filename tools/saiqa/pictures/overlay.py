@@ -11,6 +11,7 @@ from saiqa.image_map import ImageMap
 
 RED = (220, 20, 30)
 STRONGEST = 0.6  # how much of the red lies over the picture where the map is highest
+FULL = 0.05  # points from which on it is that much; less is drawn fainter, so that a good room does not look like a bad one
 WEAKEST = 0.005  # points: below this there is nothing to show
 EDGE = 2  # pixels of the frame around the region that lowers the score most
 
@@ -22,7 +23,7 @@ def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
     if highest < WEAKEST:
         return picture.convert("RGB")
     share = Image.fromarray(values / highest).resize(picture.size, Image.Resampling.BICUBIC)
-    alpha = np.clip(np.asarray(share), 0, 1) * STRONGEST * 255
+    alpha = np.clip(np.asarray(share), 0, 1) * STRONGEST * min(1.0, highest / FULL) * 255
     drawn = Image.composite(
         Image.new("RGB", picture.size, RED), picture.convert("RGB"), Image.fromarray(alpha.astype(np.uint8), "L")
     )
