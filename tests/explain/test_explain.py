@@ -66,7 +66,7 @@ def test_pictures_of_one_name_and_a_broken_one(run_main, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--demo", "--dimension", "beauty"], "invalid choice: 'beauty'"),
+        (["--demo", "--dimension", "beauty"], "'beauty' is not of"),
         ([], "no pictures are named"),
         (["--demo", "--engine", "swift"], "--engine swift has no maps"),
         (["--demo", "--dtype", "int8"], "no maps in --dtype int8"),

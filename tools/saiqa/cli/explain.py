@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from saiqa import facts, image_map
-from saiqa.cli import model_flags
-from saiqa.cli.console import ArgumentParser, Output
-from saiqa.errors import Incomplete, InputError, UsageError
+from saiqa.cli import jobs, model_flags
+from saiqa.cli.console import ArgumentParser, Output, add_output
+from saiqa.errors import OR_DEMO, Incomplete, InputError, UsageError
 from saiqa.files import folders, text_files
 from saiqa.files.places import is_url
 from saiqa.pictures.lists import Lists
@@ -25,7 +25,6 @@ EXAMPLES = """
 python tools/explain.py --demo --dimension layout
 python tools/explain.py photos/ --dimension harmony --output_dir maps
 """
-ALL = "all"
 
 
 def parser() -> ArgumentParser:
@@ -33,14 +32,13 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("paths", nargs="*", metavar="PATH", help="images, folders, patterns, lists; with --demo alone, a dozen of its rooms")
-    shown = f"default: those whose maps were ahead for a fault of the demo: {', '.join(image_map.FOUND)}"
-    add("--dimension", choices=(*facts.DIMENSIONS, ALL), help=shown)
+    jobs.add_dimension(add, f"those whose maps were ahead for a fault of the demo: {', '.join(image_map.FOUND)}")
     add("--anyway", action="store_true", help="draw maps also of a dimension in which they were ahead for none")
     add("--method", choices=image_map.METHODS, default=image_map.METHOD, help=f"default: {image_map.METHOD}")
     add("--output_dir", metavar="DIR", default="maps", help="gets IMAGE_DIMENSION.png (default: maps)")
     add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
     add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")
-    add("--json", action="store_true", help="one JSON object on stdout, with the maps' values")
+    add_output(add)
     model_flags.add_flags(flags, exif=model_flags.ON)
     return flags
 
@@ -49,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     check(args)
-    out = Output(args.json)
+    out = Output(args.json, args.quiet)
     dimensions = asked(args, out)
     images = pictures(args, out)
     files = names(images, folders.output_path(args.output_dir), dimensions)
@@ -80,24 +78,21 @@ def check(args: Namespace) -> None:
 
 
 def asked(args: Namespace, out: Output) -> list[str]:
-    """The dimensions to draw. Raises ``UsageError`` where the map of the one asked for is no better than the middle."""
-    if args.dimension not in (None, ALL):
-        if args.dimension not in image_map.FOUND and not args.anyway:
-            what = f"{image_map.standing(args.dimension)}, so that none is drawn"
-            raise UsageError(what, "--anyway draws one; docs/how-sure.md has the figures")
-        return [args.dimension]
-    if args.anyway:
-        return list(facts.DIMENSIONS)
-    left = [name for name in facts.DIMENSIONS if name not in image_map.FOUND]
-    if args.dimension == ALL and left:
+    """The dimensions to draw. Raises ``UsageError`` where the maps of those asked for are no better than the middle."""
+    chosen = jobs.chosen_dimensions(args) or list(facts.DIMENSIONS)
+    left = [] if args.anyway else [name for name in chosen if name not in image_map.FOUND]
+    if left == chosen:
+        what = f"{'; '.join(map(image_map.standing, left))}, so that none is drawn"
+        raise UsageError(what, "--anyway draws one; docs/how-sure.md has the figures")
+    if args.dimension and left:
         out.note(f"no map of {' and '.join(left)} is drawn; --anyway draws one")
-    return list(image_map.FOUND)
+    return [name for name in chosen if name not in left]
 
 
 def pictures(args: Namespace, out: Output) -> list[str]:
     """The images that are named. Raises ``UsageError`` for none, ``InputError`` as ``Lists.expand``."""
     if not args.paths and not args.demo:
-        raise UsageError("no pictures are named", "Name files, folders or lists, or try --demo")
+        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
     named = args.paths or [os.path.relpath(room) for room in folders.demo_rooms()]
     data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
     images = list(Lists("image", data_root, sys.stdin, out.note).expand(named))
