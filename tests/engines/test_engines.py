@@ -321,7 +321,7 @@ def test_compiling_without_a_compiler_is_one_line(tmp_path):
     env = {**os.environ, "CXX": str(tmp_path / "no-compiler"), "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
     ran = run_command("infer.py", "--demo", "--limit", "1", "--compile", "--device", "cpu", "--results_dir", tmp_path, env=env)
     assert ran.code == 1 and "Traceback" not in ran.err
-    assert "--compile" in ran.err.splitlines()[-1] and "g++" in ran.err.splitlines()[-1]
+    assert "torch.compile" in ran.err.splitlines()[-1] and "g++" in ran.err.splitlines()[-1]
 
 
 def test_compile_is_for_prefill():

@@ -163,7 +163,7 @@ def bundle_of_weights(folder: Path, numbers: int) -> Path:
 @pytest.mark.parametrize("command", ["infer.py", "score_images.py", "serve.py"])
 @pytest.mark.parametrize(
     ("share_of_free", "advice"),
-    [(1.5, "Use --dtype bfloat16, which takes"), (2.4, "Free some, or use a machine with more: bfloat16 takes")],
+    [(1.5, "Use bfloat16, which takes"), (2.4, "Free some, or use a machine with more: bfloat16 takes")],
 )
 def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_path, make_data_root):
     free = pass_budget.free_bytes(torch.device("cpu"))
@@ -188,7 +188,7 @@ def test_a_smaller_picture_is_advised_where_only_that_does_not_fit(monkeypatch):
     monkeypatch.setattr(pass_budget, "_available_bytes", lambda: least.total + 1)
     cpu = torch.device("cpu")
     pass_budget.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=448 * 448))
-    with pytest.raises(Failed, match="Use a smaller --max_pixels"):
+    with pytest.raises(Failed, match="Use a smaller max_pixels"):
         pass_budget.require_memory(SMALL_BUNDLE, config, torch.float32, cpu, PixelBounds(max_pixels=2**28))
 
 
@@ -218,7 +218,7 @@ def test_int8_is_advised_where_bfloat16_does_not_fit(monkeypatch):
     cpu = torch.device("cpu")
     pass_budget.require_memory(SMALL_BUNDLE, config, torch.int8, cpu, bounds)
     for dtype in (torch.float32, torch.bfloat16):
-        with pytest.raises(Failed, match="Use --dtype int8, which takes"):
+        with pytest.raises(Failed, match="Use int8, which takes"):
             pass_budget.require_memory(SMALL_BUNDLE, config, dtype, cpu, bounds, may_quantise=True)
     with pytest.raises(Failed, match="bfloat16 takes"):
         pass_budget.require_memory(SMALL_BUNDLE, config, torch.bfloat16, cpu, bounds)

@@ -158,7 +158,7 @@ def test_the_command_scores_the_demo(tmp_path):
 def test_without_vllm_it_is_one_line():
     ran = run_command("score_images.py", "--demo", "--engine", "vllm")
     assert ran.code == 1 and "Traceback" not in ran.err
-    assert "--engine vllm needs vllm, which is not installed" in ran.err and "requirements-vllm.txt" in ran.err
+    assert "the vllm engine needs vllm, which is not installed" in ran.err and "requirements-vllm.txt" in ran.err
 
 
 def test_flags_of_other_engines_are_refused():

@@ -166,7 +166,7 @@ def load_small():
     [
         (["--workers", "0"], 2, "'0' is not a whole number from 1 up"),
         (["--workers", "2", "--device", "cuda:1"], 2, "--device cuda:1 is one GPU"),
-        (["--ray_address", "127.0.0.1:1"], 1, "Ray at --ray_address 127.0.0.1:1: "),
+        (["--ray_address", "127.0.0.1:1"], 1, "Ray at 127.0.0.1:1: "),
     ],
 )
 def test_flags_that_cannot_be_met_are_one_line(make_data_root, run_main, flags, code, says):

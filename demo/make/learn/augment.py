@@ -61,7 +61,7 @@ class Looks:
 
     def draw(self, index: int, faulty: Collection[int], rng: np.random.Generator) -> Look:
         """One look at a picture that has faults in the dimensions ``faulty`` already."""
-        qualities = {}
+        qualities: dict[int, float] = {}
         spoil = self._dialled(DISTORTION, WARPED_SHARE, faulty, qualities, rng)
         warp = develop.sources(*self._coarse, spoil, rng) if spoil != Spoil() else None
         if index < len(self.pictures):

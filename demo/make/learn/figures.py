@@ -66,7 +66,7 @@ def scatter(path: Path) -> None:
     """Score against MOS in the four dimensions."""
     figure, axes = plt.subplots(1, 4, figsize=(13, 3.5), sharex=True, sharey=True, layout="constrained")
     for axis, dimension in zip(axes, facts.DIMENSIONS, strict=True):
-        _, mos, score = (np.array(column) for column in zip(*scored(dimension), strict=True))
+        _, mos, score = zip(*scored(dimension), strict=True)
         axis.plot([1, 5], [1, 5], color="#999999", linewidth=0.8)
         axis.scatter(mos, score, s=14, alpha=0.7, color=COLOURS[dimension], linewidths=0)
         axis.set(title=f"{dimension}: PLCC {correlate(score, mos).plcc:.3f}, n {len(mos)}", xlabel="MOS")
@@ -84,7 +84,7 @@ def table() -> list[str]:
         rows = [(score, mos) for _, mos, score in scored(dimension)]
         everything += rows
         ceilings.append(study.ceiling(dimension))
-        ridge = correlate(*study.ridge_predictions(dimension)).plcc
+        ridge = correlate(*(column.tolist() for column in study.ridge_predictions(dimension))).plcc
         falling = study.falling_series(scorer, dimension)
         share = f"{sum(falling.values())} of {len(falling)}" if falling else tables.NO_FIGURE
         lines.append([dimension, *_agreement(rows), f"{ceilings[-1]:.3f}", f"{ridge:.3f}", share])

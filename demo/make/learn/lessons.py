@@ -58,7 +58,8 @@ class Pretraining:
 
     def __init__(self, model: Ovis2_5, rooms: Rooms):
         self.model, self.rooms, self.probes = model, rooms, Probes(model.config)
-        size = resized_size(*rooms.pictures.shape[1:3], BOUNDS)
+        height, width = rooms.pictures.shape[1:3]
+        size = resized_size(height, width, BOUNDS)
         self.grid = (size[0] // 16, size[1] // 16)
         self.looks = augment.Looks(rooms.pictures, rooms.lit, rooms.labels, size)
         self.drawing = ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
@@ -127,12 +128,12 @@ class Pretraining:
         rows = np.flatnonzero(self.rooms.held_out)
         if not len(rows):
             return ""
-        told = []
+        answers = []
         for part in np.array_split(rows, len(rows) // 40 + 1):
             images = [shrink(Image.fromarray(self.rooms.pictures[row]), BOUNDS) for row in part]
             patches = torch.cat([image_to_patches(image, BOUNDS, PREPROCESSING)[0] for image in images])
-            told.append(self.told(patches, len(part))[-1])
-        told, found = torch.cat(told).numpy(), []
+            answers.append(self.told(patches, len(part))[-1])
+        told, found = torch.cat(answers).numpy(), []
         for column, dimension in enumerate(facts.DIMENSIONS):
             own = self.rooms.rated[rows] == column
             plcc = np.corrcoef(told[own, column], self.rooms.targets[rows[own], column])[0, 1]
@@ -154,8 +155,9 @@ class Reading:
         groups = training.grid[0] * training.grid[1] // 4
         self.questions = []
         for dimension in facts.DIMENSIONS:
-            start, _, end = split_answer(facts.response(dimension, facts.WORDS[0]))
-            answer = (encode(start), encode(f"{end}{tokenizer.eos_token}"))
+            parts = split_answer(facts.response(dimension, facts.WORDS[0]))
+            assert parts, "the template has a rating word"
+            answer = (encode(parts[0]), encode(f"{parts[2]}{tokenizer.eos_token}"))
             turns = [turn_text(facts.query(dimension, version)) for version in facts.PROMPT_VERSIONS]
             asked = [encode(before) + image_token_ids(groups) + encode(after) for before, after in turns]
             self.questions.append([(question, *answer) for question in asked])
@@ -173,9 +175,9 @@ class Reading:
             ids.append(torch.tensor([*question, *start, self.word_ids[word], *end]))
             written.append(torch.tensor([*[-100] * len(question), *start, -100, *end]))
             places.append(len(question) + len(start))
-        ids = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.padding)
-        written = nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=-100)
-        return _patches(looks), ids, written, torch.tensor(places), quality
+        padded = nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=self.padding)
+        to_write = nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=-100)
+        return _patches(looks), padded, to_write, torch.tensor(places), quality
 
     def error(self, patches, ids, written, places, quality) -> tuple[torch.Tensor, list[float]]:
         """What is to be made small for a batch, and its parts: the wording of the answer, its word, the score."""
@@ -216,17 +218,19 @@ def _set_first_weights(model: Ovis2_5, patches: torch.Tensor) -> None:
 
     From random weights the tower needs thousands of steps before it tells anything but brightness and colour.
     """
-    tower = model.visual_tokenizer.vit.vision_model
+    tower, norm = model.visual_tokenizer.vit.vision_model, model.visual_tokenizer.head[1]
+    embedding = tower.embeddings.patch_embedding
+    assert embedding.bias is not None and isinstance(norm, nn.LayerNorm)
     width, depth = tower.config.hidden_size, tower.config.num_hidden_layers
     mean = patches.mean(0)
     variances, components = torch.linalg.eigh(((patches - mean).T @ (patches - mean) / len(patches)).double())
     variances, components = variances.flip(0), components.flip(1)
     whitened = (components[:, :width] / (variances[:width] + variances[width]).sqrt()).T.float()
     with torch.no_grad():
-        tower.embeddings.patch_embedding.weight.copy_(whitened.unflatten(1, (3, 16, 16)))
-        tower.embeddings.patch_embedding.bias.copy_(-(whitened @ mean))
+        embedding.weight.copy_(whitened.unflatten(1, (3, 16, 16)))
+        embedding.bias.copy_(-(whitened @ mean))
         for name, values in tower.encoder.named_parameters():
             if values.dim() == 2:
                 nn.init.xavier_uniform_(values, gain=(2 * depth) ** -0.5 if "out_proj" in name or "fc2" in name else 1.0)
-        model.visual_tokenizer.head[1].weight.fill_(SHARPNESS)
+        norm.weight.fill_(SHARPNESS)
         nn.init.normal_(model.vte.weight, std=0.2)

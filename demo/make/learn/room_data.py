@@ -66,5 +66,5 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
     labelled = np.concatenate([np.load(labels / f"{name}.npy") for name in (*facts.DIMENSIONS, render_rooms.PRACTICE)])
     if len(labelled) != len(targets):
         raise SystemExit(f"{len(targets)} pictures, labels of {len(labelled)}: run make.render.labels again")
-    targets, weights = (np.array(values, np.float32) for values in (targets, weights))
-    return Rooms(np.stack(pictures), lit, labelled, targets - augment.MIDDLE, weights, np.array(rated), np.array(kept_back))
+    quality, counting = (np.array(values, np.float32) for values in (targets, weights))
+    return Rooms(np.stack(pictures), lit, labelled, quality - augment.MIDDLE, counting, np.array(rated), np.array(kept_back))

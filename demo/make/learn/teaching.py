@@ -55,8 +55,10 @@ def _descend(lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tupl
             learned.zero_grad()
             error.backward()
             nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
-            for part in (*optimizers, *schedules):
-                part.step()
+            for optimizer in optimizers:
+                optimizer.step()
+            for schedule in schedules:
+                schedule.step()
             errors.append(parts)
             progress.advance()
             if step % 500 == 0 or step == steps:
@@ -65,7 +67,8 @@ def _descend(lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tupl
 
 def _optimizers(learned: nn.Module) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the transformer's layers, which learn faster so, and AdamW for all else."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, values in learned.named_parameters():
         (matrices if ".layers." in name and values.dim() == 2 else others).append(values)
     groups = [

@@ -104,7 +104,7 @@ def too_empty(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Twice the furniture that the room holds; what comes first stands farthest from the camera, so that nothing hides it."""
-    extras = []
+    extras: list[Placement] = []
     for _ in range(MOST_EXTRA_PIECES):
         model = rng.choice(furniture.of_kind(*FILLERS))
         extra = Placement(

@@ -42,9 +42,9 @@ def resolve_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"--device {device} is no device", "use auto, cpu, cuda or cuda:N") from error
+        raise InputError(f"{device!r} is no device", "Use auto, cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"--device {device}: torch sees {torch.cuda.device_count()} GPUs here", "use --device cpu")
+        raise InputError(f"device {device}: torch sees {torch.cuda.device_count()} GPUs here", "Use cpu")
     return chosen
 
 

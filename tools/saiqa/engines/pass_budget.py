@@ -155,15 +155,15 @@ def _what_would_do(
 ) -> str:
     halved = needs(folder, config, torch.bfloat16, bounds)
     if dtype is torch.float32 and halved.total <= free:
-        return f"Use --dtype bfloat16, which takes {_gb(halved.total)}"
+        return f"Use bfloat16, which takes {_gb(halved.total)}"
     in_8_bits = needs(folder, config, torch.int8, bounds)
     if may_quantise and in_8_bits.total <= free < halved.total:
-        return f"Use --dtype int8, which takes {_gb(in_8_bits.total)}"
+        return f"Use int8, which takes {_gb(in_8_bits.total)}"
     least = PixelBounds(max_pixels=bounds.min_pixels)
     if needs(folder, config, dtype, least).total <= free:
-        return "Use a smaller --max_pixels; the scores are then those of smaller pictures"
+        return "Use a smaller max_pixels; the scores are then those of smaller pictures"
     if device.type == "cuda" and needs(folder, config, torch.float32, bounds).total <= free_bytes(torch.device("cpu")):
-        return "Use --device cpu, which is slow, or a GPU with more memory"
+        return "Use the CPU, which is slow, or a GPU with more memory"
     return f"Free some, or use a machine with more: bfloat16 takes {_gb(halved.total)}"
 
 

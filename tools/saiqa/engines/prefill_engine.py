@@ -99,9 +99,9 @@ class PrefillEngine:
         trust_remote_code: bool = False,
     ):
         if trust_remote_code:
-            raise ValueError("the prefill engine runs the native model only; --trust_remote_code needs --engine swift")
+            raise ValueError("the prefill engine runs the native model only; trust_remote_code needs the swift engine")
         if compile and dtype == "int8":
-            raise ValueError("--compile is for float32 and bfloat16, not for --dtype int8")
+            raise ValueError("compile is for float32 and bfloat16, not for int8")
         chosen = resolve_device(device)
         system = system_prompt(model_path, system)
         _make_ready(chosen, compile)

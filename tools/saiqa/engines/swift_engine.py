@@ -83,9 +83,9 @@ class SwiftEngine:
         trust_remote_code: bool = False,
     ):
         if compile:
-            raise ValueError("ms-swift runs the model as it is; --compile needs the prefill engine")
+            raise ValueError("ms-swift runs the model as it is; compile needs the prefill engine")
         if dtype == "int8":
-            raise ValueError("ms-swift runs the model as it is; --dtype int8 needs the prefill engine")
+            raise ValueError("ms-swift runs the model as it is; int8 needs the prefill engine")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.remote_code = trust_remote_code

@@ -73,7 +73,7 @@ class VllmEngine:
         trust_remote_code: bool = False,
     ):
         if trust_remote_code:
-            raise ValueError("vLLM runs its own model only; --trust_remote_code needs --engine swift")
+            raise ValueError("vLLM runs its own model only; trust_remote_code needs the swift engine")
         self.device = built_for(device)
         self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.compile = compile
@@ -99,7 +99,7 @@ class VllmEngine:
                     limit_mm_per_prompt={"image": 1, "video": 0},
                 )
             except Exception as error:
-                remedy = "VLLM_LOGGING_LEVEL=INFO shows what it did; --engine prefill works without it"
+                remedy = "VLLM_LOGGING_LEVEL=INFO shows what it did; the prefill engine works without it"
                 raise Failed(f"{path}: vLLM cannot load this checkpoint: {first_line(error)[:200]}", remedy) from error
 
     def describe(self) -> dict:
@@ -163,8 +163,8 @@ def built_for(device: str) -> torch.device:
     """The device of this vLLM, which is built for one kind. Raises ``InputError`` where another is asked for."""
     kind = current_platform.device_type
     if device not in ("auto", kind):
-        remedy = "Set CUDA_VISIBLE_DEVICES and leave --device out" if device.startswith(f"{kind}:") else "Leave --device out"
-        raise InputError(f"--device {device}: this vLLM computes on {kind or 'nothing that is here'}", remedy)
+        remedy = "Set CUDA_VISIBLE_DEVICES and name no device" if device.startswith(f"{kind}:") else "Name no device"
+        raise InputError(f"device {device}: this vLLM computes on {kind or 'nothing that is here'}", remedy)
     return torch.device(kind)
 
 

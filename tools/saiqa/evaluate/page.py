@@ -26,7 +26,7 @@ def write(path: Path, template: str, **values) -> None:
         import jinja2
         import markupsafe
     except ModuleNotFoundError as error:
-        raise lacking("--report", error.name, "report") from None
+        raise lacking("a page of HTML", error.name, "report") from None
     if "data" in values:
         values["data"] = markupsafe.Markup(script_data(values["data"]))
     here = Path(__file__).parent
@@ -43,7 +43,7 @@ def path_of(typed: str) -> Path:
     """Where the user wants a page. Raises ``UsageError`` for another suffix, ``Failed`` where it cannot be written."""
     path = folders.output_path(typed)
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"--report {typed} does not end in .html, and it is a page of HTML", "Name it so")
+        raise UsageError(f"{typed} does not end in .html, and a report is a page of HTML", "Name it so")
     text_files.check_writable(path)
     return path
 

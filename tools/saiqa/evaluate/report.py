@@ -43,7 +43,7 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
     try:
         import matplotlib.figure  # noqa: F401
     except ModuleNotFoundError as error:
-        raise lacking("--report", error.name, "report") from None
+        raise lacking("a report", error.name, "report") from None
     page.write(
         path,
         "report.html.j2",

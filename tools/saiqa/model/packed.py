@@ -124,8 +124,8 @@ def check_compiler(device: torch.device) -> None:
         with torch.inference_mode():
             torch.compile(lambda x: x.exp() + 1)(torch.zeros(64, device=device))
     except (torch._dynamo.exc.TorchDynamoException, RuntimeError) as error:
-        what = f"--compile: torch.compile does not work here: {first_line(error)}"
-        raise Failed(what, "Install g++ and Python's headers (on a GPU, triton too), or leave --compile out") from error
+        what = f"torch.compile does not work here: {first_line(error)}"
+        raise Failed(what, "Install g++ and Python's headers (on a GPU, triton too), or do not compile") from error
 
 
 def log_probabilities(llm: Qwen3ForCausalLM, hidden: torch.Tensor, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:

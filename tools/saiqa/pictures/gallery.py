@@ -47,7 +47,7 @@ def path_of(typed: str) -> Path:
     path = page.path_of(typed)
     beside = thumbnails_folder(path)
     if beside.exists() and not (beside / _OURS).is_file():
-        raise UsageError(f"{folders.shown(beside)} is there, and is no folder of thumbnails", "Give --report another name")
+        raise UsageError(f"{folders.shown(beside)} is there, and is no folder of thumbnails", "Give the page another name")
     return path
 
 
@@ -107,7 +107,7 @@ def _emptied(beside: Path, wanted: bool) -> Path | None:
             beside.mkdir(parents=True)
             (beside / _OURS).touch()
     except OSError as error:
-        raise Failed(f"cannot write {folders.shown(beside)}: {error.strerror}", "Give --report another name") from error
+        raise Failed(f"cannot write {folders.shown(beside)}: {error.strerror}", "Give the page another name") from error
     return beside if wanted else None
 
 

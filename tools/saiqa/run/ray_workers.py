@@ -92,7 +92,7 @@ class Workers:
         cores = max(1, int(there.get("CPU", 1)))
         count = fleet.count or gpus or max(1, min(cores, int(there.get("memory", 0) // fleet.bytes_each)))
         if gpus and count > gpus:
-            raise InputError(f"--workers {count}: there are {gpus} GPUs", "Give at most one worker per GPU, or --device cpu")
+            raise InputError(f"{count} workers: there are {gpus} GPUs", "Take at most one worker per GPU, or the CPU")
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
         return count, {
             "num_cpus": 1 if count <= cores else 0,
@@ -160,7 +160,7 @@ class Workers:
             raise
         except RayActorError as error:
             what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times over the same work: {first_line(error)}"
-            raise Failed(what, "Try fewer --workers, or a smaller --batch_size") from None
+            raise Failed(what, "Try fewer workers, or a smaller batch size") from None
 
     def close(self) -> None:
         """End the workers, and Ray where it was started for them."""
@@ -240,13 +240,13 @@ def _connect(address: str | None):
     try:
         import ray
     except ModuleNotFoundError as error:
-        raise lacking("--workers", error.name, "cluster") from None
+        raise lacking("rating in workers", error.name, "cluster") from None
     try:
         with keeping_signals():
             ray.init(**options)
     except Exception as error:  # Ray raises the bare class, for one, where a start takes it longer than 30 s
-        where = "on this machine" if address is None else f"at --ray_address {address}"
-        raise Failed(f"Ray {where}: {first_line(error)}", "Check `ray status`, or leave --workers out") from error
+        where = "on this machine" if address is None else f"at {address}"
+        raise Failed(f"Ray {where}: {first_line(error)}", "Check `ray status`, or do without workers") from error
     return ray
 
 
@@ -260,7 +260,7 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise Failed(f"Ray at --ray_address {address}: {error}", "Check the address and that the cluster runs") from None
+        raise Failed(f"Ray at {address}: {error}", "Check the address and that the cluster runs") from None
 
 
 def _python_path() -> str:

@@ -14,7 +14,7 @@ from saiqa.model.pixels import PixelBounds, Preprocessing
 from saiqa.run.ray_workers import Fleet
 
 _VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
-_FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use --engine prefill"
+_FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use the prefill engine"
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Model:
             return load_engine(self.engine, self.checkpoint, **options)
         except ModuleNotFoundError as error:
             if self.engine == "vllm":
-                raise Failed(f"--engine vllm needs {error.name}, which is not installed", _FOR_VLLM) from error
-            raise lacking(f"--engine {self.engine}", error.name, self.engine) from error
+                raise Failed(f"the vllm engine needs {error.name}, which is not installed", _FOR_VLLM) from error
+            raise lacking(f"the {self.engine} engine", error.name, self.engine) from error
 
     def fleet(self, count: int | None, address: str | None) -> Fleet:
         """What so many workers with this model need; see ``ray_workers.Fleet``."""
