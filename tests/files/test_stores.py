@@ -65,7 +65,7 @@ def test_single_images_may_be_urls_and_fail_alone(make_data_root, run_main, serv
     ran, written = rated(root, run_main)
     assert ran.code == 3
     assert "lighting abc: cannot read the image: 'http://127.0.0.1" in ran.err
-    assert "lighting gone: cannot read the image: [Errno 2] No such file or directory: 'http" in ran.err
+    assert "lighting gone: cannot read the image: [Errno 2] the server has no such file (404): 'http" in ran.err
     assert written.count(b"\n") == len(IDS) - 1
 
 
@@ -88,7 +88,7 @@ def test_pictures_behind_urls_are_scored_as_their_files(run_main, served, tmp_pa
     assert ran.code == 3, ran.err
     *rows, gone = read_jsonl(tmp_path / "o.jsonl")
     assert [row["images"] for row in (*rows, gone)] == [[url] for url in urls]
-    assert "No such file" in gone["error"] and gone["overall"] is None
+    assert "no such file (404)" in gone["error"] and gone["overall"] is None
     scorer = Scorer(SMALL_BUNDLE, data_root=NO_ANNOTATIONS, device="cpu")
     local = scorer.score([tmp_path / name for name in names])
     for row, remote, here in zip(rows, scorer.score(urls), local, strict=False):
