@@ -15,7 +15,7 @@ def generate(seed):
     """A furnished room without fault; the same seed gives the same room."""
     rng = np.random.default_rng(seed)
     while True:
-        room = _empty_room(rng, int(seed) if np.isscalar(seed) else 0)
+        room = _empty_room(rng, int(seed) if isinstance(seed, int | np.integer) else 0)
         items = FURNISH[room.kind](room, rng)
         if items is not None and len(items) >= FEWEST_PIECES:
             return replace(room, items=tuple(items))

@@ -74,7 +74,8 @@ def tip(degrees):
 
 def box(size, centre, material, name="box"):
     """A cuboid of `size` (x, y, z) around `centre`, with flat faces and uv in metres."""
-    corners, faces, uvs = [], [], []
+    corners: list[np.ndarray] = []
+    faces, uvs = [], []
     for axis in range(3):
         u, v = (axis + 1) % 3, (axis + 2) % 3
         for sign in (-1, 1):
@@ -94,8 +95,8 @@ def sheet(origin, along, up, material, steps=(1, 1), name="sheet", uv_scale=None
 
     uv runs 0..1 over the sheet, or in units of `uv_scale` metres when that is given. The front is along x up.
     """
-    s, t = np.meshgrid(np.linspace(0, 1, steps[0] + 1), np.linspace(0, 1, steps[1] + 1))
-    s, t = s.ravel(), t.ravel()
+    across, upwards = np.meshgrid(np.linspace(0, 1, steps[0] + 1), np.linspace(0, 1, steps[1] + 1))
+    s, t = across.ravel(), upwards.ravel()
     along, up = np.asarray(along, float), np.asarray(up, float)
     positions = np.asarray(origin, float) + s[:, None] * along + t[:, None] * up
     row = steps[0] + 1
@@ -125,7 +126,8 @@ def lathe(profile, centre, material, sides=28, name="lathe"):
 
 def read_mtl(text, folder):
     """Materials of an MTL file by name; textures become paths inside the archive, relative to `folder`."""
-    found, fields = {}, None
+    found: dict[str, dict[str, list[str]]] = {}
+    fields = None
     for line in text.splitlines():
         words = line.split()
         if not words:
@@ -147,8 +149,9 @@ def _material(fields, folder):
 
 def read_obj(text, materials):
     """Parts of an OBJ file, one per material name, polygons cut into fans, smooth normals kept where given."""
-    rows = {"v": [], "vt": [], "vn": []}
-    corners, current = {}, ""
+    rows: dict[str, list[list[str]]] = {"v": [], "vt": [], "vn": []}
+    corners: dict[str, list[str]] = {}
+    current = ""
     for line in text.splitlines():
         word, _, rest = line.partition(" ")
         if word in rows:

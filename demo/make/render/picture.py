@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from make.render import develop, scene, tracer
-from make.render.rooms import Spoil
+from make.render.furniture import Catalogue
+from make.render.rooms import Room, Spoil
 
 GUIDE_SAMPLES = 4
 SUNLIGHT = np.array([1.0, 0.92, 0.8])
@@ -15,9 +16,9 @@ SUNLIGHT = np.array([1.0, 0.92, 0.8])
 class Care:
     """Paths a pixel and edges a path, for each light of a room."""
 
-    own: tuple = (7, 4)
-    sun: tuple = (5, 4)
-    stray: tuple = (5, 3)
+    own: tuple[int, int] = (7, 4)
+    sun: tuple[int, int] = (5, 4)
+    stray: tuple[int, int] = (5, 3)
 
 
 LITTLE_CARE = Care(own=(3, 4), sun=(2, 4), stray=(2, 3))
@@ -35,9 +36,10 @@ class Lit:
 class Studio:
     """Draws pictures of `width` x `height` pixels. Pictures in a row that differ in their `Spoil` only share the light."""
 
-    def __init__(self, catalogue, width, height, care=Care()):
+    def __init__(self, catalogue: Catalogue, width: int, height: int, care: Care = Care()):
         self.catalogue, self.width, self.height, self.care = catalogue, width, height, care
-        self._room = self._lit = None
+        self._room: Room | None = None
+        self._lit: Lit | None = None
 
     def draw(self, room):
         """The 8-bit picture (PIL) of a room."""
@@ -46,13 +48,13 @@ class Studio:
     def passes(self, room):
         """What a picture is developed from: the light without fault, that of stray lights, and the albedo."""
         bare = replace(room, spoil=Spoil())
-        if bare != self._room:
+        if self._lit is None or bare != self._room:
             self._room, self._lit = bare, self.lit(bare)
         lit = self._lit
         stray = self._stray(room, lit) if room.spoil.stray else np.zeros_like(lit.light)
         return lit.light, stray, lit.albedo
 
-    def lit(self, room):
+    def lit(self, room: Room) -> Lit:
         """The room in its own light and the sun's."""
         parts, seed = scene.parts_of(room, self.catalogue), room.seed % 2**31
         world = self._world(room, parts)

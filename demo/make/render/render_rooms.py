@@ -23,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
 
 from make.render import faults, furniture, generator, raters
+from make.render.rooms import Room
 from saiqa import facts
 from saiqa.progress import Progress
 
@@ -143,7 +144,7 @@ def benchmark_scenes(output, seed, counts):
     """The pictures [(path, room)] of each scene of the benchmark, what is judged on first."""
     found = []
     for split in reversed(SPLITS):
-        scenes = {}
+        scenes: dict[tuple[int, int], list[tuple[Path, Room]]] = {}
         for dimension in facts.DIMENSIONS:
             folder = output / facts.IMAGES_FOLDER.format(dimension=dimension)
             for index, level in enumerate(severities(seed, dimension, split, counts[split])):

@@ -133,7 +133,11 @@ def assemble(parts, textures):
     The order, which decides on the sampling, follows from the parts alone.
     """
     plain = {"type": "mesh_attribute", "name": "vertex_color"}
-    glass, matt, glossy, lights, pictures = [], [], [], [], {}
+    glass: list[Part] = []
+    matt: list[Part] = []
+    glossy: list[Part] = []
+    lights = []
+    pictures: dict[tuple[bool, int], tuple[np.ndarray, list[Part]]] = {}  # by gloss and picture
     for part in parts:
         material = part.material
         picture = textures(material) if material.texture is not None else None
@@ -159,7 +163,8 @@ def assemble(parts, textures):
 
 def _lights(lights):
     """Glowing parts, one mesh for each colour of plain ones."""
-    meshes, plain = [], {}
+    meshes = []
+    plain: dict[tuple, list[Part]] = {}
     for part, picture in lights:
         if picture is None:
             plain.setdefault(part.material.emission, []).append(part)
