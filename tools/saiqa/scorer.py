@@ -24,6 +24,7 @@ from saiqa.run.given_images import is_one, name_of, request_image
 from saiqa.run.rate import fetched
 from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.spec import Model
+from saiqa.run.views import CHOICES as VIEWS
 from saiqa.scoring import score_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class Scorer:
         compile: fuse the model's small steps with torch.compile (prefill and vllm).
         trust_remote_code: run the bundle's own Python files (swift only).
         calibration: a file of ``calibrate.py`` for this checkpoint; every score then has an interval.
+        views: how often a picture is seen, 1, 2 or 4: as it is, mirrored, a little closer, and both; the score is of the mean
+            of the words' probabilities.
         base_url: of a vLLM server that runs this checkpoint, e.g. ``http://127.0.0.1:8000/v1`` (vllm only).
 
     Attributes:
@@ -102,9 +105,10 @@ class Scorer:
         compile: bool = False,
         trust_remote_code: bool = False,
         base_url: str | None = None,
+        views: int = 1,
         calibration: str | os.PathLike | None = None,
     ):
-        _check(engine, dtype, prompt_version, base_url)
+        _check(engine, dtype, prompt_version, base_url, views)
         roots = folders.roots(demo)
         path = given_checkpoint(model_path, prompt_version) if model_path else roots.models / facts.tuned_model(prompt_version)
         self.demo = demo and model_path is None
@@ -112,7 +116,7 @@ class Scorer:
         checkpoint = checkpoint_folders.find_checkpoint(path, note=lambda line: None)
         shown: dict[str, Any] = {"system": system, "min_pixels": min_pixels, "max_pixels": max_pixels, "upright": upright}
         run: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "compile": compile}
-        run |= {"trust_remote_code": trust_remote_code, "base_url": base_url}
+        run |= {"trust_remote_code": trust_remote_code, "base_url": base_url, "views": views}
         self.model = Model.of(checkpoint, engine=engine, **shown, **run)
         self.sentences = _sentences(given_data_root(data_root) if data_root else roots.data, prompt_version)
         self.prompt_source = prompt_source(self.sentences)
@@ -124,7 +128,7 @@ class Scorer:
         found = read_calibration(path)
         asked = {name: sentences for name, sentences in self.sentences.items() if name in found.dimensions}
         prompts = {name: prompt_digest(one.query, one.before) for name, one in asked.items()}
-        found.check(checkpoint_folders.fingerprint(self.model.checkpoint), self.model.engine, prompts)
+        found.check(checkpoint_folders.fingerprint(self.model.checkpoint), self.model.engine_name, prompts)
         return found
 
     @property
@@ -275,10 +279,11 @@ class Scorer:
         return replace(result, intervals=self.calibration.intervals(result.scores, result.probabilities))
 
 
-def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None) -> None:
+def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None, views: int) -> None:
     _check_choice("engine", engine, ENGINES)
     _check_choice("dtype", dtype, DTYPES)
     _check_choice("prompt_version", prompt_version, facts.PROMPT_VERSIONS)
+    _check_choice("views", views, VIEWS)
     if base_url and engine != "vllm":
         raise ValueError('base_url is for engine="vllm"')
 

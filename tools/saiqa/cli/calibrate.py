@@ -19,6 +19,7 @@ from saiqa.evaluate import conformal, tables
 from saiqa.files import csv_files, folders, jsonl, text_files
 from saiqa.files.jsonl import to_json
 from saiqa.run import record
+from saiqa.run.spec import engine_name
 
 EXAMPLES = """
 python tools/infer.py --demo --split val
@@ -63,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ratings = results / facts.result_name(dimension, args.prompt_version, name, ".jsonl")
         if ratings.is_file():
             fits[dimension], widths[dimension], said = fit(ratings, dimension)
-            made_by.add((said["model_fingerprint"], said["engine"]["engine"]))
+            made_by.add((said["model_fingerprint"], engine_name(said["engine"])))
     if not fits:
         what = f"{folders.shown(results)} has no ratings of {name}"
         raise InputError(what, f"Make them with tools/infer.py{' --demo' * args.demo} --split {args.split}")

@@ -73,6 +73,8 @@ def check(args: Namespace) -> None:
     model_flags.check(args)
     if args.engine != "prefill":
         raise UsageError(f"--engine {args.engine} has no maps", "Leave it out")
+    if args.views > 1:
+        raise UsageError("a map is of one view", "Leave out --views")
     if args.dtype == "int8":
         raise UsageError("there are no maps in --dtype int8", "Use float32 or bfloat16")
 

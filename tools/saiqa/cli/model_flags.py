@@ -10,12 +10,13 @@ from saiqa.cli.console import ArgumentParser, positive_int
 from saiqa.engines import DTYPES, ENGINES
 from saiqa.errors import UsageError
 from saiqa.files import places
+from saiqa.run import views
 
 ON, OFF = "on", "off"
 
 # What ``scorer.Scorer`` and ``spec.Model.of`` take under the same names.
 OPTIONS: tuple[str, ...] = ("engine", "device", "dtype", "batch_size", "system", "min_pixels", "max_pixels")
-OPTIONS += ("compile", "trust_remote_code", "base_url")
+OPTIONS += ("compile", "trust_remote_code", "base_url", "views")
 
 
 def add_flags(flags: ArgumentParser, *, exif: str) -> None:
@@ -40,6 +41,8 @@ def add_flags(flags: ArgumentParser, *, exif: str) -> None:
     add("--exif", choices=(ON, OFF), default=exif, help=f"turn photographs as their orientation tag says (default: {exif})")
     add("--url_megabytes", type=positive_int, metavar="N", help=f"most of a picture behind a URL ({places.MOST_MEGABYTES})")
     add("--url_seconds", type=positive_int, metavar="N", help=f"longest wait for one ({places.MOST_SECONDS})")
+    seen = "see every picture so often: as it is, mirrored, closer, both; the mean of the words' probabilities (default: 1)"
+    add("--views", type=int, choices=views.CHOICES, default=1, help=seen)
     add("--compile", action="store_true", help="fuse the model's small steps with torch.compile (not with the swift engine)")
     add("--trust_remote_code", action="store_true", help="run the bundle's own Python files (swift engine only)")
 

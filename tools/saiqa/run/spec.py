@@ -12,6 +12,7 @@ from saiqa.errors import Failed, InputError, lacking
 from saiqa.files import checkpoint_folders
 from saiqa.model.pixels import PixelBounds, Preprocessing
 from saiqa.run.ray_workers import Fleet
+from saiqa.run.views import Views
 
 _VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
 _FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use the prefill engine"
@@ -29,6 +30,7 @@ class Model:
         bounds: of the pixels of an image.
         upright: whether images are turned as their EXIF orientation says.
         base_url: of a vLLM server that runs it; None for an engine here.
+        views: how often a picture is seen, of ``views.CHOICES``.
     """
 
     checkpoint: Path
@@ -42,6 +44,7 @@ class Model:
     trust_remote_code: bool = False
     compile: bool = False
     base_url: str | None = None
+    views: int = 1
 
     @classmethod
     def of(
@@ -61,9 +64,17 @@ class Model:
         bounds = PixelBounds.of_checkpoint(checkpoint, min_pixels, max_pixels)
         return cls(checkpoint, system=prompts.system_prompt(checkpoint, system), bounds=bounds, **options)
 
+    @property
+    def engine_name(self) -> str:
+        """The engine, and how often it sees a picture where that is more than once."""
+        return engine_name({"engine": self.engine, "views": self.views})
+
     def load(self) -> Engine:
         """The engine. Raises ``Failed`` where a package it needs is not installed."""
-        options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine")}
+        return Views(self._load(), self.views, self.upright) if self.views > 1 else self._load()
+
+    def _load(self) -> Engine:
+        options = {name: value for name, value in vars(self).items() if name not in ("checkpoint", "engine", "views")}
         address = options.pop("base_url")
         try:
             if address:
@@ -85,7 +96,7 @@ class Model:
         return {
             "model": checkpoint_folders.fingerprint(self.checkpoint),
             "prompt": prompt_hash,
-            "engine": self.engine,
+            "engine": self.engine_name,
             "dtype": self.dtype,
             **self._input(),
         }
@@ -104,3 +115,9 @@ class Model:
             what = f"the engine differs from this machine's checkpoint in {', '.join(other)}"
             raise InputError(what, "Let every machine have the same files")
         return {**identity, "dtype": details["dtype"]}
+
+
+def engine_name(described: Mapping) -> str:
+    """The engine that ``Engine.describe`` tells of, and how often it sees a picture where that is more than once."""
+    views = described.get("views", 1)
+    return described["engine"] if views == 1 else f"{described['engine']}, {views} views"
