@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import operator
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from saiqa.facts import WORD_VALUES
 from saiqa.files import folders
 
 CONFIDENCE = 0.9
+SHARE_FLAGGED = 0.01  # of pictures that are like those of the calibration
+UNLIKE = "the like was not among the pictures of the calibration"
 LOWEST, HIGHEST = 1.0, 5.0
 _AGAIN = "Make it again with tools/calibrate.py"
 
@@ -79,12 +82,49 @@ def _on_scale(value: float) -> float:
 
 
 @dataclass(frozen=True)
+class Familiar:
+    """What the pictures of the calibration look like to the model.
+
+    Attributes:
+        n: pictures it was fitted on.
+        mean: of their looks (``looks.looks_of``).
+        whitening: of differences to it, the rows of a lower triangle.
+        furthest: distance beyond which the like was not seen.
+    """
+
+    n: int
+    mean: tuple[float, ...]
+    whitening: tuple[tuple[float, ...], ...]
+    furthest: float
+
+    def distance(self, look: Sequence[float]) -> float:
+        """How far a picture is from those of the calibration: the Mahalanobis distance."""
+        off = [one - usual for one, usual in zip(look, self.mean, strict=True)]
+        return math.hypot(*(sum(map(operator.mul, row, off)) for row in self.whitening))  # of each row what it has
+
+    def knows(self, look: Sequence[float]) -> bool:
+        """Whether the like was among the pictures of the calibration."""
+        return self.distance(look) <= self.furthest
+
+
+def is_of_another_kind(flagged: int, pictures: int) -> bool:
+    """Whether so many unlike pictures say that all are of another kind: two or more, three standard deviations above chance."""
+    expected = pictures * SHARE_FLAGGED
+    return flagged >= 2 and flagged > expected + 3 * math.sqrt(expected * (1 - SHARE_FLAGGED))
+
+
+@dataclass(frozen=True)
 class Calibration:
-    """The fits of the dimensions, and the checkpoint and engine whose scores they are of."""
+    """The fits of the dimensions, and the checkpoint and engine whose scores they are of.
+
+    Attributes:
+        familiar: what the pictures look like; None where nobody has looked.
+    """
 
     model: str
     engine: str
     dimensions: Mapping[str, Fit]
+    familiar: Familiar | None = None
 
     def check(self, model: str, engine: str, prompts: Mapping[str, str]) -> None:
         """Refuse scores that this is no calibration of.
@@ -122,11 +162,23 @@ def read(path: Path) -> Calibration:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         fits = {name: _fit(fit) for name, fit in value["dimensions"].items()}
-        return Calibration(str(value["model"]), str(value["engine"]), fits)
+        return Calibration(str(value["model"]), str(value["engine"]), fits, _familiar(value.get("familiar")))
     except FileNotFoundError:
         raise InputError(f"{folders.shown(path)} is not there", "Make it with tools/calibrate.py") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise InputError(f"{folders.shown(path)} is no calibration: {error}", _AGAIN) from None
+
+
+def _familiar(value: Mapping[str, Any] | None) -> Familiar | None:
+    if value is None:
+        return None
+    mean, furthest = tuple(map(float, value["mean"])), float(value["furthest"])
+    whitening = tuple(tuple(map(float, row)) for row in value["whitening"])
+    if [len(row) for row in whitening] != list(range(1, len(mean) + 1)):
+        raise ValueError("its whitening is no triangle")
+    if not all(map(math.isfinite, (*mean, furthest, *(number for row in whitening for number in row)))):
+        raise ValueError("its numbers cannot be")
+    return Familiar(int(value["n"]), mean, whitening, furthest)
 
 
 def _fit(value: Mapping[str, Any]) -> Fit:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 from saiqa import facts
-from saiqa.calibration import Calibration, prompt_digest
+from saiqa.calibration import UNLIKE, Calibration, prompt_digest
 from saiqa.calibration import read as read_calibration
 from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
 from saiqa.errors import InputError
@@ -118,8 +118,8 @@ class Scorer:
         run: dict[str, Any] = {"device": device, "dtype": dtype, "batch_size": batch_size, "compile": compile}
         run |= {"trust_remote_code": trust_remote_code, "base_url": base_url, "views": views}
         self.model = Model.of(checkpoint, engine=engine, **shown, **run)
-        self.sentences = _sentences(given_data_root(data_root) if data_root else roots.data, prompt_version)
-        self.prompt_source = prompt_source(self.sentences)
+        self.sentences = question_files.all_sentences(given_data_root(data_root) if data_root else roots.data, prompt_version)
+        self.prompt_source = question_files.prompt_source(self.sentences)
         self.weights = read_weights(folders.input_path(weights)) if isinstance(weights, str | os.PathLike) else weights
         self.calibration = self._calibration(folders.input_path(calibration)) if calibration else None
 
@@ -191,6 +191,8 @@ class Scorer:
         """Where in an image its score comes from (prefill engine). Raises as ``score``; ``InputError`` for no image."""
         from saiqa.engines.region_maps import region_map
 
+        if self.model.views > 1:
+            raise ValueError("a map is of one view: make a Scorer with views=1")
         _check_choice("dimension", dimension, self.dimensions)
         _check_choice("method", method, METHODS)
         name, found = name_of(image) or "image 1", fetched(request_image(image, True))
@@ -270,13 +272,17 @@ class Scorer:
         for name, image in zip(names, images, strict=True):
             failed = isinstance(image, Failure)
             answers = {dimension: image if failed else next(ratings) for dimension in asked}
-            results.append(self._with_intervals(image_score(name, answers, self.weights)))
+            looks = (answer.look for answer in answers.values() if isinstance(answer, Rating))
+            results.append(self._calibrated(image_score(name, answers, self.weights), next(looks, None)))
         return results
 
-    def _with_intervals(self, result: ImageScore) -> ImageScore:
+    def _calibrated(self, result: ImageScore, look: Sequence[float] | None) -> ImageScore:
+        """A result with what the calibration says of it."""
         if self.calibration is None:
             return result
-        return replace(result, intervals=self.calibration.intervals(result.scores, result.probabilities))
+        unlike = look is not None and self.calibration.familiar is not None and not self.calibration.familiar.knows(look)
+        intervals = self.calibration.intervals(result.scores, result.probabilities)
+        return replace(result, intervals=intervals, notes=(*result.notes, *([UNLIKE] if unlike else [])))
 
 
 def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None, views: int) -> None:
@@ -286,22 +292,6 @@ def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None, v
     _check_choice("views", views, VIEWS)
     if base_url and engine != "vllm":
         raise ValueError('base_url is for engine="vllm"')
-
-
-def _sentences(data: Place, version: int) -> dict[str, question_files.Sentences]:
-    """The sentences of every dimension. Raises ``InputError`` for a URL without annotations."""
-    found = {name: question_files.sentences(data, name, version) for name in facts.DIMENSIONS}
-    if isinstance(data, RemotePath) and all(map(is_own, found.values())):
-        raise folders.missing_data(f"{data} has no annotations with the sentences of prompt {version}")
-    return found
-
-
-def prompt_source(sentences: Mapping[str, question_files.Sentences]) -> str:
-    """Where sentences come from, in one line: the annotations, this project's own wording, or which from where."""
-    sources = {name: _source(found) for name, found in sentences.items()}
-    if len(set(sources.values())) == 1:
-        return next(iter(sources.values()))
-    return ", ".join(f"{name}: {source}" for name, source in sources.items())
 
 
 def given_checkpoint(model_path: str | os.PathLike, version: int) -> Path:
@@ -317,17 +307,6 @@ def given_data_root(text: str | os.PathLike) -> Place:
     if not isinstance(data, RemotePath) and not data.is_dir():
         raise folders.missing_data(f"the data root {folders.shown(data)} is not there")
     return data
-
-
-def is_own(sentences: question_files.Sentences) -> bool:
-    """Whether sentences are this project's own wording."""
-    return sentences.source == question_files.OWN_SENTENCES
-
-
-def _source(sentences: question_files.Sentences) -> str:
-    if is_own(sentences):
-        return f"this project's own wording ({sentences.source})"
-    return f"the annotations in {os.path.dirname(sentences.source)}"
 
 
 def _check_choice(kind: str, value: object, choices: Iterable) -> None:

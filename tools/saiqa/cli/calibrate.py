@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,19 +15,26 @@ from saiqa import calibration, facts, scoring
 from saiqa.calibration import Calibration
 from saiqa.cli import jobs
 from saiqa.cli.console import ArgumentParser, Output, add_output
+from saiqa.engines import Rating, Request
 from saiqa.errors import InputError, lacking
 from saiqa.evaluate import conformal, tables
+from saiqa.evaluate import familiar as familiarity
 from saiqa.files import csv_files, folders, jsonl, text_files
 from saiqa.files.jsonl import to_json
+from saiqa.progress import Progress
 from saiqa.run import record
-from saiqa.run.spec import engine_name
+from saiqa.run.rate import rate
+from saiqa.run.spec import Model, engine_name
 
 EXAMPLES = """
 python tools/infer.py --demo --split val
 python tools/calibrate.py --demo --output demo.calibration.json
 python tools/score_images.py --demo --calibration demo.calibration.json
-python tools/calibrate.py results/val --output calibration.json
+python tools/calibrate.py results/val --pictures --output calibration.json
 """
+
+
+_AT_ONCE = 64
 
 
 class Rated(NamedTuple):
@@ -46,6 +54,9 @@ def parser() -> ArgumentParser:
     add("--demo", action="store_true", help="the demo's results")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--model_name", metavar="NAME", help="last part of the checkpoint's path (default: sa-iqa-promptN)")
+    what = "look at the pictures, too, with the checkpoint: what is unlike them is said from then on (prefill engine)"
+    add("--pictures", action="store_true", help=what)
+    add("--data_root", metavar="DIR", help="where they are; default: ./SA-BENCH")
     add("--output", metavar="FILE", default="calibration.json", help="default: calibration.json")
     add_output(add)
     return flags
@@ -60,22 +71,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     text_files.check_writable(output)
     name = args.model_name or facts.tuned_model(args.prompt_version)
     fits, widths, made_by = {}, {}, set()
+    rated: list[Path] = []
     for dimension in facts.DIMENSIONS:
         ratings = results / facts.result_name(dimension, args.prompt_version, name, ".jsonl")
         if ratings.is_file():
             fits[dimension], widths[dimension], said = fit(ratings, dimension)
             made_by.add((said["model_fingerprint"], engine_name(said["engine"])))
+            rated.append(ratings)
     if not fits:
         what = f"{folders.shown(results)} has no ratings of {name}"
         raise InputError(what, f"Make them with tools/infer.py{' --demo' * args.demo} --split {args.split}")
     if len(made_by) > 1:
         raise InputError(f"the results in {folders.shown(results)} are of different checkpoints or engines", "Make them again")
-    found = Calibration(*made_by.pop(), fits)
+    found = Calibration(*made_by.pop(), fits, familiar(rated, args, out) if args.pictures else None)
     made = {"command": shlex.join(["calibrate.py", *sys.argv[1:]]), "packages": record.package_versions()}
     text_files.write_text(output, to_json({**found.to_json(), **made}) + "\n")
     say(fits, widths, out)
     out.note(f"calibration: {folders.shown(output)}")
-    out.finish({"output": output, "dimensions": {name: {"n": one.n, "width": widths[name]} for name, one in fits.items()}})
+    said = {"pictures": found.familiar.n} if found.familiar else {}
+    out.finish(
+        {"output": output, **said, "dimensions": {name: {"n": one.n, "width": widths[name]} for name, one in fits.items()}}
+    )
 
 
 def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
@@ -102,6 +118,29 @@ def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
         raise lacking("a calibration", error.name) from None
     intervals = (found.interval(one.score, one.distribution) for one in rated)
     return found, statistics.median(high - low for low, high in intervals), said
+
+
+def familiar(rated: Sequence[Path], args: Namespace, out: Output) -> calibration.Familiar:
+    """What the rated pictures look like to the checkpoint that has rated them. Raises ``InputError``."""
+    record_of = record.read_run_record(rated[0])
+    checkpoint = folders.input_path(record_of["model_path"])
+    model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, upright=False)
+    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    paths = dict.fromkeys(jsonl.only_image(file, n, line) for file in rated for n, line in jsonl.read_jsonl(file))
+    asked = record_of["prompts"][0]
+    images = [folders.resolve_image(path, data_root) for path in paths]
+    out.note(f"looking at {len(images)} pictures with {model.checkpoint.name}")
+    engine, looks = model.load(), []
+    with Progress(len(images), "look") as progress:
+        for start in range(0, len(images), _AT_ONCE):
+            part = images[start : start + _AT_ONCE]
+            answers = rate(engine, [Request(image, asked["query"], asked["answer_prefix"]) for image in part])  # type: ignore[arg-type]
+            looks += [answer.look for answer in answers if isinstance(answer, Rating) and answer.look]
+            progress.advance(len(part))
+    try:
+        return familiarity.fit(looks)
+    except conformal.ConformalError as error:
+        raise InputError(str(error), "Rate more pictures, or leave out --pictures") from None
 
 
 def read(ratings: Path, dimension: str) -> Iterator[Rated]:

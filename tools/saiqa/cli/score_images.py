@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from saiqa import facts, prompts
-from saiqa.calibration import CONFIDENCE
+from saiqa.calibration import CONFIDENCE, UNLIKE, is_of_another_kind
 from saiqa.cli import interval_flags, jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output, names_of
 from saiqa.errors import OR_DEMO, Incomplete, UsageError
@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             this.begin(out.note)
             scored = scorer.stream(list(stamped), layout.dimensions, engine)
             failed, notes, generators = score(this, stamped, scored, layout, listed, out)
-            say(notes, generators, layout, out)
+            say(len(images), notes, generators, layout, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
             if len(failed) == len(images) and outputs and not this.log.others:
                 out.warn("not one image could be scored, so that nothing was written")
@@ -277,10 +277,12 @@ def score(
     return failed, notes, by_generator.generators()
 
 
-def say(notes: Mapping[str, int], generators: Sequence[Generator], layout: Layout, out: Output) -> None:
+def say(images: int, notes: Mapping[str, int], generators: Sequence[Generator], layout: Layout, out: Output) -> None:
     """What is true of many images: the notes, and the means by generator."""
     for note, count in notes.items():
         out.note(f"of {count} images {note}")
+    if is_of_another_kind(notes.get(UNLIKE, 0), images):
+        out.warn("so many do not come by chance: the pictures are of another kind than those of the calibration")
     for text in ["", *table(generators, layout)] if generators else ():
         out.result(text)
 

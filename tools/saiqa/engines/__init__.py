@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -60,11 +60,13 @@ class Rating:
         logprobs: rating word -> natural log of its probability among the whole vocabulary, all five words present.
         text: what the model wrote, where the engine let it write.
         notes: what was decided about the picture (``decoding.Decoded.notes``).
+        look: what the picture looks like to the model (``looks.looks_of``), where the engine can tell.
     """
 
     logprobs: dict[str, float]
     text: str | None = None
     notes: tuple[str, ...] = ()
+    look: tuple[float, ...] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,12 @@ class Failure:
 _SUM_TOLERANCE = 1e-3
 
 
-def checked_rating(logprobs: Sequence[float], text: str | None = None, notes: tuple[str, ...] = ()) -> Rating | Failure:
+def checked_rating(
+    logprobs: Sequence[float],
+    text: str | None = None,
+    notes: tuple[str, ...] = (),
+    look: tuple[float, ...] | None = None,
+) -> Rating | Failure:
     """The rating of five log-probabilities in the order of ``WORDS``; a ``Failure`` where they can be none.
 
     Every engine's numbers come through here.
@@ -88,7 +95,7 @@ def checked_rating(logprobs: Sequence[float], text: str | None = None, notes: tu
     total = sum(map(math.exp, (min(value, 1.0) for value in logprobs)))
     if total > 1 + _SUM_TOLERANCE:
         return Failure(f"the five words' probabilities sum to {total:.3g}")
-    return Rating(dict(zip(WORDS, logprobs, strict=True)), text, notes)
+    return Rating(dict(zip(WORDS, logprobs, strict=True)), text, notes, look)
 
 
 class Engine(Protocol):

@@ -33,6 +33,7 @@ from saiqa.engines.loading import (
 )
 from saiqa.engines.pass_budget import READERS, free_bytes, is_out_of_memory, keep_freed_blocks, token_budget, working_dtype
 from saiqa.model.decoding import IMAGE_ERRORS, open_image, size_of, unreadable
+from saiqa.model.looks import looks_of
 from saiqa.model.ovis2_5 import Ovis2_5, image_to_patches, image_token_ids, turn_text
 from saiqa.model.packed import PackedReader, check_compiler, log_probabilities, pack
 from saiqa.model.pixels import PixelBounds, shrink, visual_grid
@@ -254,9 +255,13 @@ class PrefillEngine:
         tokens = sum(map(len, rows))
         if len(rows) == 1 or tokens <= self.token_budget:
             try:
-                notes = {question.place: row.notes for row in rows for question in row.questions}
-                for place, logprobs in self.forward(rows, patches, grids):
-                    answers[place] = checked_rating(logprobs, notes=notes[place])
+                visual = self.see(patches, grids)
+                stride = self.model.config.vit_config.hidden_stride
+                looks = looks_of(visual, [int(grid.prod()) // stride**2 for grid in grids])
+                told = zip(rows, looks, strict=True)
+                seen = {question.place: (row.notes, look) for row, look in told for question in row.questions}
+                for place, logprobs in self.answer(rows, visual):
+                    answers[place] = checked_rating(logprobs, None, *seen[place])
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):

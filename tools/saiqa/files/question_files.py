@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from saiqa import facts
 from saiqa.files import folders
 from saiqa.files.jsonl import line_error, only_image, stream_jsonl
-from saiqa.files.places import Place
+from saiqa.files.places import Place, RemotePath
 from saiqa.scoring import split_answer
 
 
@@ -102,3 +103,30 @@ def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
     """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
     annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
     return annotated or own_sentences(dimension, version)
+
+
+def all_sentences(data: Place, version: int) -> dict[str, Sentences]:
+    """The sentences of every dimension. Raises ``InputError`` for a URL without annotations."""
+    found = {name: sentences(data, name, version) for name in facts.DIMENSIONS}
+    if isinstance(data, RemotePath) and all(map(_is_own, found.values())):
+        raise folders.missing_data(f"{data} has no annotations with the sentences of prompt {version}")
+    return found
+
+
+def prompt_source(sentences: Mapping[str, Sentences]) -> str:
+    """Where sentences come from, in one line: the annotations, this project's own wording, or which from where."""
+    sources = {name: _source(found) for name, found in sentences.items()}
+    if len(set(sources.values())) == 1:
+        return next(iter(sources.values()))
+    return ", ".join(f"{name}: {source}" for name, source in sources.items())
+
+
+def _is_own(sentences: Sentences) -> bool:
+    """Whether sentences are this project's own wording."""
+    return sentences.source == OWN_SENTENCES
+
+
+def _source(sentences: Sentences) -> str:
+    if _is_own(sentences):
+        return f"this project's own wording ({sentences.source})"
+    return f"the annotations in {os.path.dirname(sentences.source)}"

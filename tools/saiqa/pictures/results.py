@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from saiqa import facts, scoring
-from saiqa.calibration import CONFIDENCE, Calibration
+from saiqa.calibration import CONFIDENCE, UNLIKE, Calibration
 from saiqa.files import jsonl, stamps
 from saiqa.files.table_files import open_table, write_table
 from saiqa.image_score import ENDS, ImageScore, verdict
@@ -91,9 +91,14 @@ class Layout:
         return self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
 
     def unsure(self, line: dict) -> list[str]:
-        """The dimensions whose score is not shown: with ``max_width``, those without an interval or with a wider one."""
+        """The dimensions whose score is not shown: with ``max_width``, those without an interval or with a wider one.
+
+        Of a picture whose like the calibration has not seen no interval holds.
+        """
         if self.max_width is None:
             return []
+        if UNLIKE in line.get("notes", ()):
+            return list(line["scores"])
         widths = {name: high - low for name, (low, high) in self.intervals(line).items()}
         return [name for name in line["scores"] if widths.get(name, math.inf) > self.max_width]
 

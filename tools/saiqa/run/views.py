@@ -96,8 +96,9 @@ def mean(answers: Sequence[Rating | Failure], notes: tuple[str, ...]) -> Rating 
         if isinstance(answer, Failure):
             return answer
         ratings.append(answer)
-    words = ratings[0].logprobs
-    return Rating({word: _log_mean([rating.logprobs[word] for rating in ratings]) for word in words}, ratings[0].text, notes)
+    first = ratings[0]
+    means = {word: _log_mean([rating.logprobs[word] for rating in ratings]) for word in first.logprobs}
+    return Rating(means, first.text, notes, first.look)
 
 
 def _log_mean(logs: Sequence[float]) -> float:

@@ -1,0 +1,108 @@
+"""Pictures whose like the calibration has not seen: the distance, what the engine tells of pictures, and the commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.spatial.distance import mahalanobis
+
+from helpers import run_command
+from saiqa import Scorer, calibration
+from saiqa.calibration import Calibration
+from saiqa.engines import Request
+from saiqa.evaluate import familiar
+from saiqa.evaluate.conformal import ConformalError
+from saiqa.files.folders import demo_rooms
+from saiqa.model.looks import BUCKETS, looks_of
+
+RNG = np.random.default_rng(0)
+MIXING = RNG.normal(size=(6, 6))
+
+
+def drawn(count: int) -> np.ndarray:
+    return RNG.normal(size=(count, 6)) @ MIXING
+
+
+def test_the_distance_is_that_of_mahalanobis():
+    looks = drawn(400)
+    found = familiar.fit(looks.tolist())
+    known = looks[::2]
+    covariance = 0.95 * np.cov(known.T) + 0.05 * np.trace(np.cov(known.T)) / 6 * np.eye(6)
+    for look in drawn(5):
+        expected = mahalanobis(look, known.mean(0), np.linalg.inv(covariance))
+        assert found.distance(look.tolist()) == pytest.approx(expected, rel=1e-3)
+
+
+def test_few_of_the_kind_are_flagged_and_all_of_another():
+    found = familiar.fit(drawn(2000).tolist())
+    flagged = np.mean([not found.knows(look) for look in drawn(4000).tolist()])
+    assert 0.002 < flagged < 0.025
+    assert not any(found.knows(look) for look in (drawn(200) + 60).tolist())
+
+
+@pytest.mark.parametrize(("looks", "says"), [([[1.0, 2.0]] * 50, "needs 100"), ([[1.0, 2.0]] * 200, "look the same")])
+def test_what_cannot_be_known_is_refused(looks, says):
+    with pytest.raises(ConformalError, match=says):
+        familiar.fit(looks)
+
+
+def test_so_many_do_not_come_by_chance():
+    by_chance = [(0, 0), (0, 40), (1, 1), (1, 3), (12, 1000), (10_100, 1_000_000)]
+    assert not any(calibration.is_of_another_kind(*case) for case in by_chance)
+    assert all(calibration.is_of_another_kind(*case) for case in [(2, 2), (5, 40), (30, 1000)])
+
+
+def test_a_look_is_of_its_picture_alone():
+    visual = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    alone, other = looks_of(visual, [20, 30])
+    assert len(alone) == 2 * BUCKETS and alone == pytest.approx(looks_of(visual[:20], [20])[0], abs=1e-6)
+    assert alone[0] == pytest.approx(visual[:20, :4].mean().item(), abs=1e-6) and alone != other
+    engine = Scorer(demo=True, dtype="float32", device="cpu").engine
+    rooms = [Request(room, "How?", "It is") for room in demo_rooms()[:4]]
+    together = [rating.look for rating in engine.rate(rooms)]
+    for request, look in zip(rooms, together, strict=True):
+        assert engine.rate([request])[0].look == pytest.approx(look, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def knowing(tmp_path_factory):
+    """The demo's calibration, of its validation rooms and what they look like, by the commands of the page."""
+    folder = tmp_path_factory.mktemp("knowing")
+    rated = run_command("infer.py", "--demo", "--split", "val", "--dtype", "float32", "--results_dir", folder)
+    assert rated.code == 0, rated.err
+    made = run_command("calibrate.py", folder, "--demo", "--pictures", "--output", folder / "calibration.json", "--json")
+    assert made.code == 0 and made.json["pictures"] == 480, made.err
+    assert (folder / "calibration.json").stat().st_size < 25_000
+    return folder / "calibration.json"
+
+
+def test_what_is_no_room_is_said(knowing, tmp_path):
+    noise = RNG.integers(0, 256, (4, 120, 160, 3), dtype=np.uint8)
+    for number, pixels in enumerate(noise):
+        Image.fromarray(pixels).save(tmp_path / f"noise {number}.png")
+    Image.new("RGB", (1, 1), "red").save(tmp_path / "pixel.png")
+    flags = ("score_images.py", "--demo", "--dtype", "float32", "--calibration", knowing, "--json")
+    strange = run_command(*flags, tmp_path, "--max_width", "4")
+    assert strange.code == 0, strange.err
+    assert "of 5 images the like was not among" in strange.err and "of another kind" in strange.err
+    for image in strange.json["images"]:  # no interval holds of them, so that no score is shown as sure
+        assert image["notes"] == [calibration.UNLIKE] and image["scores"] == {} and image["overall"] is None
+    rooms = run_command(*flags)
+    assert rooms.code == 0 and "of another kind" not in rooms.err
+    assert sum("notes" in image for image in rooms.json["images"]) <= 1
+
+
+def test_the_scorer_says_so_too_and_broken_files_are_named(knowing, tmp_path):
+    scorer = Scorer(demo=True, dtype="float32", device="cpu", calibration=knowing)
+    assert scorer(Image.new("RGB", (200, 150), "black")).notes == (calibration.UNLIKE,)
+    found = calibration.read(knowing)
+    assert isinstance(found, Calibration) and found.familiar.n == 480
+    value = json.loads(knowing.read_text())
+    value["familiar"]["whitening"][3] = [1.0]
+    (tmp_path / "broken.json").write_text(json.dumps(value))
+    with pytest.raises(calibration.InputError, match="no triangle"):
+        calibration.read(tmp_path / "broken.json")
