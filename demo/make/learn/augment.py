@@ -88,7 +88,9 @@ class Looks:
     def _coarse(self) -> tuple[int, int]:
         return self.size[0] // COARSER, self.size[1] // COARSER
 
-    def _dialled(self, column: int, share: float, faulty: Collection[int], qualities: dict[int, float], rng) -> Spoil:
+    def _dialled(
+        self, column: int, share: float, faulty: Collection[int], qualities: dict[int, float], rng: np.random.Generator
+    ) -> Spoil:
         """Now and then a fault in this dimension, whose quality is entered then; no fault where there is one already."""
         if column in faulty or rng.random() >= share:
             return Spoil()
@@ -111,7 +113,9 @@ def _crop(rng: np.random.Generator) -> tuple[float, torch.Tensor, bool]:
     return scale, corner, bool(rng.random() < 0.5)
 
 
-def _sources(size: tuple[int, int], warp: tuple[np.ndarray, np.ndarray] | None, crop) -> torch.Tensor:
+def _sources(
+    size: tuple[int, int], warp: tuple[np.ndarray, np.ndarray] | None, crop: tuple[float, torch.Tensor, bool]
+) -> torch.Tensor:
     """Where in the picture each pixel of a look of this size comes from: x and y, 0..1, [2, rows, columns]."""
     scale, corner, mirrored = crop
     places = _places(*size)

@@ -56,7 +56,7 @@ def contact_sheet(path: Path) -> None:
     sheet.save(path, quality=85, optimize=True)
 
 
-def _spread(rows):
+def _spread(rows: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
     """Rows evenly spread over the MOS, best first."""
     ranked = sorted(rows, key=lambda row: (-row[1], row[0]))
     return [ranked[round(i * (len(ranked) - 1) / (COLUMNS - 1))] for i in range(COLUMNS)]
@@ -95,7 +95,7 @@ def table() -> list[str]:
     return tables.lines(tables.MARKDOWN, header, lines, [], labels=1)
 
 
-def _agreement(rows):
+def _agreement(rows: list[tuple[float, float]]) -> list[str]:
     found = intervals.assess(*zip(*rows, strict=True))
     return [str(found.figures.n), *(tables.figure(found.value(name), found.intervals.get(name)) for name in ("plcc", "srcc"))]
 

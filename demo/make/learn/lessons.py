@@ -82,7 +82,7 @@ class Pretraining:
         # Each has a generator of its own: so they may be drawn side by side.
         numbers = self.rng.integers(1 << 63, size=BATCH)
 
-        def look(row):
+        def look(row: int) -> augment.Look:
             faulty = np.flatnonzero(rooms.targets[chosen[row]] < true_quality(0.0) - augment.MIDDLE)
             return self.looks.draw(chosen[row], faulty, np.random.default_rng(numbers[row]))
 
@@ -115,7 +115,9 @@ class Pretraining:
             told = self.probes(*self.looked_at(patches, images))
         return tuple(values.float() for values in told)
 
-    def error(self, patches, known, targets, weights) -> tuple[torch.Tensor, list[float]]:
+    def error(
+        self, patches: torch.Tensor, known: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, list[float]]:
         """What is to be made small for a batch, and its parts: quality as read, as seen, labels."""
         labels, seen, read = self.told(patches, len(targets))
         parts = [(weights * (told - targets) ** 2).sum() / weights.sum() for told in (read, seen)]
@@ -179,7 +181,9 @@ class Reading:
         to_write = nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=-100)
         return _patches(looks), padded, to_write, torch.tensor(places), quality
 
-    def error(self, patches, ids, written, places, quality) -> tuple[torch.Tensor, list[float]]:
+    def error(
+        self, patches: torch.Tensor, ids: torch.Tensor, written: torch.Tensor, places: torch.Tensor, quality: torch.Tensor
+    ) -> tuple[torch.Tensor, list[float]]:
         """What is to be made small for a batch, and its parts: the wording of the answer, its word, the score."""
         with _quick():
             with torch.no_grad():

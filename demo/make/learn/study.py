@@ -101,7 +101,7 @@ def ridge_predictions(dimension: str) -> tuple[np.ndarray, np.ndarray]:
     x, y = _seen(dimension, "train")
     folds = np.arange(len(y)) % FOLDS
 
-    def error(penalty):
+    def error(penalty: float) -> float:
         errors = [(_ridge(x[folds != f], y[folds != f], x[folds == f], penalty) - y[folds == f]) ** 2 for f in range(FOLDS)]
         return np.concatenate(errors).mean()
 
@@ -118,7 +118,7 @@ def _ridge(x: np.ndarray, y: np.ndarray, wanted: np.ndarray, penalty: float) -> 
     """Ridge regression on standardised features, squares and an intercept."""
     centre, scale = x.mean(0), x.std(0) + 1e-9
 
-    def features(rows):
+    def features(rows: np.ndarray) -> np.ndarray:
         z = (rows - centre) / scale
         return np.concatenate([z, z**2], 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from saiqa.progress import Progress
 
 LEARNING_RATE, LAYERS_LEARNING_RATE = 1e-3, 2e-3
 WEIGHT_DECAY, LAYERS_WEIGHT_DECAY = 0.2, 0.1  # shares of the rate
+
+
+class Lesson(Protocol):
+    """What a model is asked: a batch of questions, and of its tensors the error to be made small and the error's parts."""
+
+    def batch(self) -> tuple[torch.Tensor, ...]: ...
+
+    def error(self, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, list[float]]: ...
 
 
 def pretrain(training: Pretraining, steps: int) -> None:
@@ -35,7 +44,7 @@ def teach_reading(training: Pretraining, tokenizer: Qwen2TokenizerFast, steps: i
         print(told, file=sys.stderr)
 
 
-def _descend(lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tuple[int, np.ndarray]]:
+def _descend(lesson: Lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tuple[int, np.ndarray]]:
     """Make ``lesson.error`` of ``lesson.batch`` small; every 500 steps, the number of the step and the mean parts lately."""
     optimizers = _optimizers(learned)
     schedules = [

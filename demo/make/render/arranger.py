@@ -1,23 +1,30 @@
 """Puts pieces of furniture into a room, each where it fits."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from make.render import furniture
 from make.render.meshes import turn
-from make.render.rooms import BACK, FACING, FLAT, LEFT, RIGHT, Placement, before_door, overlapping, rectangle, standing
+from make.render.rooms import BACK, FACING, FLAT, LEFT, RIGHT, Placement, Room, before_door, overlapping, rectangle, standing
 
 
 class Arranger:
     """Puts pieces into a room one after another, refusing what does not fit."""
 
-    def __init__(self, room, rng):
-        self.room, self.rng, self.items = room, rng, []
+    def __init__(self, room: Room, rng: np.random.Generator):
+        self.room, self.rng = room, rng
+        self.items: list[Placement] = []
         eye = room.camera.eye
         self.reserved = [rectangle(eye[0] - 0.7, eye[0] + 0.7, eye[2] - 1.15, room.depth)]
         if room.door is not None:
             self.reserved.append(before_door(room))
 
-    def fits(self, item, margin=0.02):
+    def fits(self, item: Placement, margin: float = 0.02) -> bool:
         """Whether the piece lies inside the room, off the others and off what must stay free."""
         shape = item.corners(margin)
         room = self.room
@@ -29,25 +36,27 @@ class Arranger:
             return False
         return not any(overlapping(shape, other.corners()) for other in self.items if standing(other))
 
-    def add(self, item, margin=0.02):
+    def add(self, item: Placement, margin: float = 0.02) -> int | None:
         """The index of the piece once placed, or None where it does not fit."""
         if not self.fits(item, margin):
             return None
         self.items.append(item)
         return len(self.items) - 1
 
-    def piece(self, model, x=0.0, z=0.0, angle=0.0, **more):
+    def piece(self, model: furniture.Model, x: float = 0.0, z: float = 0.0, angle: float = 0.0, **more: Any) -> Placement:
         """A placement of a catalogue model, in the room's colours."""
         palette = self.room.palette
         soft = palette.accent if model.kind in ("armchair", "chair", "desk chair", "small plant") else palette.textile
         return Placement(model.name, model.kind, model.size, x, z, angle, **{"soft": soft, "hard": palette.wood} | more)
 
-    def made(self, kind, size, x=0.0, z=0.0, angle=0.0, **more):
+    def made(
+        self, kind: str, size: tuple[float, float, float], x: float = 0.0, z: float = 0.0, angle: float = 0.0, **more: Any
+    ) -> Placement:
         """A placement of a piece that is built from simple solids."""
         colours = {"soft": self.room.palette.textile, "hard": self.room.palette.wood}
         return Placement(kind, kind, size, x, z, angle, **colours | more)
 
-    def against(self, item, walls, tries=24, clear=0.03):
+    def against(self, item: Placement, walls: list[str], tries: int = 24, clear: float = 0.03) -> int | None:
         """Place the piece with its back to one of the walls, off windows when it is tall; its index or None."""
         for _ in range(tries):
             wall = walls[self.rng.integers(len(walls))]
@@ -65,19 +74,21 @@ class Arranger:
                 return index
         return None
 
-    def _at_window(self, wall, along, half):
+    def _at_window(self, wall: str, along: float, half: float) -> bool:
         return any(
             window.wall == wall and along - half < window.start + window.width + 0.3 and along + half > window.start - 0.3
             for window in self.room.windows
         )
 
-    def beside(self, index, item, right, ahead, angle=0.0, margin=0.02):
+    def beside(
+        self, index: int, item: Placement, right: float, ahead: float, angle: float = 0.0, margin: float = 0.02
+    ) -> int | None:
         """Place the piece `right` and `ahead` metres from piece `index`, as seen along that one's front."""
         anchor = self.items[index]
         offset = turn(anchor.angle) @ (right, 0.0, ahead)
         return self.add(replace(item, x=anchor.x + offset[0], z=anchor.z + offset[2], angle=anchor.angle + angle), margin)
 
-    def upon(self, index, item, right=0.0, angle=0.0):
+    def upon(self, index: int, item: Placement, right: float = 0.0, angle: float = 0.0) -> None:
         """Stand a small piece on top of piece `index`."""
         base = self.items[index]
         offset = turn(base.angle) @ (right, 0.0, 0.0)
@@ -85,7 +96,7 @@ class Arranger:
             replace(item, x=base.x + offset[0], z=base.z + offset[2], y=base.size[1], angle=base.angle + angle, rides=index)
         )
 
-    def picture(self, index, low=0.35):
+    def picture(self, index: int, low: float = 0.35) -> None:
         """Hang a picture on the wall behind piece `index`, unless a window or the door is there."""
         base = self.items[index]
         wall = next((w for w, angle in FACING.items() if angle == base.angle), None)
@@ -99,7 +110,7 @@ class Arranger:
         x, z = {BACK: (base.x, 0.02), LEFT: (0.02, base.z), RIGHT: (self.room.width - 0.02, base.z)}[wall]
         self.items.append(self.made("picture", (width, height, 0.03), x, z, FACING[wall], y=y))
 
-    def rug(self, x, z, size, angle=0.0):
+    def rug(self, x: float, z: float, size: tuple[float, float], angle: float = 0.0) -> None:
         """Lay a rug, made smaller until it fits."""
         for shrink in (1.0, 0.85, 0.7):
             item = self.made(
@@ -114,16 +125,17 @@ class Arranger:
             if self.add(item, 0.0) is not None:
                 return
 
-    def choose(self, *kinds):
+    def choose(self, *kinds: str) -> furniture.Model:
         """A random model of the kinds, of the room's style where there is one."""
-        return self.rng.choice(furniture.of_kind(*kinds, style=self.room.style))
+        models = furniture.of_kind(*kinds, style=self.room.style)
+        return self.rng.choice(models)  # type: ignore[arg-type]  # numpy's stubs know no lists of objects
 
-    def greenery(self, count=1):
+    def greenery(self, count: int = 1) -> None:
         """Plants along the walls."""
         for _ in range(count):
             self.against(self.piece(self.choose("plant")), [BACK, LEFT, RIGHT], clear=0.1)
 
-    def storage(self, *kinds, walls=(BACK, LEFT, RIGHT)):
+    def storage(self, *kinds: str, walls: Sequence[str] = (BACK, LEFT, RIGHT)) -> int | None:
         """A cupboard or the like against a wall, with a small thing on it when it is low."""
         index = self.against(self.piece(self.choose(*kinds)), list(walls))
         if index is not None and self.items[index].size[1] < 1.0:
@@ -131,7 +143,7 @@ class Arranger:
             self.picture(index, low=0.6)
         return index
 
-    def floor_lamp(self, index):
+    def floor_lamp(self, index: int) -> None:
         """A standing lamp at either side of piece `index`."""
         lamp = self.made("floor lamp", (0.4, 1.6, 0.4), soft=self.room.palette.curtain)
         reach = self.items[index].size[0] / 2 + 0.3

@@ -1,22 +1,28 @@
 """Changes of a room that faults are put together from."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
+
+from make.render.rooms import Placement, Room
 
 
-def spoilt(room, **values):
+def spoilt(room: Room, **values: Any) -> Room:
     return replace(room, spoil=replace(room.spoil, **values))
 
 
-def reshelled(room, **values):
+def reshelled(room: Room, **values: Any) -> Room:
     return replace(room, shell=replace(room.shell, **values))
 
 
-def moved(room, change):
+def moved(room: Room, change: Callable[[int, Placement], Mapping[str, Any]]) -> Room:
     """The room with ``change(index, item)`` applied to each piece; what stands on a piece moves along with it."""
     return resettled(room, [replace(item, **change(i, item)) for i, item in enumerate(room.items)])
 
 
-def resettled(room, items):
+def resettled(room: Room, items: Sequence[Placement]) -> Room:
     """The room with its pieces replaced one for one; what stands on a piece follows that piece's top."""
     settled = list(items)
     for i, item in enumerate(items):

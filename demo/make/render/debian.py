@@ -1,5 +1,7 @@
 """Files of Debian packages without installing them: fetched with apt-get, which needs no root, and unpacked in a cache."""
 
+from __future__ import annotations
+
 import fcntl
 import os
 import subprocess
@@ -8,12 +10,12 @@ from pathlib import Path
 CACHE_VARIABLE = "SAIQA_DEBIAN_CACHE"
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where packages are unpacked: $SAIQA_DEBIAN_CACHE or ~/.cache/sa-iqa/debian."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "sa-iqa" / "debian")
 
 
-def unpacked(package, pattern):
+def unpacked(package: str, pattern: str) -> Path:
     """The first file of a package that matches the pattern (relative to the root); the package is fetched if need be."""
     folder = cache_folder() / package
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,12 @@
 The exposure is measured on the room's light as it would be without fault, so a fault of lighting is never evened out.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from PIL import Image
+
+from make.render.rooms import Room, Spoil
 
 MID_GREY = 0.34
 WHITE_POINT = 3.5
@@ -12,7 +16,7 @@ LONGEST_RIPPLE = 0.025  # from the middle to the crest, of the width of the pict
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
-def develop(room, clean, stray, albedo):
+def develop(room: Room, clean: np.ndarray, stray: np.ndarray, albedo: np.ndarray) -> Image.Image:
     """An 8-bit picture from the radiance without fault and that of stray lights, (rows, columns, 3) each."""
     clean = np.maximum(clean, 0.0)
     light = spoilt_light(clean + stray, albedo, room.spoil) * exposure(clean)
@@ -21,23 +25,23 @@ def develop(room, clean, stray, albedo):
     return Image.fromarray(np.round(values * 255).astype(np.uint8))
 
 
-def exposure(clean):
+def exposure(clean: np.ndarray) -> float:
     """The factor by which a camera on its own takes this light."""
     return MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
 
 
-def exposed(room, clean, stray):
+def exposed(room: Room, clean: np.ndarray, stray: np.ndarray) -> np.ndarray:
     """The light of a room as its camera takes it, with no fault but stray lights."""
     clean = np.maximum(clean, 0.0)
     return (clean + stray) * exposure(clean) * 2.0**room.light.exposure_stops
 
 
-def warp_generator(room):
+def warp_generator(room: Room) -> np.random.Generator:
     """The generator that decides where the picture of a room is warped."""
     return np.random.default_rng([room.seed & 0xFFFFFFFF, 5])
 
 
-def spoilt_light(light, albedo, spoil):
+def spoilt_light(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndarray:
     """The light with faults of flatness, contrast and colour cast."""
     if spoil.flat:
         coloured = albedo.max(-1, keepdims=True) > 0.01  # not so: what glows, and what is black
@@ -49,20 +53,20 @@ def spoilt_light(light, albedo, spoil):
     return light * np.asarray(spoil.cast)
 
 
-def tone(light):
+def tone(light: np.ndarray) -> np.ndarray:
     """Relative radiance to screen values 0..1: a soft shoulder, then a screen's gamma."""
     shown = light * (1 + light / WHITE_POINT**2) / (1 + light)
     return np.clip(shown, 0, 1) ** (1 / 2.2)
 
 
-def warped(values, spoil, rng):
+def warped(values: np.ndarray, spoil: Spoil, rng: np.random.Generator) -> np.ndarray:
     """The picture with local swirls and swellings (`warp`), waves (`ripple`) and stretched patches (`smear`), each 0..1."""
     if not (spoil.warp or spoil.ripple or spoil.smear):
         return values
     return _sampled(values, *sources(values.shape[0], values.shape[1], spoil, rng))
 
 
-def sources(rows, columns, spoil, rng):
+def sources(rows: int, columns: int, spoil: Spoil, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel of a warped picture comes from: x and y, (rows, columns) each."""
     y, x = np.mgrid[0:rows, 0:columns].astype(float)
     source_x, source_y = x.copy(), y.copy()
@@ -90,7 +94,7 @@ def sources(rows, columns, spoil, rng):
     return source_x, source_y
 
 
-def _sampled(values, x, y):
+def _sampled(values: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Bilinear lookup at fractional (x, y), clamped to the picture."""
     rows, columns = values.shape[:2]
     x, y = np.clip(x, 0, columns - 1.001), np.clip(y, 0, rows - 1.001)

@@ -1,5 +1,7 @@
 """Faults of distortion: bent furniture and walls, wrong materials, pictures out of shape."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +16,7 @@ LARGEST_BULGE = 0.42
 def bent_furniture(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Furniture twisted, sheared, wavy and sagging."""
 
-    def bend():
+    def bend() -> Bend:
         twist, shear, wave, melt = rng.uniform(0.6, 1, 4) * severity * rng.permutation([1, 1, 0.5, 0.25])
         return Bend(
             twist=LARGEST_TWIST * twist * rng.choice([-1, 1]),

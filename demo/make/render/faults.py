@@ -5,6 +5,8 @@ pace for all kinds of a dimension; where and in which direction is drawn from ``
 else about the room (palette, camera, size, furniture, daylight) was drawn before and knows nothing of the severity.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -79,7 +81,7 @@ def spoil(room: Room, kinds: Sequence[Kind], severity: float, rng: np.random.Gen
     return room, tuple(kind.__name__ for kind in kinds)
 
 
-def _chosen(kinds, rng):
+def _chosen(kinds: Sequence[Kind], rng: np.random.Generator) -> list[Kind]:
     """One kind, or two that go together."""
     while True:
         chosen = [kinds[i] for i in rng.permutation(len(kinds))[: 2 if rng.uniform() < SHARE_OF_TWO else 1]]

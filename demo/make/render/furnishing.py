@@ -1,14 +1,18 @@
 """How a room of each kind is furnished."""
 
+from __future__ import annotations
+
 from dataclasses import replace
+
+import numpy as np
 
 from make.render import furniture
 from make.render.arranger import Arranger
 from make.render.meshes import turn
-from make.render.rooms import BACK, LEFT, RIGHT
+from make.render.rooms import BACK, LEFT, RIGHT, Placement, Room
 
 
-def furnish_living(room, rng):
+def furnish_living(room: Room, rng: np.random.Generator) -> list[Placement] | None:
     """Sofa, low table, armchairs, television or shelves, lamp, plants."""
     put = Arranger(room, rng)
     walls = [BACK, BACK, LEFT, RIGHT]
@@ -18,8 +22,8 @@ def furnish_living(room, rng):
     if sofa is None:
         return None
     seat = put.items[sofa]
-    table = put.made("coffee table", (rng.uniform(0.8, 1.15), 0.42, rng.uniform(0.5, 0.65)), soft=room.palette.accent)
-    table = put.beside(sofa, table, 0.0, seat.size[2] / 2 + 0.7)
+    low = put.made("coffee table", (rng.uniform(0.8, 1.15), 0.42, rng.uniform(0.5, 0.65)), soft=room.palette.accent)
+    table = put.beside(sofa, low, 0.0, seat.size[2] / 2 + 0.7)
     if table is not None:
         put.rug(put.items[table].x, put.items[table].z, (2.4, 1.7), seat.angle)
         put.upon(table, put.piece(put.choose("small plant")), right=rng.uniform(-0.2, 0.2))
@@ -38,7 +42,7 @@ def furnish_living(room, rng):
     return put.items
 
 
-def furnish_bedroom(room, rng):
+def furnish_bedroom(room: Room, rng: np.random.Generator) -> list[Placement] | None:
     """Bed between bedside tables, wardrobe, a seat, rug, plants."""
     put = Arranger(room, rng)
     model = put.choose("bed")
@@ -65,7 +69,7 @@ def furnish_bedroom(room, rng):
     return put.items
 
 
-def furnish_dining(room, rng):
+def furnish_dining(room: Room, rng: np.random.Generator) -> list[Placement] | None:
     """Table with chairs under a hanging lamp, sideboard, cupboards, plants."""
     put = Arranger(room, rng)
     table = put.piece(put.choose("table"))
@@ -96,7 +100,7 @@ def furnish_dining(room, rng):
     return put.items
 
 
-def furnish_study(room, rng):
+def furnish_study(room: Room, rng: np.random.Generator) -> list[Placement] | None:
     """Desk and chair, shelves, a reading seat with a lamp, sometimes a piano."""
     put = Arranger(room, rng)
     desk = put.against(put.piece(put.choose("desk")), [BACK, LEFT, RIGHT], tries=80)

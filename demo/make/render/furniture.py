@@ -4,17 +4,20 @@ The models are the Blend Swap CC-0 set of Debian's package `sweethome3d-furnitur
 all that placing them needs, so rooms can be described, and tested, where the archive is not at hand.
 """
 
+from __future__ import annotations
+
 import functools
 import io
 import re
 import zipfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from make.render import debian
-from make.render.meshes import read_mtl, read_obj, turn
+from make.render.meshes import Part, read_mtl, read_obj, turn
 
 PACKAGE = "sweethome3d-furniture"
 ARCHIVE = "usr/share/sweethome3d/furniture/BlendSwap-CC-0.sh3f"
@@ -37,15 +40,15 @@ class Model:
     facing: float = 0.0
 
     @property
-    def width(self):
+    def width(self) -> float:
         return self.size[0]
 
     @property
-    def height(self):
+    def height(self) -> float:
         return self.size[1]
 
     @property
-    def depth(self):
+    def depth(self) -> float:
         return self.size[2]
 
 
@@ -110,13 +113,13 @@ MODELS = {
 }
 
 
-def of_kind(*kinds, style=None):
+def of_kind(*kinds: str, style: str | None = None) -> list[Model]:
     """Models of the given kinds in table order; of one style where that leaves any."""
     found = [model for model in MODELS.values() if model.kind in kinds]
     return [model for model in found if model.style == style] or found
 
 
-def find_archive():
+def find_archive() -> Path:
     """Path of the furniture archive, fetched when it is not there."""
     return debian.unpacked(PACKAGE, ARCHIVE)
 
@@ -124,13 +127,13 @@ def find_archive():
 class Catalogue:
     """Meshes and textures of the models, read from the archive once and kept."""
 
-    def __init__(self, archive):
+    def __init__(self, archive: Path):
         self._zip = zipfile.ZipFile(archive)
         self._names = set(self._zip.namelist())
         self.parts = functools.cache(self._parts)
         self.texture = functools.cache(self._texture)
 
-    def _parts(self, name):
+    def _parts(self, name: str) -> list[Part]:
         """Parts of the model in metres: standing on y = 0, centred on x = z = 0, front towards +z, at its size."""
         model = MODELS[name]
         folder = f"blendswap-cc-0/{name}"
@@ -146,11 +149,11 @@ class Catalogue:
         shift = -scale @ np.array([(low[0] + high[0]) / 2, low[1], (low[2] + high[2]) / 2])
         return [self._existing_texture(part.moved(scale, shift)) for part in parts]
 
-    def _existing_texture(self, part):
+    def _existing_texture(self, part: Part) -> Part:
         usable = part.material.texture in self._names and part.uv is not None
         return part if usable else replace(part, material=replace(part.material, texture=None))
 
-    def _texture(self, name):
+    def _texture(self, name: str) -> np.ndarray:
         """Linear RGB picture (rows, columns, 3) of a texture inside the archive, made small."""
         picture = Image.open(io.BytesIO(self._zip.read(name))).convert("RGB")
         picture.thumbnail((TEXTURE_PIXELS, TEXTURE_PIXELS))

@@ -1,5 +1,8 @@
 """A seeded generator of furnished rooms without fault."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +14,7 @@ from make.render.rooms import BACK, LEFT, RIGHT, ROOM_TYPES, Camera, Light, Open
 FEWEST_PIECES = 6
 
 
-def generate(seed):
+def generate(seed: int) -> Room:
     """A furnished room without fault; the same seed gives the same room."""
     rng = np.random.default_rng(seed)
     while True:
@@ -21,7 +24,7 @@ def generate(seed):
             return replace(room, items=tuple(items))
 
 
-def _empty_room(rng, seed):
+def _empty_room(rng: np.random.Generator, seed: int) -> Room:
     width, depth, height = rng.uniform(3.7, 5.2), rng.uniform(4.3, 5.6), rng.uniform(2.45, 2.9)
     windows = _windows(rng, width, depth, height)
     eye = (width * rng.uniform(0.25, 0.75), rng.uniform(1.35, 1.7), depth - 0.12)
@@ -43,7 +46,7 @@ def _empty_room(rng, seed):
     )
 
 
-def _windows(rng, width, depth, height):
+def _windows(rng: np.random.Generator, width: float, depth: float, height: float) -> tuple[Opening, ...]:
     """One or two windows on different walls, of one height; the first is where the sun comes from."""
     walls = rng.permutation([BACK, LEFT, RIGHT])[: rng.integers(1, 3)]
     bottom = float(rng.choice([0.12, 0.85, 0.95]))
@@ -56,7 +59,7 @@ def _windows(rng, width, depth, height):
     return tuple(found)
 
 
-def _door(rng, windows, width, depth):
+def _door(rng: np.random.Generator, windows: Sequence[Opening], width: float, depth: float) -> Opening | None:
     free = [wall for wall in (BACK, LEFT, RIGHT) if wall not in [window.wall for window in windows]]
     if rng.uniform() < 0.35:
         return None
@@ -64,7 +67,7 @@ def _door(rng, windows, width, depth):
     return Opening(wall, rng.uniform(0.3, (width if wall == BACK else depth - 1.2) - 1.2), 0.86, 0.0, 2.05)
 
 
-def _light(rng, wall):
+def _light(rng: np.random.Generator, wall: str) -> Light:
     sun = None
     if rng.uniform() < 0.65:
         across, down, side = 1.0, rng.uniform(0.55, 1.0), rng.uniform(-0.5, 0.5)

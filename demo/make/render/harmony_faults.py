@@ -1,5 +1,8 @@
 """Faults of harmony: hues, patterns and styles that do not go together."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -46,7 +49,7 @@ def loud_patterns(room: Room, severity: float, rng: np.random.Generator) -> Room
     """Checks, dots and stripes on walls, rugs and furniture, several at once and none like another."""
     names = [str(name) for name in rng.permutation(["checks", "dots", "stripes"])]
 
-    def pattern(number, base):
+    def pattern(number: int, base: Sequence[float]) -> Cover:
         other = palettes.turned(base, rng.uniform(0.2, 0.8), 1.0)
         light, dark = (0.85, 0.84, 0.8), (0.03, 0.03, 0.035)
         return Cover(names[number % 3], severity, (other, light if sum(other) < 1.0 else dark))

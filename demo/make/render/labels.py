@@ -9,9 +9,12 @@ Writes float16 arrays [pictures, rows, columns, channels], rows and columns a qu
 of each dimension, one for the practice rooms that ``render_rooms.py --practice`` has drawn. Test rooms and series get none.
 """
 
+from __future__ import annotations
+
 import argparse
 import functools
 import os
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -21,6 +24,8 @@ import numpy as np
 from make.render import develop, furniture, generator, render_rooms, scene
 from make.render.distortion_faults import LARGEST_BULGE, LARGEST_MELT, LARGEST_SHEAR, LARGEST_TWIST, LARGEST_WAVE
 from make.render.layout_faults import LARGEST_SHIFT, LARGEST_TILT, LARGEST_TURN
+from make.render.meshes import Part
+from make.render.rooms import Bend, Cover, Placement, Room
 from saiqa import facts
 from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
@@ -36,8 +41,10 @@ WARPED = ("stretch", "area")
 CHANNELS = (*SEEN, *LIE, *WRONG, *WARPED)
 METRES = 4.0  # lengths are given in this unit
 
+Thing = tuple[list[Part], tuple[float, ...]]  # its parts, and the values of SEEN and WRONG
 
-def labels(room, clean, catalogue, width, height):
+
+def labels(room: Room, clean: Room, catalogue: furniture.Catalogue, width: int, height: int) -> np.ndarray:
     """Labels [height / 4, width / 4, len(CHANNELS)] of a spoilt room, given the same room without fault."""
     things = _things(room, clean, catalogue)
     numbered = [_plain(part, number) for number, (parts, _) in enumerate(things) for part in parts]
@@ -55,7 +62,7 @@ def labels(room, clean, catalogue, width, height):
     return picture.reshape(height // COARSER, COARSER, width // COARSER, COARSER, -1).mean((1, 3)).astype(np.float16)
 
 
-def warp_labels(x, y):
+def warp_labels(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How a picture sampled at x and y, (rows, columns) each in pixels, is stretched there: (rows, columns, 2)."""
     (x_down, x_across), (y_down, y_across) = np.gradient(x), np.gradient(y)
     stretch = np.sqrt((x_across - 1) ** 2 + x_down**2 + y_across**2 + (y_down - 1) ** 2)
@@ -63,7 +70,7 @@ def warp_labels(x, y):
     return np.stack([np.minimum(stretch, 2), np.clip(np.log(area + 0.05), -3, 1)], -1)
 
 
-def _first_hits(room, parts, width, height):
+def _first_hits(room: Room, parts: Sequence[Part], width: int, height: int) -> list[np.ndarray]:
     from make.render import tracer
 
     view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, width, height)
@@ -71,15 +78,21 @@ def _first_hits(room, parts, width, height):
     return tracer.first_hits(world, room.seed % 2**31)
 
 
-def _plain(part, number):
+def _plain(part: Part, number: int) -> Part:
     return part.looking(rgb=(number / IDS, 0.0, 0.0), texture=None, gloss=0.0, opacity=1.0, emission=None)
 
 
-def _things(room, clean, catalogue):
+def _things(room: Room, clean: Room, catalogue: furniture.Catalogue) -> list[Thing]:
     """(parts, what is known of them) of everything in the room: the values of ``SEEN`` and ``WRONG``."""
     shell, bulge = scene.shell_parts(room), min(1.0, room.shell.bulge / LARGEST_BULGE)
 
-    def of_shell(seen, names, cover=None, now=(), before=()):
+    def of_shell(
+        seen: tuple[int, int, int],
+        names: Collection[str],
+        cover: Cover | None = None,
+        now: Sequence[float] = (),
+        before: Sequence[float] = (),
+    ) -> Thing:
         parts = [part for part in shell if part.name in names]
         return parts, (*seen, 0, 0, 0, 0, bulge, cover.share if cover else 0, _difference(now, before))
 
@@ -94,7 +107,7 @@ def _things(room, clean, catalogue):
     return things + [(parts, (1, 0, 0, *_faults(item, before, bulge))) for item, before, parts in pieces]
 
 
-def _counterparts(room, clean):
+def _counterparts(room: Room, clean: Room) -> list[Placement | None]:
     """For each piece of a room the same piece without fault; None for one too many."""
     if len(room.items) >= len(clean.items):
         return [*clean.items, *[None] * (len(room.items) - len(clean.items))]
@@ -106,7 +119,7 @@ def _counterparts(room, clean):
     return found
 
 
-def _faults(item, before, bulge):
+def _faults(item: Placement, before: Placement | None, bulge: float) -> tuple[float, ...]:
     """The values of ``WRONG`` for a piece that was ``before`` without fault."""
     cover = item.cover.share if item.cover else 0
     if before is None:
@@ -126,7 +139,7 @@ def _faults(item, before, bulge):
     )
 
 
-def _bend(bend):
+def _bend(bend: Bend | None) -> float:
     """How bent a piece is, 0..1."""
     if bend is None:
         return 0.0
@@ -139,7 +152,7 @@ def _bend(bend):
     return min(1.0, sum(shares) / 2.5)
 
 
-def _difference(colour, other):
+def _difference(colour: Sequence[float], other: Sequence[float]) -> float:
     return float(np.abs(np.subtract(colour, other)).max(initial=0.0))
 
 
@@ -147,11 +160,11 @@ def _difference(colour, other):
 
 
 @functools.cache
-def _catalogue():
+def _catalogue() -> furniture.Catalogue:
     return furniture.Catalogue(furniture.find_archive())
 
 
-def _of_picture(name, count, index):
+def _of_picture(name: str, count: int, index: int) -> np.ndarray:
     """Labels of one of ``count`` pictures: of a dimension's train split, or of the practice rooms."""
     if name == render_rooms.PRACTICE:
         room, _ = render_rooms.describe_practice(render_rooms.SEED, index)
@@ -161,7 +174,7 @@ def _of_picture(name, count, index):
     return labels(room, generator.generate(room.seed), _catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
 
 
-def main():
+def main() -> None:
     demo = FOLDER
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--data_root", type=Path, default=folders.roots(demo=True).data)

@@ -1,5 +1,7 @@
 """Faults of layout: furniture where it cannot stand, of a wrong size, too little or too much of it."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +18,7 @@ def floating(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Furniture that hangs in the air."""
     heights = rng.uniform(0.5, 1.1, len(room.items))
 
-    def lift(i, item):
+    def lift(i: int, item: Placement) -> dict[str, float]:
         clear = max(0.0, room.height - 0.1 - item.size[1])
         return {"y": item.y + severity * min(heights[i], clear)} if standing(item) else {}
 
@@ -28,7 +30,7 @@ def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
     depths = rng.uniform(*DEEPEST_SUNK, len(room.items))
     leans = rng.uniform(0.5, 1, len(room.items)) * rng.choice([-LARGEST_LEAN, LARGEST_LEAN], len(room.items))
 
-    def sink(i, item):
+    def sink(i: int, item: Placement) -> dict[str, float]:
         if not standing(item):
             return {}
         towards = -1.0 if item.x < room.width / 2 else 1.0
@@ -46,7 +48,7 @@ def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
         for largest in (LARGEST_TURN, LARGEST_TILT)
     )
 
-    def move(i, item):
+    def move(i: int, item: Placement) -> dict[str, float]:
         if not standing(item):
             return {}
         x = np.clip(item.x + severity * shifts[i, 0], min(item.x, 0.15 * room.width), max(item.x, 0.85 * room.width))
@@ -68,7 +70,7 @@ def wrong_scale(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Pieces far too large beside pieces far too small."""
     large = rng.uniform(size=len(room.items)) < 0.5
 
-    def scale(i, item):
+    def scale(i: int, item: Placement) -> dict[str, tuple[float, ...]]:
         if not standing(item):
             return {}
         near = item.z + item.size[2] / 2 > DEEPEST_SEEN * room.depth
@@ -83,7 +85,7 @@ def crowded_to_a_side(room: Room, severity: float, rng: np.random.Generator) -> 
     """Everything pushed into one corner of the room."""
     x, z = rng.choice([0.16, 0.84]) * room.width, 0.25 * room.depth
 
-    def move(_, item):
+    def move(_: int, item: Placement) -> dict[str, float]:
         if item.rides is not None or item.kind == "picture":
             return {}
         return {"x": item.x + (x - item.x) * 0.85 * severity, "z": item.z + (z - item.z) * 0.6 * severity}
@@ -106,7 +108,7 @@ def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
     """Twice the furniture that the room holds; what comes first stands farthest from the camera, so that nothing hides it."""
     extras: list[Placement] = []
     for _ in range(MOST_EXTRA_PIECES):
-        model = rng.choice(furniture.of_kind(*FILLERS))
+        model = rng.choice(furniture.of_kind(*FILLERS))  # type: ignore[arg-type]  # numpy's stubs know no lists of objects
         extra = Placement(
             model.name,
             model.kind,

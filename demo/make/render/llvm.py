@@ -1,5 +1,7 @@
 """LLVM for drjit: the first of what DRJIT_LIBLLVM_PATH names, an installed one, and Debian's package, unpacked in a cache."""
 
+from __future__ import annotations
+
 import glob
 import os
 
@@ -10,7 +12,7 @@ LIBRARY = "usr/lib/*/libLLVM*.so*"
 VARIABLE = "DRJIT_LIBLLVM_PATH"
 
 
-def provide():
+def provide() -> None:
     """Point drjit to a library that it can use."""
     if VARIABLE not in os.environ:
         installed = sorted(glob.glob("/usr/lib/*/libLLVM*19*.so*"))

@@ -3,10 +3,16 @@
 Lengths are metres (a furniture file's own unit is its author's; `furniture.py` scales it), y points up.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 import numpy as np
+
+Vector = Sequence[float] | np.ndarray  # three lengths, in x, y, z
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class Material:
     """How a surface looks: `rgb` is linear reflectance 0..1, `texture` a file or a key of the room's textures."""
 
     rgb: tuple = (0.6, 0.6, 0.6)
-    texture: object = None
+    texture: str | np.ndarray | None = None
     gloss: float = 0.0
     opacity: float = 1.0
     emission: tuple | None = None
@@ -31,7 +37,7 @@ class Part:
     name: str = ""
     material: Material = field(default_factory=Material)
 
-    def moved(self, matrix, shift):
+    def moved(self, matrix: np.ndarray, shift: np.ndarray) -> Part:
         """This part with every position p sent to matrix @ p + shift (normals follow, also under uneven scaling)."""
         normals = self.normals
         if normals is not None:
@@ -39,12 +45,12 @@ class Part:
             normals = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
         return replace(self, positions=self.positions @ np.asarray(matrix).T + shift, normals=normals)
 
-    def looking(self, **changes):
+    def looking(self, **changes: Any) -> Part:
         """This part with some fields of its material changed."""
         return replace(self, material=replace(self.material, **changes))
 
 
-def face_corners(part):
+def face_corners(part: Part) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions, normals (3 m, 3 each) and uv (3 m, 2) of the faces' corners; flat faces where there are no normals."""
     corner = part.faces.ravel()
     positions = part.positions[corner]
@@ -58,21 +64,21 @@ def face_corners(part):
     return positions, normals, np.zeros((len(corner), 2)) if part.uv is None else part.uv[corner]
 
 
-def turn(degrees):
+def turn(degrees: float) -> np.ndarray:
     """Rotation about the vertical axis; positive turns the front (+z) towards +x."""
     angle = np.deg2rad(degrees)
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0.0, s], [0.0, 1.0, 0.0], [-s, 0.0, c]])
 
 
-def tip(degrees):
+def tip(degrees: float) -> np.ndarray:
     """Rotation about the axis from left to right; positive tips the top to the front (+z)."""
     angle = np.deg2rad(degrees)
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1.0, 0.0, 0.0], [0.0, c, -s], [0.0, s, c]])
 
 
-def box(size, centre, material, name="box"):
+def box(size: Vector, centre: Vector, material: Material, name: str = "box") -> Part:
     """A cuboid of `size` (x, y, z) around `centre`, with flat faces and uv in metres."""
     corners: list[np.ndarray] = []
     faces, uvs = [], []
@@ -90,7 +96,15 @@ def box(size, centre, material, name="box"):
     return Part(np.array(corners, float), np.array(faces), uv=np.array(uvs, float), name=name, material=material)
 
 
-def sheet(origin, along, up, material, steps=(1, 1), name="sheet", uv_scale=None):
+def sheet(
+    origin: Vector,
+    along: Vector,
+    up: Vector,
+    material: Material,
+    steps: tuple[int, int] = (1, 1),
+    name: str = "sheet",
+    uv_scale: float | None = None,
+) -> Part:
     """A parallelogram from `origin` spanned by `along` and `up`, cut in steps[0] x steps[1] cells.
 
     uv runs 0..1 over the sheet, or in units of `uv_scale` metres when that is given. The front is along x up.
@@ -108,7 +122,9 @@ def sheet(origin, along, up, material, steps=(1, 1), name="sheet", uv_scale=None
     return Part(positions, faces, uv=np.stack([s * lengths[0], t * lengths[1]], 1), name=name, material=material)
 
 
-def lathe(profile, centre, material, sides=28, name="lathe"):
+def lathe(
+    profile: Sequence[Sequence[float]] | np.ndarray, centre: Vector, material: Material, sides: int = 28, name: str = "lathe"
+) -> Part:
     """A solid of revolution about the vertical through `centre`; `profile` is [(radius, height), ...] upwards."""
     profile = np.asarray(profile, float)
     around = np.linspace(0, 2 * np.pi, sides + 1)
@@ -124,7 +140,7 @@ def lathe(profile, centre, material, sides=28, name="lathe"):
     return Part(positions + np.asarray(centre, float), faces, name=name, material=material)
 
 
-def read_mtl(text, folder):
+def read_mtl(text: str, folder: str) -> dict[str, Material]:
     """Materials of an MTL file by name; textures become paths inside the archive, relative to `folder`."""
     found: dict[str, dict[str, list[str]]] = {}
     fields = None
@@ -139,7 +155,7 @@ def read_mtl(text, folder):
     return {name: _material(fields, folder) for name, fields in found.items()}
 
 
-def _material(fields, folder):
+def _material(fields: Mapping[str, list[str]], folder: str) -> Material:
     rgb = tuple(min(0.85, float(v)) for v in fields.get("Kd", (0.6, 0.6, 0.6))[:3])
     shine = np.mean([float(v) for v in fields.get("Ks", (0, 0, 0))[:3]]) if float(fields.get("Ns", [0])[0]) > 5 else 0.0
     opacity = float(fields.get("d", fields.get("Tr", [1.0]))[0]) if "d" in fields else 1.0
@@ -147,7 +163,7 @@ def _material(fields, folder):
     return Material(rgb=rgb, texture=texture, gloss=float(shine), opacity=opacity)
 
 
-def read_obj(text, materials):
+def read_obj(text: str, materials: Mapping[str, Material]) -> list[Part]:
     """Parts of an OBJ file, one per material name, polygons cut into fans, smooth normals kept where given."""
     rows: dict[str, list[list[str]]] = {"v": [], "vt": [], "vn": []}
     corners: dict[str, list[str]] = {}
@@ -167,7 +183,7 @@ def read_obj(text, materials):
     return [_part(name, fan, tables, materials.get(name, Material())) for name, fan in corners.items()]
 
 
-def _part(name, fan, tables, material):
+def _part(name: str, fan: list[str], tables: Mapping[str, np.ndarray], material: Material) -> Part:
     index = {corner: i for i, corner in enumerate(dict.fromkeys(fan))}
     faces = np.array([index[corner] for corner in fan]).reshape(-1, 3)
     triples = np.array([_indices(corner, tables) for corner in index])
@@ -182,7 +198,7 @@ def _part(name, fan, tables, material):
     )
 
 
-def _indices(corner, tables):
+def _indices(corner: str, tables: Mapping[str, np.ndarray]) -> list[int]:
     """'7/2/5' to 0-based (vertex, uv, normal), -1 where absent; negative numbers count from the end."""
     words = (corner.split("/") + ["", ""])[:3]
     sizes = [len(tables[key]) for key in ("v", "vt", "vn")]

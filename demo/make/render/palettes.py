@@ -1,5 +1,8 @@
 """Colours of a room: coordinated ones for rooms without fault, and how faults of harmony turn them against each other."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +27,7 @@ class Palette:
     art: tuple
 
 
-def coordinated(rng):
+def coordinated(rng: np.random.Generator) -> Palette:
     """A palette around one hue: quiet or rich, walls paler than textiles, one wood, one accent next to or opposite the hue.
 
     Rich rooms are as saturated as clashing ones, so that saturation alone says little about harmony.
@@ -32,7 +35,7 @@ def coordinated(rng):
     hue, rich = rng.uniform(), rng.uniform(0.12, 0.75)
     accent_hue = hue + rng.choice([rng.uniform(-0.06, 0.06), 0.5 + rng.uniform(-0.04, 0.04)])
 
-    def toned(hue, low, high, darkest, lightest):
+    def toned(hue: float, low: float, high: float, darkest: float, lightest: float) -> tuple[float, ...]:
         return colour(hue, rich * rng.uniform(low, high), rng.uniform(darkest, lightest))
 
     wall = toned(hue, 0.1, 0.3, 0.8, 0.95)
@@ -49,19 +52,19 @@ def coordinated(rng):
     return Palette(wall, floor, wood, textile, accent, curtain, rug, (textile, accent, wall, rug, wood))
 
 
-def spread_turns(rng, count):
+def spread_turns(rng: np.random.Generator, count: int) -> np.ndarray:
     """`count` hue turns in random order, spread over the circle but for the part near 0, where colours still agree."""
     share = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / max(count, 1)
     return rng.permutation(0.18 + 0.64 * share)
 
 
-def turned(rgb, turn, severity):
+def turned(rgb: Sequence[float], turn: float, severity: float) -> tuple[float, ...]:
     """A colour with its hue turned by `turn` (1 is the whole circle) and made rich, as far as the severity goes."""
     hue, saturation, value = hue_saturation_value(rgb)
     clashing = colour(hue + turn, max(saturation, CLASHING_SATURATION), max(value, 0.5))
     return mixed(rgb, clashing, severity)
 
 
-def mixed(first, second, share):
+def mixed(first: Sequence[float], second: Sequence[float], share: float) -> tuple[float, ...]:
     """The colour `share` of the way from `first` to `second`."""
     return tuple(float(a + (b - a) * share) for a, b in zip(first, second, strict=True))

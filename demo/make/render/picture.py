@@ -1,11 +1,17 @@
 """A room's description to its picture: builds the scene, traces the light passes and develops them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from make.render import develop, scene, tracer
 from make.render.furniture import Catalogue
+from make.render.meshes import Material, Part
 from make.render.rooms import Room, Spoil
 
 GUIDE_SAMPLES = 4
@@ -41,11 +47,11 @@ class Studio:
         self._room: Room | None = None
         self._lit: Lit | None = None
 
-    def draw(self, room):
+    def draw(self, room: Room) -> Image.Image:
         """The 8-bit picture (PIL) of a room."""
         return develop.develop(room, *self.passes(room))
 
-    def passes(self, room):
+    def passes(self, room: Room) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What a picture is developed from: the light without fault, that of stray lights, and the albedo."""
         bare = replace(room, spoil=Spoil())
         if self._lit is None or bare != self._room:
@@ -65,21 +71,21 @@ class Studio:
             light = light + tracer.trace(self._world(room, _unlit(parts), [sun]), *self.care.sun, seed + 1)
         return Lit(tracer.denoise(light, albedo, normals), albedo, normals)
 
-    def _stray(self, room, lit):
+    def _stray(self, room: Room, lit: Lit) -> np.ndarray:
         beams = [tracer.spot(*beam) for beam in room.spoil.stray]
         world = self._world(room, _unlit(scene.parts_of(room, self.catalogue)), beams)
         light = tracer.trace(world, *self.care.stray, room.seed % 2**31 + 2)
         return tracer.denoise(light, lit.albedo, lit.normals)
 
-    def _world(self, room, parts, lights=()):
+    def _world(self, room: Room, parts: Sequence[Part], lights: Sequence[dict[str, Any]] = ()) -> Any:
         view = tracer.View(room.camera.eye, room.camera.target, room.camera.fov, self.width, self.height)
         return tracer.scene(tracer.camera(view), tracer.assemble(parts, self._texture), lights)
 
-    def _texture(self, material):
+    def _texture(self, material: Material) -> np.ndarray | None:
         texture = material.texture
         return self.catalogue.texture(texture) if isinstance(texture, str) else texture
 
 
-def _unlit(parts):
+def _unlit(parts: Sequence[Part]) -> list[Part]:
     """The parts for lights from outside or elsewhere: windows open, lamps off."""
     return [part if part.material.emission is None else part.looking(emission=None) for part in parts if part.name != "outlook"]

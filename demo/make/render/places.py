@@ -8,9 +8,12 @@ what is wrong (``labels.WRONG``, or a stray beam's light) is at least half as st
 Takes mitsuba and a second a picture.
 """
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import os
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -18,6 +21,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
 
 from make.render import generator, labels, render_rooms, scene
+from make.render.rooms import Room
 from saiqa import facts
 from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
@@ -38,7 +42,7 @@ CHANNELS = {
 }
 
 
-def places(room, kinds):
+def places(room: Room, kinds: Sequence[str]) -> np.ndarray:
     """Where the faults of these kinds are, bool [height / 4, width / 4]."""
     known = labels.labels(room, generator.generate(room.seed), labels._catalogue(), render_rooms.WIDTH, render_rooms.HEIGHT)
     found = np.zeros(known.shape[:2], bool)
@@ -51,7 +55,7 @@ def places(room, kinds):
     return found
 
 
-def _lit(room):
+def _lit(room: Room) -> np.ndarray:
     """The share of each place that a stray beam reaches, [height / 4, width / 4]."""
     from make.render import tracer
 
@@ -71,7 +75,7 @@ def _lit(room):
     return lit.reshape(size[1] // coarse, coarse, size[0] // coarse, coarse).mean((1, 3))
 
 
-def placed(data_root, split):
+def placed(data_root: Path, split: str) -> list[tuple[str, tuple[str, ...], Room]]:
     """(id, kinds, room) of the pictures of a split of which every fault has a place."""
     found = []
     for dimension in facts.DIMENSIONS:
@@ -84,7 +88,7 @@ def placed(data_root, split):
     return found
 
 
-def main():
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--splits", nargs="+", choices=render_rooms.SPLITS, default=["val", "test"])
     parser.add_argument("--data_root", type=Path, default=folders.roots(demo=True).data)

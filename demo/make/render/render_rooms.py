@@ -10,22 +10,30 @@ the same bytes on the same machine. Pictures that are there already are kept, so
 options, give an empty folder.
 """
 
+from __future__ import annotations
+
 import argparse
 import csv
 import functools
 import itertools
 import math
 import os
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
+from PIL import Image
 
 from make.render import faults, furniture, generator, raters
 from make.render.rooms import Room
 from saiqa import facts
 from saiqa.progress import Progress
+
+if TYPE_CHECKING:
+    from make.render.picture import Studio  # with the renderer, which takes its time
 
 FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
@@ -44,38 +52,40 @@ DIFFERENT_PRACTICE_ROOMS = 7000
 SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2, PRACTICE: 3}
 PER_ROOM_SEED = 1 << 63
 
+Scene = list[tuple[Path, Room]]  # its pictures: the file that each goes to, and what it shows
 
-def scene_seed(seed, dimension, split, index):
+
+def scene_seed(seed: int, dimension: str, split: str, index: int) -> int:
     """The number from which everything about the room of one picture is drawn."""
     key = [seed, SCENES[dimension], SCENE_SETS.index(split), index]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] % PER_ROOM_SEED)
 
 
-def severities(seed, dimension, split, count):
+def severities(seed: int, dimension: str, split: str, count: int) -> np.ndarray:
     """Severities [count] that cover 0..1 evenly, in random order."""
     rng = np.random.default_rng([seed, 7, list(facts.DIMENSIONS).index(dimension), SPLITS.index(split)])
     return rng.permutation((np.arange(count) + rng.uniform(0, 1, count)) / count)
 
 
-def picture_id(dimension, split, index):
+def picture_id(dimension: str, split: str, index: int) -> str:
     """The id of a picture, unique in the benchmark."""
     return f"room_{dimension}_{split}_{index:04d}"
 
 
-def practice_id(index):
+def practice_id(index: int) -> str:
     """The id of a practice picture."""
     return f"room_practice_{index:05d}"
 
 
 @functools.cache  # for the tables, and again for the pictures
-def describe(seed, dimension, split, index, severity):
+def describe(seed: int, dimension: str, split: str, index: int, severity: float) -> tuple[Room, tuple[str, ...]]:
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
     rng = np.random.default_rng([number, 1, list(facts.DIMENSIONS).index(dimension)])
     return faults.spoil(generator.generate(number), faults.KINDS[dimension], severity, rng)
 
 
-def describe_practice(seed, index):
+def describe_practice(seed: int, index: int) -> tuple[Room, dict[str, float]]:
     """The room of one practice picture, spoilt in any number of dimensions, and the severity in each."""
     turn, place = divmod(index, DIFFERENT_PRACTICE_ROOMS)
     number = scene_seed(seed, PRACTICE, PRACTICE, place)
@@ -89,16 +99,16 @@ def describe_practice(seed, index):
     return room, drawn
 
 
-def _practice_severity(share, rng):
+def _practice_severity(share: float, rng: np.random.Generator) -> float:
     return float(rng.random()) if rng.random() < share else 0.0
 
 
-def series_kinds(dimension, rooms_per_kind):
+def series_kinds(dimension: str, rooms_per_kind: int) -> list[faults.Kind]:
     """The one kind of fault of each series of a dimension."""
     return [kind for kind in faults.KINDS[dimension] for _ in range(rooms_per_kind)]
 
 
-def describe_series(seed, dimension, number, kind):
+def describe_series(seed: int, dimension: str, number: int, kind: faults.Kind) -> list[Room]:
     """The rooms of one series, in the order of ``SERIES_SEVERITIES``."""
     scene = scene_seed(seed, dimension, SERIES, number)
     return [kind(generator.generate(scene), level, np.random.default_rng([scene, 1])) for level in SERIES_SEVERITIES]
@@ -108,21 +118,21 @@ def describe_series(seed, dimension, number, kind):
 
 
 @functools.cache
-def _studio(with_care):
+def _studio(with_care: bool) -> Studio:
     from make.render import picture
 
     care = picture.Care() if with_care else picture.LITTLE_CARE
     return picture.Studio(furniture.Catalogue(furniture.find_archive()), WIDTH, HEIGHT, care)
 
 
-def render(scene):
+def render(scene: Scene) -> int:
     """Draw the pictures of one scene, [(path, room)], each into its file, whole or not at all; returns how many."""
     for path, room in scene:
         _save(_studio(True).draw(room), path)
     return len(scene)
 
 
-def render_practice(scene):
+def render_practice(scene: Scene) -> int:
     """Draw one practice picture, [(path, room)], with less care, and keep its light and albedo as float16 beside it."""
     from make.render import develop
 
@@ -134,13 +144,13 @@ def render_practice(scene):
     return 1
 
 
-def _save(picture, path):
+def _save(picture: Image.Image, path: Path) -> None:
     unfinished = path.with_suffix(f".{os.getpid()}.part")
     picture.save(unfinished, "JPEG", quality=QUALITY, optimize=True)
     unfinished.rename(path)
 
 
-def benchmark_scenes(output, seed, counts):
+def benchmark_scenes(output: Path, seed: int, counts: Mapping[str, int]) -> list[Scene]:
     """The pictures [(path, room)] of each scene of the benchmark, what is judged on first."""
     found = []
     for split in reversed(SPLITS):
@@ -155,12 +165,12 @@ def benchmark_scenes(output, seed, counts):
     return found
 
 
-def practice_scenes(folder, described):
+def practice_scenes(folder: Path, described: Iterable[tuple[Room, dict[str, float]]]) -> list[Scene]:
     """The picture [(path, room)] of each practice room."""
     return [[(folder / f"{practice_id(index)}.jpg", room)] for index, (room, _) in enumerate(described)]
 
 
-def series_scenes(folder, seed, rooms_per_kind):
+def series_scenes(folder: Path, seed: int, rooms_per_kind: int) -> list[Scene]:
     """The pictures [(path, room)] of each series."""
     return [
         [
@@ -172,7 +182,7 @@ def series_scenes(folder, seed, rooms_per_kind):
     ]
 
 
-def unfinished(scenes):
+def unfinished(scenes: Iterable[Scene]) -> list[Scene]:
     """What is left to draw of the scenes."""
     left = [[(path, room) for path, room in scene if not path.exists()] for scene in scenes]
     return [scene for scene in left if scene]
@@ -181,7 +191,7 @@ def unfinished(scenes):
 # ---- tables --------------------------------------------------------------------------------------------------------------
 
 
-def write_annotations(output, seed, counts):
+def write_annotations(output: Path, seed: int, counts: Mapping[str, int]) -> None:
     """The tables of ratings, and scenes.csv: where every picture comes from."""
     scenes = []
     folder = output / facts.ANNOTATIONS_FOLDER
@@ -202,7 +212,7 @@ def write_annotations(output, seed, counts):
     write_table(folder / "scenes.csv", ["id", "dimension", "split", "scene_seed", "room", "faults", "severity"], scenes)
 
 
-def write_series(folder, scenes):
+def write_series(folder: Path, scenes: Iterable[Scene]) -> None:
     """series.csv: what every picture of the series shows."""
     rows = []
     for scene in scenes:
@@ -212,7 +222,7 @@ def write_series(folder, scenes):
     write_table(folder / "series.csv", ["image", "dimension", "series", "fault", "scene_seed", "severity"], rows)
 
 
-def write_practice(folder, described):
+def write_practice(folder: Path, described: Iterable[tuple[Room, dict[str, float]]]) -> None:
     """The table of the practice pictures: the severity of the faults of each, 0 where there is none."""
     rows = [
         [practice_id(index), *(f"{drawn[dimension]:.4f}" for dimension in facts.DIMENSIONS)]
@@ -221,7 +231,7 @@ def write_practice(folder, described):
     write_table(folder / PRACTICE_TABLE, ["id", *facts.DIMENSIONS], rows)
 
 
-def write_table(path, header, rows):
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a CSV, whole or not at all."""
     unfinished = path.with_suffix(".part")
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
@@ -229,7 +239,7 @@ def write_table(path, header, rows):
     unfinished.rename(path)
 
 
-def main():
+def main() -> None:
     demo = FOLDER
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/, series/ and practice/")

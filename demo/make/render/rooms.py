@@ -4,6 +4,8 @@ The room fills 0..width (x), 0..height (y), 0..depth (z), in metres. The camera 
 and looks towards the back wall (z = 0). Angles are degrees about the vertical; at 0 a piece of furniture faces +z.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,7 +67,7 @@ class Placement:
     bend: Bend | None = None
     rides: int | None = None
 
-    def corners(self, margin=0.0):
+    def corners(self, margin: float = 0.0) -> np.ndarray:
         """The four corners (4, 2) of its footprint in (x, z), grown by `margin`."""
         half_x, half_z = self.size[0] * self.scale[0] / 2 + margin, self.size[2] * self.scale[2] / 2 + margin
         local = np.array([(-half_x, 0, -half_z), (half_x, 0, -half_z), (half_x, 0, half_z), (-half_x, 0, half_z)])
@@ -151,7 +153,7 @@ class Room:
     spoil: Spoil = field(default_factory=Spoil)
 
 
-def overlapping(first, second):
+def overlapping(first: np.ndarray, second: np.ndarray) -> bool:
     """Whether two convex footprints, (n, 2) corners each, share any area."""
     for shape in (first, second):
         edges = np.roll(shape, -1, 0) - shape
@@ -162,18 +164,19 @@ def overlapping(first, second):
     return True
 
 
-def rectangle(x0, x1, z0, z1):
+def rectangle(x0: float, x1: float, z0: float, z1: float) -> np.ndarray:
     """Corners (4, 2) of an upright rectangle of floor."""
     return np.array([(x0, z0), (x1, z0), (x1, z1), (x0, z1)])
 
 
-def standing(item):
+def standing(item: Placement) -> bool:
     """Whether the piece stands on the floor and takes up room there."""
     return item.rides is None and item.kind not in FLAT + HUNG
 
 
-def before_door(room):
+def before_door(room: Room) -> np.ndarray:
     """Corners (4, 2) of the floor that a room's door needs free."""
+    assert room.door is not None
     start, end = room.door.start, room.door.start + room.door.width
     if room.door.wall == BACK:
         return rectangle(start, end, 0, DOOR_REACH)

@@ -1,24 +1,30 @@
 """A room's description to parts: shell with openings, windows and door, and every piece where it stands."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from make.render import solids, textures
-from make.render.furniture import MODELS
-from make.render.meshes import Material, box, sheet, tip, turn
-from make.render.rooms import LEFT
+from make.render.furniture import MODELS, Catalogue
+from make.render.meshes import Material, Part, box, sheet, tip, turn
+from make.render.rooms import LEFT, Bend, Cover, Opening, Placement, Room
+
+Surface = TypeVar("Surface", bound=np.ndarray | tuple)  # a picture or a plain colour
 
 WHITE = (0.82, 0.82, 0.8)
 SKIRTING = 0.09
 
 
-def parts_of(room, catalogue):
+def parts_of(room: Room, catalogue: Catalogue) -> list[Part]:
     """All parts of the room in world coordinates."""
     return [*shell_parts(room), *(part for parts in piece_parts(room, catalogue) for part in parts)]
 
 
-def shell_parts(room):
+def shell_parts(room: Room) -> list[Part]:
     """The room without its pieces."""
     rng = np.random.default_rng([room.seed & 0xFFFFFFFF, 17])
     parts = _shell(room, rng)
@@ -29,16 +35,16 @@ def shell_parts(room):
     return _as_shell_bulges(room, parts)
 
 
-def piece_parts(room, catalogue):
+def piece_parts(room: Room, catalogue: Catalogue) -> list[list[Part]]:
     """The parts of each piece, in the order of ``room.items``."""
     return [_as_shell_bulges(room, _piece(room, item, catalogue)) for item in room.items]
 
 
-def _as_shell_bulges(room, parts):
+def _as_shell_bulges(room: Room, parts: list[Part]) -> list[Part]:
     return [_bulged(part, room) for part in parts] if room.shell.bulge else parts
 
 
-def _shell(room, rng):
+def _shell(room: Room, rng: np.random.Generator) -> list[Part]:
     wall = Material(room.palette.wall, _wall_texture(room, rng))
     floor = Material(room.palette.floor, _floor_texture(room, rng), gloss=0.3 if room.floor != "carpet" else 0.0)
     w, d, h = room.width, room.depth, room.height
@@ -57,14 +63,14 @@ def _shell(room, rng):
     return parts
 
 
-FRAMES = {
+FRAMES: dict[str, Callable[[Room], tuple[np.ndarray, np.ndarray, float, np.ndarray]]] = {
     "back": lambda r: (np.zeros(3), np.array([1.0, 0, 0]), r.width, np.array([0, 0, 1.0])),
     "left": lambda r: (np.zeros(3), np.array([0, 0, 1.0]), r.depth, np.array([1.0, 0, 0])),
     "right": lambda r: (np.array([r.width, 0, 0]), np.array([0, 0, 1.0]), r.depth, np.array([-1.0, 0, 0])),
 }
 
 
-def _around(holes, length, height):
+def _around(holes: Sequence[Opening], length: float, height: float) -> list[tuple[float, float, float, float]]:
     """Rectangles (from, to, low, high) that cover a wall but for its one opening."""
     if not holes:
         return [(0, length, 0, height)]
@@ -73,17 +79,40 @@ def _around(holes, length, height):
     return [(0, a, 0, height), (b, length, 0, height), (a, b, 0, low), (a, b, high, height)]
 
 
-def _on_wall(room, side, x0, x1, y0, y1, off, material, name="wall", steps=None):
+def _on_wall(
+    room: Room,
+    side: str,
+    x0: float,
+    x1: float,
+    y0: float,
+    y1: float,
+    off: float,
+    material: Material,
+    name: str = "wall",
+    steps: tuple[int, int] | None = None,
+) -> Part:
     """A sheet on a wall from x0 to x1 along it and y0 to y1 up, `off` metres into the room, uv in tiles."""
     origin, along, _, inward = FRAMES[side](room)
     up = np.array([0, 1.0, 0])
     steps = steps or (max(2, int((x1 - x0) * 6)), max(2, int((y1 - y0) * 6)))
     part = sheet(origin + x0 * along + y0 * up + off * inward, (x1 - x0) * along, (y1 - y0) * up, material, steps, name)
+    assert part.uv is not None
     uv = (part.uv * (x1 - x0, y1 - y0) + (x0, y0)) / textures.TILE_METRES
     return replace(part, uv=uv)
 
 
-def _slab(room, side, x0, x1, y0, y1, thick, material, name="slab", off=0.0):
+def _slab(
+    room: Room,
+    side: str,
+    x0: float,
+    x1: float,
+    y0: float,
+    y1: float,
+    thick: float,
+    material: Material,
+    name: str = "slab",
+    off: float = 0.0,
+) -> Part:
     """A cuboid lying on a wall, `thick` metres proud of it."""
     origin, along, _, inward = FRAMES[side](room)
     size = np.abs((x1 - x0) * along + np.array([0, y1 - y0, 0]) + thick * inward)
@@ -91,7 +120,7 @@ def _slab(room, side, x0, x1, y0, y1, thick, material, name="slab", off=0.0):
     return box(size, centre, material, name)
 
 
-def _skirting(room, side, holes):
+def _skirting(room: Room, side: str, holes: Sequence[Opening]) -> list[tuple[float, float]]:
     length = FRAMES[side](room)[2]
     gaps = [(o.start, o.start + o.width) for o in holes if o.bottom < SKIRTING]
     if room.door is not None and room.door.wall == side:
@@ -100,7 +129,7 @@ def _skirting(room, side, holes):
     return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if b > a]
 
 
-def _wall_texture(room, rng):
+def _wall_texture(room: Room, rng: np.random.Generator) -> np.ndarray:
     base = room.palette.wall
     if room.wall == "stripes":
         own = textures.stripes(rng, base, tuple(min(0.92, c * 0.9) for c in base))
@@ -109,12 +138,12 @@ def _wall_texture(room, rng):
     return _covered(own, room.shell.wall, np.random.default_rng([room.seed & 0xFFFFFFFF, 19]))
 
 
-def _floor_texture(room, rng):
+def _floor_texture(room: Room, rng: np.random.Generator) -> np.ndarray:
     own = getattr(textures, room.floor)(rng, room.palette.floor)
     return _covered(own, room.shell.floor, np.random.default_rng([room.seed & 0xFFFFFFFF, 23]))
 
 
-def _covered(own, cover, rng):
+def _covered(own: Surface, cover: Cover | None, rng: np.random.Generator) -> Surface | np.ndarray:
     """The picture of a surface (rows, columns, 3), or its colour (3,), under a cover if there is one."""
     if cover is None or cover.share == 0:
         return own
@@ -122,7 +151,7 @@ def _covered(own, cover, rng):
     return ((1 - cover.share) * np.asarray(own) + cover.share * over).astype(np.float32)
 
 
-def _window(room, window, rng):
+def _window(room: Room, window: Opening, rng: np.random.Generator) -> list[Part]:
     """Glowing outlook, reveal, frame with a bar, sill and curtains."""
     a, b = window.start, window.start + window.width
     low, high = window.bottom, window.bottom + window.height
@@ -147,7 +176,7 @@ def _window(room, window, rng):
     return parts + _curtains(room, window, rng)
 
 
-def _curtains(room, window, rng):
+def _curtains(room: Room, window: Opening, rng: np.random.Generator) -> list[Part]:
     cloth = Material(room.palette.curtain)
     bottom = 0.05 if rng.uniform() < 0.6 else max(0.05, window.bottom - 0.2)
     top, fold, parts = min(room.height - 0.05, window.bottom + window.height + 0.12), rng.uniform(0.25, 0.4), []
@@ -171,7 +200,7 @@ def _curtains(room, window, rng):
     return [*parts, rod]
 
 
-def _door(room, door):
+def _door(room: Room, door: Opening) -> list[Part]:
     a, b, top = door.start, door.start + door.width, door.height
     leaf = Material(tuple(0.5 * (c + 0.8) for c in room.palette.wall), gloss=0.0)
     dark = Material(tuple(0.8 * c for c in leaf.rgb))
@@ -186,7 +215,7 @@ def _door(room, door):
     return parts
 
 
-def _bulged(part, room):
+def _bulged(part: Part, room: Room) -> Part:
     """The part with walls, floor and ceiling lines waved by up to `bulge` metres."""
     amount, waves = room.shell.bulge, room.shell.waves
     x, y, z = part.positions.T
@@ -204,7 +233,7 @@ def _bulged(part, room):
     return replace(part, positions=part.positions + amount * offset)
 
 
-def _piece(room, item, catalogue):
+def _piece(room: Room, item: Placement, catalogue: Catalogue) -> list[Part]:
     lamp = tuple(room.light.lamps * t for t in room.light.lamp_tint)
     if item.model in solids.BUILDERS:
         parts = solids.BUILDERS[item.model](item, lamp, np.random.default_rng([room.seed & 0xFFFFFFFF, _key(item)]))
@@ -218,11 +247,11 @@ def _piece(room, item, catalogue):
     return [part.moved(matrix, np.array([item.x, item.y, item.z])) for part in parts]
 
 
-def _key(item):
+def _key(item: Placement) -> int:
     return sum(map(ord, item.model))
 
 
-def _dressed(part, item, lamp, catalogue):
+def _dressed(part: Part, item: Placement, lamp: tuple[float, ...], catalogue: Catalogue) -> Part:
     """A catalogue part in the placement's colours; lamps glow, screens are dark."""
     model = MODELS[item.model]
     if item.kind == "table lamp" and part.name == "Material.002":
@@ -239,7 +268,7 @@ def _dressed(part, item, lamp, catalogue):
     return part.looking(rgb=target)
 
 
-def _wrapped(part, cover, seed):
+def _wrapped(part: Part, cover: Cover, seed: list[int]) -> Part:
     """The part under a cover, projected from above and the side; glass and lamps stay as they are."""
     if part.material.opacity < 1 or part.material.emission is not None:
         return part
@@ -248,7 +277,7 @@ def _wrapped(part, cover, seed):
     return replace(part.looking(texture=_covered(part.material.rgb, cover, np.random.default_rng(seed))), uv=uv)
 
 
-def bent(positions, height, bend):
+def bent(positions: np.ndarray, height: float, bend: Bend) -> np.ndarray:
     """Positions (n, 3) in a piece's own frame, deformed; `height` in metres is the piece's."""
     x, y, z = positions.T
     up = y / max(height, 1e-6)

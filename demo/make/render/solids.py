@@ -4,13 +4,16 @@ Each builder gets (placement, lamp emission, generator) and returns parts in the
 front towards +z, metres.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
 from make.render import textures
-from make.render.meshes import Material, box, lathe, sheet
+from make.render.meshes import Material, Part, box, lathe, sheet
+from make.render.rooms import Placement
 
 
-def _legs(width, depth, height, thick, material):
+def _legs(width: float, depth: float, height: float, thick: float, material: Material) -> list[Part]:
     return [
         box((thick, height, thick), (sx * (width / 2 - thick), height / 2, sz * (depth / 2 - thick)), material)
         for sx in (-1, 1)
@@ -18,7 +21,7 @@ def _legs(width, depth, height, thick, material):
     ]
 
 
-def coffee_table(item, _lamp, rng):
+def coffee_table(item: Placement, _lamp: tuple[float, ...], rng: np.random.Generator) -> list[Part]:
     """A low table: square with legs, or round on a foot."""
     width, height, depth = item.size
     wood = Material(item.hard, gloss=0.3)
@@ -41,7 +44,7 @@ def coffee_table(item, _lamp, rng):
     ] + _legs(width, depth, height - 0.05, 0.05, wood)
 
 
-def sideboard(item, _lamp, _rng):
+def sideboard(item: Placement, _lamp: tuple[float, ...], _rng: np.random.Generator) -> list[Part]:
     """A low cabinet with doors, on short legs."""
     width, height, depth = item.size
     wood, dark = Material(item.hard, gloss=0.1), Material(tuple(c * 0.35 for c in item.hard))
@@ -54,7 +57,7 @@ def sideboard(item, _lamp, _rng):
     return parts + _legs(width, depth, 0.12, 0.05, dark)
 
 
-def floor_lamp(item, lamp, _rng):
+def floor_lamp(item: Placement, lamp: tuple[float, ...], _rng: np.random.Generator) -> list[Part]:
     """A standing lamp with a glowing shade."""
     width, height, _ = item.size
     metal = Material((0.12, 0.11, 0.1), gloss=0.5)
@@ -63,7 +66,7 @@ def floor_lamp(item, lamp, _rng):
     return [lathe(stem, (0, 0, 0), metal, 16), lathe(shade, (0, 0, 0), Material(item.soft, emission=lamp), 20, "shade")]
 
 
-def pendant(item, lamp, _rng):
+def pendant(item: Placement, lamp: tuple[float, ...], _rng: np.random.Generator) -> list[Part]:
     """A hanging lamp: a shade with a glowing globe, on a cord up to the ceiling."""
     width, height, _ = item.size
     shade = [(width * 0.5, height * 0.2), (width * 0.42, height * 0.55), (0.04, height)]
@@ -75,7 +78,7 @@ def pendant(item, lamp, _rng):
     ]
 
 
-def rug(item, _lamp, rng):
+def rug(item: Placement, _lamp: tuple[float, ...], rng: np.random.Generator) -> list[Part]:
     """A rug lying on the floor, plain or bordered."""
     width, height, depth = item.size
     other = tuple(min(0.9, c * (0.45 if np.mean(item.soft) > 0.3 else 1.9)) for c in item.soft)
@@ -84,7 +87,7 @@ def rug(item, _lamp, rng):
     return [top, box((width, height * 0.9, depth), (0, height * 0.45, 0), Material(item.soft))]
 
 
-def picture(item, _lamp, rng):
+def picture(item: Placement, _lamp: tuple[float, ...], rng: np.random.Generator) -> list[Part]:
     """A framed abstract painting in `soft`, `hard` and their mixtures, its back on the wall."""
     width, height, depth = item.size
     tones = [

@@ -3,7 +3,10 @@
 Each function takes a random generator and colours in linear RGB; one tile covers `TILE_METRES` of floor or wall.
 """
 
+from __future__ import annotations
+
 import colorsys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,17 +14,17 @@ TILE_METRES = 2.0
 SIDE = 256
 
 
-def colour(hue, saturation, value):
+def colour(hue: float, saturation: float, value: float) -> tuple[float, ...]:
     """Linear RGB of a hue, saturation, value triple (each 0..1) as a screen would show it."""
     return tuple(float(c) ** 2.2 for c in colorsys.hsv_to_rgb(hue % 1.0, min(1, saturation), min(1, value)))
 
 
-def hue_saturation_value(rgb):
+def hue_saturation_value(rgb: Sequence[float]) -> tuple[float, float, float]:
     """The hue, saturation, value triple of a linear RGB one; the inverse of `colour`."""
     return colorsys.rgb_to_hsv(*(max(0.0, float(c)) ** (1 / 2.2) for c in rgb))
 
 
-def noise(rng, cells=(8, 8), octaves=3, side=SIDE):
+def noise(rng: np.random.Generator, cells: tuple[int, int] = (8, 8), octaves: int = 3, side: int = SIDE) -> np.ndarray:
     """Smooth periodic noise (side, side) of about -1..1, `cells` bumps per tile along rows and columns."""
     total, weight = np.zeros((side, side)), 1.0
     for _ in range(octaves):
@@ -31,7 +34,7 @@ def noise(rng, cells=(8, 8), octaves=3, side=SIDE):
     return total
 
 
-def _stretched(grid, side, axis):
+def _stretched(grid: np.ndarray, side: int, axis: int) -> np.ndarray:
     place = np.arange(side) / side * grid.shape[axis]
     low, share = place.astype(int), place % 1.0
     share = share * share * (3 - 2 * share)
@@ -40,11 +43,11 @@ def _stretched(grid, side, axis):
     return np.take(grid, low, axis) * (1 - share) + np.take(grid, high, axis) * share
 
 
-def _tinted(base, factor):
+def _tinted(base: Sequence[float] | np.ndarray, factor: np.ndarray) -> np.ndarray:
     return np.clip(np.asarray(base) * np.asarray(factor)[..., None], 0.0, 0.95).astype(np.float32)
 
 
-def planks(rng, base, rows=12):
+def planks(rng: np.random.Generator, base: Sequence[float], rows: int = 12) -> np.ndarray:
     """Floor boards along the columns with grain, joints and board-to-board variation."""
     board = np.arange(SIDE) * rows // SIDE
     start = rng.integers(0, SIDE, rows)[board]
@@ -58,7 +61,7 @@ def planks(rng, base, rows=12):
     return _tinted(base, tone * grain * joint)
 
 
-def tiles(rng, base, count=4, checker=False):
+def tiles(rng: np.random.Generator, base: Sequence[float], count: int = 4, checker: bool = False) -> np.ndarray:
     """Square floor tiles with joints; every other one darker for a checker."""
     cell = np.arange(SIDE) * count // SIDE
     tone = rng.uniform(0.92, 1.06, (count, count))[cell[:, None], cell[None, :]]
@@ -69,38 +72,38 @@ def tiles(rng, base, count=4, checker=False):
     return _tinted(base, tone * (1 + 0.05 * noise(rng, (8, 8), 3)))
 
 
-def carpet(rng, base):
+def carpet(rng: np.random.Generator, base: Sequence[float]) -> np.ndarray:
     """A short pile: fine speckle over slow variation."""
     return _tinted(base, 1 + 0.16 * rng.uniform(-1, 1, (SIDE, SIDE)) + 0.06 * noise(rng, (6, 6), 2))
 
 
-def plaster(rng, base):
+def plaster(rng: np.random.Generator, base: Sequence[float]) -> np.ndarray:
     """A painted wall: nearly even."""
     return _tinted(base, 1 + 0.025 * noise(rng, (4, 4), 3))
 
 
-def stripes(rng, base, other, count=8):
+def stripes(rng: np.random.Generator, base: Sequence[float], other: Sequence[float], count: int = 8) -> np.ndarray:
     """Upright stripes of two colours."""
     column = (np.arange(SIDE) * count * 2 // SIDE) % 2
     pattern = np.where(column[None, :, None] == 0, np.asarray(base), np.asarray(other))
     return _tinted(np.broadcast_to(pattern, (SIDE, SIDE, 3)), 1 + 0.02 * noise(rng, (4, 4), 2))
 
 
-def checks(rng, base, other, count=6):
+def checks(rng: np.random.Generator, base: Sequence[float], other: Sequence[float], count: int = 6) -> np.ndarray:
     """A chessboard of two colours."""
     cell = np.arange(SIDE) * count * 2 // SIDE
     mask = (cell[:, None] + cell[None, :]) % 2 == 0
     return _tinted(np.where(mask[..., None], np.asarray(base), np.asarray(other)), 1 + 0.03 * noise(rng, (4, 4), 2))
 
 
-def dots(rng, base, other, count=6):
+def dots(rng: np.random.Generator, base: Sequence[float], other: Sequence[float], count: int = 6) -> np.ndarray:
     """Round dots of one colour on another."""
     place = (np.arange(SIDE) * count / SIDE) % 1.0 - 0.5
     mask = place[:, None] ** 2 + place[None, :] ** 2 < 0.09
     return _tinted(np.where(mask[..., None], np.asarray(other), np.asarray(base)), 1 + 0.02 * noise(rng, (4, 4), 2))
 
 
-def bordered(rng, base, other):
+def bordered(rng: np.random.Generator, base: Sequence[float], other: Sequence[float]) -> np.ndarray:
     """A rug with a border and a middle field; not periodic."""
     place = np.abs(np.linspace(-1, 1, SIDE))
     ring = np.maximum(place[:, None], place[None, :])
@@ -108,7 +111,7 @@ def bordered(rng, base, other):
     return _tinted(np.where(mask[..., None], np.asarray(other), np.asarray(base)), 1 + 0.12 * rng.uniform(-1, 1, (SIDE, SIDE)))
 
 
-def painting(rng, colours):
+def painting(rng: np.random.Generator, colours: list[tuple[float, ...]]) -> np.ndarray:
     """An abstract picture of overlapping bands and discs in the given colours; not periodic."""
     picture = np.empty((SIDE, SIDE, 3))
     picture[:] = colours[0]
@@ -127,7 +130,7 @@ def painting(rng, colours):
     return _tinted(picture, 1 + 0.05 * noise(rng, (16, 16), 2))
 
 
-def outlook(rng):
+def outlook(rng: np.random.Generator) -> np.ndarray:
     """What is seen through a window: sky above a soft skyline, in relative radiance (sky about 1); not periodic."""
     row = np.linspace(1, 0, SIDE)[:, None]
     zenith, horizon = np.array([0.62, 0.78, 1.0]), np.array([0.95, 0.97, 1.0])
@@ -142,7 +145,7 @@ def outlook(rng):
 BRICK, GRASS, RUST, WATER = ODD = ("brick", "grass", "rust", "water")
 
 
-def odd(rng, which):
+def odd(rng: np.random.Generator, which: str) -> np.ndarray:
     """Materials that no furniture has: brick, grass, rust, water."""
     if which == BRICK:
         course = np.arange(SIDE) * 16 // SIDE

@@ -5,7 +5,11 @@ compile than a small picture takes to trace, so parts are merged until scenes di
 compiled once and read from drjit's cache afterwards.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +21,7 @@ import drjit
 import mitsuba as mi
 import mitsuba_oidn
 
-from make.render.meshes import Part, face_corners
+from make.render.meshes import Material, Part, face_corners
 
 mi.set_variant("llvm_ad_rgb")
 drjit.set_thread_count(0)  # the caller's own thread only: pictures run side by side, in processes
@@ -44,7 +48,7 @@ SPECK = Part(positions=np.array([(-FAR,) * 3, (FAR,) * 3, (FAR, FAR, FAR - 1e-3)
 GREY = np.full((4, 4, 3), 0.5, np.float32)
 
 
-def _bitmap(picture):
+def _bitmap(picture: np.ndarray) -> dict[str, Any]:
     return {
         "type": "bitmap",
         "raw": True,
@@ -53,16 +57,16 @@ def _bitmap(picture):
     }
 
 
-def _matt(reflectance):
+def _matt(reflectance: dict[str, Any]) -> dict[str, Any]:
     return {"type": "twosided", "bsdf": {"type": "diffuse", "reflectance": reflectance}}
 
 
-def _glossy(reflectance):
+def _glossy(reflectance: dict[str, Any]) -> dict[str, Any]:
     inner = {"type": "principled", "base_color": reflectance, "roughness": 0.35, "specular": 0.5}
     return {"type": "twosided", "bsdf": inner}
 
 
-def _mesh(parts, bsdf, radiance=None):
+def _mesh(parts: Sequence[Part], bsdf: dict[str, Any], radiance: dict[str, Any] | None = None) -> Any:
     """Mitsuba's mesh of parts that look alike but for their plain colour, which every vertex carries."""
     corners = [face_corners(part) for part in parts]
     positions, normals, uv = (np.concatenate([corner[i] for corner in corners]) for i in range(3))
@@ -84,7 +88,7 @@ def _mesh(parts, bsdf, radiance=None):
     return mesh
 
 
-def directional(towards, radiance):
+def directional(towards: Iterable[float], radiance: Iterable[float]) -> dict[str, Any]:
     """Parallel light travelling along `towards`; irradiance in the units of the room's other lights."""
     return {
         "type": "directional",
@@ -93,7 +97,7 @@ def directional(towards, radiance):
     }
 
 
-def spot(origin, target, intensity, cutoff):
+def spot(origin: Iterable[float], target: Iterable[float], intensity: Iterable[float], cutoff: float) -> dict[str, Any]:
     """A narrow beam with a hard edge, `cutoff` degrees from its axis."""
     return {
         "type": "spot",
@@ -104,7 +108,7 @@ def spot(origin, target, intensity, cutoff):
     }
 
 
-def camera(view):
+def camera(view: View) -> Any:
     """Mitsuba's sensor for the view."""
     return mi.load_dict(
         {
@@ -127,7 +131,7 @@ def camera(view):
     )
 
 
-def assemble(parts, textures):
+def assemble(parts: Iterable[Part], textures: Callable[[Material], np.ndarray | None]) -> list[Any]:
     """Mitsuba's meshes of the parts; `textures(material)` gives the picture of a texture, or None.
 
     The order, which decides on the sampling, follows from the parts alone.
@@ -161,12 +165,13 @@ def assemble(parts, textures):
     return meshes + _lights(lights)
 
 
-def _lights(lights):
+def _lights(lights: Iterable[tuple[Part, np.ndarray | None]]) -> list[Any]:
     """Glowing parts, one mesh for each colour of plain ones."""
     meshes = []
     plain: dict[tuple, list[Part]] = {}
     for part, picture in lights:
         if picture is None:
+            assert part.material.emission is not None
             plain.setdefault(part.material.emission, []).append(part)
         else:
             radiance = _bitmap(picture * np.asarray(part.material.emission, np.float32))
@@ -177,7 +182,7 @@ def _lights(lights):
     return meshes
 
 
-def scene(sensor, meshes, lights=()):
+def scene(sensor: Any, meshes: Iterable[Any], lights: Iterable[dict[str, Any]] = ()) -> Any:
     """Mitsuba's scene of a camera, meshes and further lights."""
     shapes = {f"part{i}": mesh for i, mesh in enumerate(meshes)}
     return mi.load_dict(
@@ -191,7 +196,7 @@ def scene(sensor, meshes, lights=()):
     )
 
 
-def _as_data(light):
+def _as_data(light: Any) -> Any:
     """The light with its numbers as data, not as constants of a kernel of its own."""
     values = mi.traverse(light)
     for name in list(values.keys()):
@@ -202,38 +207,38 @@ def _as_data(light):
     return light
 
 
-def trace(world, samples, depth, seed):
+def trace(world: Any, samples: int, depth: int, seed: int) -> np.ndarray:
     """Radiance (rows, columns, 3) of a scene from `samples` paths a pixel of up to `depth` edges, not denoised."""
     integrator = mi.load_dict({"type": "path", "max_depth": depth, "rr_depth": 3}, parallel=False)
     return np.array(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
 
 
-def guides(world, samples, seed):
+def guides(world: Any, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Albedo and normals, (rows, columns, 3) each, of what the camera sees first; 0 where a surface has none."""
     picture = _seen_first(world, "albedo:albedo,normal:sh_normal", samples, seed)
     return picture[..., :3], picture[..., 3:6]
 
 
-def first_hits(world, seed):
+def first_hits(world: Any, seed: int) -> list[np.ndarray]:
     """What one ray a pixel meets: albedo, normal, position in metres (3 columns each) and distance (1 column)."""
     picture = _seen_first(world, "albedo:albedo,normal:sh_normal,position:position,distance:depth", 1, seed)
     return np.split(picture, (3, 6, 9), axis=-1)
 
 
-def hidden(world, positions, light):
+def hidden(world: Any, positions: np.ndarray, light: Iterable[float]) -> np.ndarray:
     """Whether something stands between each of the positions (rows, columns, 3) and a point of light."""
     points = mi.Point3f(np.ascontiguousarray(positions.reshape(-1, 3).T, np.float32))
     ray = mi.Ray3f(points, mi.Point3f([float(v) for v in light]) - points, 1 - 1e-4, 0.0, [])
     return np.array(world.ray_test(ray)).reshape(positions.shape[:2])
 
 
-def _seen_first(world, aovs, samples, seed):
+def _seen_first(world: Any, aovs: str, samples: int, seed: int) -> np.ndarray:
     """Mitsuba's variables `aovs` of what the camera sees first, (rows, columns, all of them); 0 where one is undefined."""
     integrator = mi.load_dict({"type": "aov", "aovs": aovs}, parallel=False)
     return np.nan_to_num(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
 
 
-def denoise(radiance, albedo, normals):
+def denoise(radiance: np.ndarray, albedo: np.ndarray, normals: np.ndarray) -> np.ndarray:
     """The radiance without its sampling noise."""
     clean = [np.ascontiguousarray(a, np.float32) for a in (np.nan_to_num(radiance), np.clip(albedo, 0, 1), normals)]
     return np.asarray(mitsuba_oidn.denoise(clean[0], albedo=clean[1], normal=clean[2], hdr=True))
