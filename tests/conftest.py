@@ -15,6 +15,11 @@ from helpers import IDS, MOS, DataRoot, Quiet, Ran, stopping_engine, write_annot
 from saiqa import facts
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process is left with it alone at the end."""
+    items.sort(key=lambda item: "/training/" not in str(item.path))
+
+
 @pytest.fixture
 def run_main(capsys, monkeypatch) -> Callable[..., Ran]:
     """Run a command in this process: the same ``run(main)`` as the script's last line, without Python's start."""

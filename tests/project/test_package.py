@@ -27,6 +27,8 @@ def wheel(tmp_path_factory):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(REPOSITORY / name, source)
+    for file in (REPOSITORY / "demo").glob("reference.*"):
+        shutil.copy(file, source / "demo")
     line = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
     subprocess.run(line, check=True, capture_output=True)
     (built,) = folder.glob("*.whl")
