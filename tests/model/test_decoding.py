@@ -170,7 +170,7 @@ def test_heic_is_read_or_names_what_reads_it():
 
 def test_one_answer_on_formats_everywhere(tmp_path):
     """Folder, file, bytes, service and page take the same formats and refuse the same."""
-    from saiqa.service.intake import Limits, _open
+    from saiqa.service.intake import Limits, open_picture
 
     kinds = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".gif": "GIF", ".avif": "AVIF"}
     for suffix, kind in kinds.items():
@@ -186,7 +186,7 @@ def test_one_answer_on_formats_everywhere(tmp_path):
     for suffix in (*kinds, ".heic"):
         data = (tmp_path / f"a{suffix}").read_bytes()
         by_file, by_bytes = scorer.score([tmp_path / f"a{suffix}", data])
-        picture = _open("a", data, Limits(10**6, 10, 10**6))
+        picture = open_picture("a", data, Limits(10**6, 10, 10**6))
         failed = {bool(by_file.error), bool(by_bytes.error), picture.error is not None, "error" in by_folder[suffix]}
         assert failed == {suffix not in kinds}
         assert by_file.scores == by_bytes.scores == by_folder[suffix]["scores"]

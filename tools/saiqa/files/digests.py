@@ -8,7 +8,6 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 _CACHE = Path("saiqa") / "digests.json"  # below the user's cache folder
@@ -25,6 +24,8 @@ def of_files(files: Sequence[Path]) -> list[str]:
     keys = [_key(file) for file in files]
     new = {key: file for key, file in zip(keys, files, strict=True) if key not in cache}
     if new:
+        from concurrent.futures import ThreadPoolExecutor  # not at the top: --help is to be quick
+
         with ThreadPoolExecutor(os.cpu_count()) as readers:
             read = dict(zip(new, readers.map(of_file, new.values()), strict=True))
         # What was written while it was read has another key by now, and is read again.

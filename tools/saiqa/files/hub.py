@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -200,6 +199,8 @@ def download(one: Plan, advance: Callable[[], None]) -> None:
         Failed: the Hub cannot be reached, breaks off, or has sent a file of another size. What is whole stays, what is
             not is continued by the next call.
     """
+    from concurrent.futures import ThreadPoolExecutor, as_completed  # not at the top: --help is to be quick
+
     pool = ThreadPoolExecutor(_PARALLEL_FILES)
     try:
         started = [pool.submit(_download_file, one, file) for file in one.todo]

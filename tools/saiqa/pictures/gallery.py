@@ -10,7 +10,6 @@ import datetime
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
@@ -113,6 +112,8 @@ def _emptied(beside: Path, wanted: bool) -> Path | None:
 
 def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | None) -> Iterator[Card]:
     """What the page shows of each picture, in order; thumbnails are made by several threads, a few at a time."""
+    from concurrent.futures import ThreadPoolExecutor  # not at the top: --help is to be quick
+
     names = _names([line["image"] for line in lines])
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(0, len(lines), _AHEAD):

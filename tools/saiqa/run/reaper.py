@@ -8,10 +8,13 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import subprocess
 
 _LOOK_EVERY_SECONDS = 0.5
 _GRACE_SECONDS = 3  # for those that end by themselves
@@ -21,6 +24,8 @@ Started = dict[int, str]  # process -> when it was started, by the kernel's cloc
 
 def watch_over() -> subprocess.Popen:
     """Start a process that ends the descendants of this one when this one is gone."""
+    import subprocess  # not at the top: --help is to be quick
+
     return subprocess.Popen(
         [sys.executable, __file__, str(os.getpid())],
         stdin=subprocess.PIPE,
