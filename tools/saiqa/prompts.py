@@ -1,4 +1,4 @@
-"""What a checkpoint is told before the question: its system prompt. The question itself is a record's own, see ``records``."""
+"""What a checkpoint is told before the question: its system prompt. The question itself is in the benchmark's files."""
 
 from __future__ import annotations
 
