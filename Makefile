@@ -18,7 +18,7 @@ INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
 # Files of tests that run at a time.
 JOBS ?= 2
-SIDE_BY_SIDE = -n $(JOBS) --dist loadfile
+SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 SECONDS ?= 1800
 KILLS ?= 200
