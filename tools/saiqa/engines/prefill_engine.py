@@ -255,13 +255,8 @@ class PrefillEngine:
         tokens = sum(map(len, rows))
         if len(rows) == 1 or tokens <= self.token_budget:
             try:
-                visual = self.see(patches, grids)
-                stride = self.model.config.vit_config.hidden_stride
-                looks = looks_of(visual, [int(grid.prod()) // stride**2 for grid in grids])
-                told = zip(rows, looks, strict=True)
-                seen = {question.place: (row.notes, look) for row, look in told for question in row.questions}
-                for place, logprobs in self.answer(rows, visual):
-                    answers[place] = checked_rating(logprobs, None, *seen[place])
+                for place, rating in self._rated(rows, patches, grids):
+                    answers[place] = rating
                 return
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
@@ -277,6 +272,15 @@ class PrefillEngine:
         half = (len(rows) + 1) // 2
         self._rate_rows(rows[:half], patches[:half], grids[:half], answers)
         self._rate_rows(rows[half:], patches[half:], grids[half:], answers)
+
+    def _rated(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, Rating | Failure]]:
+        """As ``forward``, with what else is told of the pictures."""
+        visual = self.see(patches, grids)
+        looks = looks_of(visual, [int(grid.prod()) // self.model.config.vit_config.hidden_stride**2 for grid in grids])
+        logprobs = self.answer(rows, visual)
+        told = zip(rows, map(tuple, looks.tolist()), strict=True)  # behind the pass, which waits for the GPU anyway
+        seen = {question.place: (row.notes, look) for row, look in told for question in row.questions}
+        return [(place, checked_rating(values, None, *seen[place])) for place, values in logprobs]
 
     def forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
         """One pass: (place, five log-probabilities) of every question of the rows, whose images are cut already."""

@@ -9,7 +9,7 @@ import torch
 BUCKETS = 16
 
 
-def looks_of(visual: torch.Tensor, groups: Sequence[int]) -> list[tuple[float, ...]]:
+def looks_of(visual: torch.Tensor, groups: Sequence[int]) -> torch.Tensor:
     """Mean and spread over a picture's visual embeddings, each as the means of ``BUCKETS`` parts of its features.
 
     Args:
@@ -17,11 +17,11 @@ def looks_of(visual: torch.Tensor, groups: Sequence[int]) -> list[tuple[float, .
         groups: how many belong to each picture.
 
     Returns:
-        2 x ``BUCKETS`` numbers a picture.
+        Numbers [pictures, 2 x ``BUCKETS``], where the embeddings are: a GPU is not waited for.
     """
-    return [_look(part.float()) for part in visual.split(list(groups))]
+    return torch.stack([_look(part.float()) for part in visual.split(list(groups))])
 
 
-def _look(visual: torch.Tensor) -> tuple[float, ...]:
+def _look(visual: torch.Tensor) -> torch.Tensor:
     both = (visual.mean(0), visual.std(0, unbiased=False))
-    return tuple(torch.stack([part.mean() for values in both for part in values.tensor_split(BUCKETS)]).tolist())
+    return torch.stack([part.mean() for values in both for part in values.tensor_split(BUCKETS)])
