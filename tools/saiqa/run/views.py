@@ -12,6 +12,8 @@ from saiqa.engines import Engine, Failure, Rating, Request
 if TYPE_CHECKING:
     from PIL import Image
 
+    from saiqa.model.decoding import Decoded
+
 CHOICES = (1, 2, 4)
 _CLOSER = 0.96  # of height and width: what a closer look keeps, around the middle
 _AT_ONCE = 8  # pictures held decoded
@@ -62,7 +64,7 @@ class Views:
         return [answer for chunk in chunks for answer in self._rate(chunk)]
 
     def _rate(self, groups: Sequence[Sequence[Request]]) -> Iterator[Rating | Failure]:
-        opened = [_decoded(group[0].image, self.upright) for group in groups]
+        opened = [_read(group[0].image, self.upright) for group in groups]
         asked = [
             Request(view, request.prompt, request.answer_prefix)
             for group, picture in zip(groups, opened, strict=True)
@@ -79,12 +81,13 @@ class Views:
             yield from (mean(views, picture.notes) for views in zip(*seen, strict=True))
 
 
-def _decoded(image: Any, upright: bool):
+def _read(image: Any, upright: bool) -> Decoded | Failure:
     """The picture and its notes, or why there is none."""
-    from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, unreadable
+    from saiqa.engines.loading import read_image
+    from saiqa.model.decoding import IMAGE_ERRORS, unreadable
 
     try:
-        return decode(image if hasattr(image, "convert") else open_image(image), upright)
+        return read_image(image, upright)
     except (*IMAGE_ERRORS, MemoryError) as error:
         return Failure(unreadable(error))
 
