@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from saiqa.files.text_files import atomic_writer
 from saiqa.image_map import ImageMap
 
 RED = (220, 20, 30)
@@ -33,8 +34,6 @@ def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
 
 
 def write(path: Path, picture: Image.Image, found: ImageMap) -> None:
-    """Write the overlay as PNG, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    overlay(picture, found).save(part, "PNG")
-    part.replace(path)
+    """Write the overlay as PNG, whole or not at all. Raises ``Failed``."""
+    with atomic_writer(path) as file:
+        overlay(picture, found).save(file.buffer, "PNG")  # type: ignore[attr-defined]
