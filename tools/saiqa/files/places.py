@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -127,6 +127,11 @@ def place(text: str | os.PathLike | RemotePath) -> Place:
     remote = RemotePath(str(text))
     require(remote)
     return remote
+
+
+def file_name(text: str) -> str:
+    """The last part of a path or a URL: ``a.jpg``."""
+    return url_name(text) if is_url(text) else PurePath(text).name
 
 
 def url_name(url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from saiqa import facts
 from saiqa.errors import InputError, UsageError
@@ -24,14 +24,10 @@ _MOS_COLUMNS = (facts.MOS_COLUMN.replace("dimension", ""), "{}_mos", "mos_{}", "
 _SINGLE_COLUMNS = ("mos", "rating", "score_mos", "mean_opinion_score")  # of all ratings that there are
 
 
-def _file_name(image: str) -> str:
-    return places.url_name(image) if places.is_url(image) else PurePath(image).name
-
-
 # How a picture may be called, the surest first.
 _NAMES: Mapping[str, Callable[[str], str]] = {
     "path": str,
-    "file name": _file_name,
+    "file name": places.file_name,
     "file name without suffix": folders.image_id,
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from saiqa import facts
 from saiqa.errors import InputError
@@ -88,7 +88,7 @@ def match(a: Sequence[Picture], b: Sequence[Picture], names: tuple[str, str], te
 
 
 def _name(picture: Picture) -> str:
-    return places.url_name(picture.image) if places.is_url(picture.image) else PurePath(picture.image).name
+    return places.file_name(picture.image)
 
 
 def _pair(name: str, a: Picture, b: Picture, temperature: float) -> Pair:
