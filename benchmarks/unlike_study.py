@@ -21,20 +21,13 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-from saiqa import Scorer, calibration, facts
+from saiqa import Scorer, calibration
 from saiqa.engines import Rating, Request
 from saiqa.evaluate import tables
 from saiqa.files import folders
 
 SIZE = (224, 168)
 DIMENSION = "layout"  # the look of a picture does not depend on what is asked
-
-
-def test_rooms() -> list[Image.Image]:
-    """The demo's test rooms."""
-    data = folders.roots(demo=True).data
-    images = [data / facts.IMAGES_FOLDER.format(dimension=name) for name in facts.DIMENSIONS]
-    return [Image.open(file).convert("RGB") for folder in images for file in sorted(folder.glob(facts.DEMO_TEST_PICTURES))]
 
 
 def kinds(rooms: list[Image.Image], photos: Path | None) -> Iterator[tuple[str, list[Image.Image]]]:
@@ -79,7 +72,7 @@ def main() -> None:
         answers = scorer.engine.rate([Request(picture, asked.query, asked.before) for picture in pictures])
         return np.array([familiar.distance(answer.look) for answer in answers if isinstance(answer, Rating) and answer.look])
 
-    rooms = test_rooms()
+    rooms = [Image.open(file).convert("RGB") for file in folders.demo_test_rooms()]
     near = distances(rooms)
     rows = [["test rooms", str(len(near)), "", f"{(near > familiar.furthest).mean():.3f}"]]
     for kind, pictures in kinds(rooms, arguments.photos):

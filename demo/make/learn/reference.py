@@ -14,9 +14,6 @@ DIGITS = 4
 def main() -> None:
     """Score them and write the table, and beside it which checkpoint it is of."""
     scorer = Scorer(demo=True, dtype="float32")
-    data = folders.roots(demo=True).data
-    images = [data / facts.IMAGES_FOLDER.format(dimension=name) for name in facts.DIMENSIONS]
-    rooms = [room for folder in images for room in sorted(folder.glob("*_test_*.jpg"))]
     table = folders.demo_folder() / facts.REFERENCE_NAME
     columns = ["image", *facts.DIMENSIONS, "overall"]
     rows = (
@@ -25,7 +22,7 @@ def main() -> None:
             **{name: f"{value:.{DIGITS}f}" for name, value in result.scores.items()},
             "overall": f"{result.overall:.{DIGITS}f}",
         }
-        for result in scorer.score(rooms, progress=True)
+        for result in scorer.score(folders.demo_test_rooms(), progress=True)
     )
     csv_files.write_csv(table, columns, rows)
     write_run_record(table, {"identity": {"model": checkpoint_folders.fingerprint(scorer.model.checkpoint)}})

@@ -50,9 +50,14 @@ def demo_folder() -> Path:
 
 def demo_rooms() -> list[Path]:
     """A dozen rooms of the demo, three of each dimension's test pictures: those that an installed package has."""
+    return demo_test_rooms(facts.DEMO_ROOMS_EACH)
+
+
+def demo_test_rooms(each: int | None = None) -> list[Path]:
+    """The demo's test pictures, dimension by dimension: all, or the first so many of each."""
     images = demo_folder() / facts.DATA_FOLDER
     folders = [images / facts.IMAGES_FOLDER.format(dimension=dimension) for dimension in facts.DIMENSIONS]
-    return [file for folder in folders for file in sorted(folder.glob(facts.DEMO_TEST_PICTURES))[: facts.DEMO_ROOMS_EACH]]
+    return [file for folder in folders for file in sorted(folder.glob(facts.DEMO_TEST_PICTURES))[:each]]
 
 
 def roots(demo: bool = False) -> Roots:
