@@ -125,7 +125,7 @@ def familiar(rated: Sequence[Path], args: Namespace, out: Output) -> calibration
     record_of = record.read_run_record(rated[0])
     checkpoint = folders.input_path(record_of["model_path"])
     model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, upright=False)
-    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    data_root = jobs.data_root(args)
     paths = dict.fromkeys(jsonl.only_image(file, n, line) for file in rated for n, line in jsonl.read_jsonl(file))
     asked = record_of["prompts"][0]
     images = [folders.resolve_image(path, data_root) for path in paths]

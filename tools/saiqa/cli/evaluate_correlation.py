@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from saiqa import facts
-from saiqa.cli import evaluation
+from saiqa.cli import evaluation, jobs
 from saiqa.cli.console import ArgumentParser, Output, add_output
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.evaluate import summary
@@ -103,7 +103,7 @@ def evaluate_own(args: argparse.Namespace, out: Output) -> None:
         raise UsageError("--compare, --results_dir and --model_name are of SA-BENCH's tables", "Leave them out")
     scores, ratings = map(folders.input_path, args.tables)
     columns = dict(map(own_ratings.column_of, args.mos_column))
-    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    data_root = jobs.data_root(args)
     found = own_ratings.match(scores, ratings, args.id_column, columns, data_root)
     compared = ", ".join(f"{dimension} with {column}" for dimension, column in found.columns.items())
     out.note(f"{found.pictures} pictures, matched by {found.by}; compared: {compared}")
@@ -144,7 +144,7 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
         path = scored_table(dimension, results, name, args)
         gt_column = facts.MOS_COLUMN.format(dimension=dimension)
         scored.append(summary.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
-    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+    data_root = jobs.data_root(args)
     return evaluation.finish(scored, data_root, args, out)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from saiqa import facts, image_map
 from saiqa.cli import jobs, model_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output
-from saiqa.errors import OR_DEMO, Incomplete, InputError, UsageError
+from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.files import folders, text_files
 from saiqa.files.places import is_url
 from saiqa.pictures.lists import Lists
@@ -93,11 +93,7 @@ def asked(args: Namespace, out: Output) -> list[str]:
 
 def pictures(args: Namespace, out: Output) -> list[str]:
     """The images that are named. Raises ``UsageError`` for none, ``InputError`` as ``Lists.expand``."""
-    if not args.paths and not args.demo:
-        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
-    named = args.paths or [os.path.relpath(room) for room in folders.demo_rooms()]
-    data_root = folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
-    images = list(Lists("image", data_root, sys.stdin, out.note).expand(named))
+    images = list(Lists("image", jobs.data_root(args), sys.stdin, out.note).expand(jobs.named_pictures(args)))
     if remote := [image for image in images if is_url(image)]:
         raise UsageError(f"{remote[0]} is no file of this machine", "Fetch it first")
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from saiqa import facts
 from saiqa.benchmark.jobs import Job
 from saiqa.cli.console import names_of
-from saiqa.errors import UsageError
+from saiqa.errors import OR_DEMO, UsageError
 from saiqa.files import checkpoint_folders, folders
 from saiqa.files.places import Place
 
@@ -49,6 +50,18 @@ def chosen_dimensions(args: Namespace) -> list[str]:
     return [name for name in facts.DIMENSIONS if name in named or ALL in named]
 
 
+def data_root(args: Namespace) -> Place:
+    """The benchmark folder: as typed, else the usual one or the demo's. Nobody has looked whether it is there."""
+    return folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
+
+
+def named_pictures(args: Namespace) -> list[str]:
+    """The pictures that are named, else the demo's rooms. Raises ``UsageError`` where nobody asked for the demo either."""
+    if not args.paths and not args.demo:
+        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
+    return args.paths or [os.path.relpath(room) for room in folders.demo_rooms()]
+
+
 def make_jobs(args: Namespace) -> list[Job]:
     """The jobs that the flags ask for, in the order of the dimensions.
 
@@ -77,9 +90,10 @@ def dimensions(args: Namespace) -> list[str]:
 
 
 def _job(args: Namespace, dimension: str) -> Job:
-    roots = folders.roots(args.demo)
-    data_root = folders.data_path(args.data_root) if args.data_root else roots.data
-    results = folders.output_path(args.results_dir) if args.results_dir else default_results(roots, args.split)
+    data = data_root(args)
+    results = (
+        folders.output_path(args.results_dir) if args.results_dir else default_results(folders.roots(args.demo), args.split)
+    )
     name = checkpoint_folders.model_name(model_path(args))
 
     def given_input(text: str | None, default: Place) -> Place:
@@ -89,14 +103,14 @@ def _job(args: Namespace, dimension: str) -> Job:
         default = results / facts.result_name(dimension, args.prompt_version, name, suffix)
         return folders.output_path(text) if text else folders.limited(default, args.limit)
 
-    questions = folders.annotation_jsonl(data_root, dimension, args.split, args.prompt_version)
+    questions = folders.annotation_jsonl(data, dimension, args.split, args.prompt_version)
     return Job(
         dimension=dimension,
         version=args.prompt_version,
-        data_root=data_root,
+        data_root=data,
         test_jsonl=given_input(args.test_jsonl, questions),
         output_jsonl=output(args.output_jsonl, ".jsonl"),
-        input_csv=given_input(args.input_csv, folders.annotation_csv(data_root, dimension, args.split)),
+        input_csv=given_input(args.input_csv, folders.annotation_csv(data, dimension, args.split)),
         output_csv=output(args.output_csv, ".csv"),
         gt_column=(args.gt_column or facts.MOS_COLUMN).replace("{dimension}", dimension),
         limit=args.limit,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +13,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from saiqa import facts, prompts
-from saiqa.calibration import CONFIDENCE, UNLIKE, is_of_another_kind
+from saiqa.calibration import UNLIKE, is_of_another_kind
 from saiqa.cli import interval_flags, jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output, names_of
-from saiqa.errors import OR_DEMO, Incomplete, UsageError
+from saiqa.errors import Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
 from saiqa.pictures import gallery, reference, results
@@ -86,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     out = Output(args.json, args.quiet)
     outputs = output_paths(args)
     report = gallery.path_of(args.report) if args.report else None
-    named = args.paths or demo_rooms(args.demo)
+    named = jobs.named_pictures(args)
     scorer, layout = make_scorer(args, out)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
     listed = Listed(Lists(args.image_column, data_root, sys.stdin, out.note, args.keep_columns).expand(named))
@@ -139,13 +138,6 @@ def output_paths(args: argparse.Namespace) -> list[Path]:
     return paths
 
 
-def demo_rooms(demo: bool) -> list[str]:
-    """What is scored where no picture is named. Raises ``UsageError`` where nobody asked for the demo."""
-    if not demo:
-        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
-    return [os.path.relpath(room) for room in folders.demo_rooms()]
-
-
 def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
     """The checkpoint, not loaded yet, and what to show of each image. Raises ``InputError`` as ``Scorer``."""
     interval_flags.check(args)
@@ -156,7 +148,7 @@ def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
     compared = reference.given(args.reference, asked, scorer, out.note) if args.reference else None
-    sure = {"calibration": scorer.calibration, "confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
+    sure = {"calibration": scorer.calibration, **interval_flags.options(args)}
     return scorer, Layout(asked, args.probabilities, scorer.weights, **sure, reference=compared)
 
 

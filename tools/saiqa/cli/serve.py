@@ -124,7 +124,6 @@ def is_loopback(host: str) -> bool:
 
 def make_app(args: argparse.Namespace, token: str | None, out: Output):
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
-    from saiqa.calibration import CONFIDENCE
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
     names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
@@ -143,7 +142,7 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output):
     limits = Limits(args.max_request_mb * MEGA, args.max_images, args.max_megapixels * MEGA)
     wait_seconds = max(args.batch_wait_ms, 0) / 1000
     more: dict[str, Any] = {"hosts": tuple(args.allow_host or ()), "frames": tuple(map(origin, args.allow_frame or ()))}
-    more |= {"confidence": args.confidence or CONFIDENCE, "max_width": args.max_width}
+    more |= interval_flags.options(args)
     settings = Settings(limits, args.max_queue, wait_seconds, token, request_seconds=args.request_seconds, **more)
     return create_app(scorer, settings)
 
