@@ -6,7 +6,7 @@ import shlex
 import statistics
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -71,13 +71,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     text_files.check_writable(output)
     name = args.model_name or facts.tuned_model(args.prompt_version)
     fits, widths, made_by = {}, {}, set()
-    rated: list[Path] = []
+    rated: dict[Path, dict] = {}
     for dimension in facts.DIMENSIONS:
         ratings = results / facts.result_name(dimension, args.prompt_version, name, ".jsonl")
         if ratings.is_file():
-            fits[dimension], widths[dimension], said = fit(ratings, dimension)
-            made_by.add((said["model_fingerprint"], engine_name(said["engine"])))
-            rated.append(ratings)
+            fits[dimension], widths[dimension], rated[ratings] = fit(ratings, dimension)
+            made_by.add((rated[ratings]["model_fingerprint"], engine_name(rated[ratings]["engine"])))
     if not fits:
         what = f"{folders.shown(results)} has no ratings of {name}"
         raise InputError(what, f"Make them with tools/infer.py{' --demo' * args.demo} --split {args.split}")
@@ -88,10 +87,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     text_files.write_text(output, to_json({**found.to_json(), **made}) + "\n")
     say(fits, widths, out)
     out.note(f"calibration: {folders.shown(output)}")
-    said = {"pictures": found.familiar.n} if found.familiar else {}
-    out.finish(
-        {"output": output, **said, "dimensions": {name: {"n": one.n, "width": widths[name]} for name, one in fits.items()}}
-    )
+    seen = {"pictures": found.familiar.n} if found.familiar else {}
+    fitted = {name: {"n": one.n, "width": widths[name]} for name, one in fits.items()}
+    out.finish({"output": output, **seen, "dimensions": fitted})
 
 
 def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
@@ -120,14 +118,13 @@ def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
     return found, statistics.median(high - low for low, high in intervals), said
 
 
-def familiar(rated: Sequence[Path], args: Namespace, out: Output) -> calibration.Familiar:
-    """What the rated pictures look like to the checkpoint that has rated them. Raises ``InputError``."""
-    record_of = record.read_run_record(rated[0])
-    checkpoint = folders.input_path(record_of["model_path"])
+def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibration.Familiar:
+    """What the pictures of files of ratings, with their records, look like to the checkpoint. Raises ``InputError``."""
+    said = next(iter(rated.values()))
+    checkpoint, asked = folders.input_path(said["model_path"]), said["prompts"][0]
     model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, upright=False)
     data_root = jobs.data_root(args)
     paths = dict.fromkeys(jsonl.only_image(file, n, line) for file in rated for n, line in jsonl.read_jsonl(file))
-    asked = record_of["prompts"][0]
     images = [folders.resolve_image(path, data_root) for path in paths]
     out.note(f"looking at {len(images)} pictures with {model.checkpoint.name}")
     engine, looks = model.load(), []
