@@ -10,6 +10,7 @@ from scipy import stats
 
 from helpers import run_command
 from saiqa import facts
+from saiqa.files import folders
 from saiqa.pictures import reference
 
 FLAGS = ("score_images.py", "--demo", "--dtype", "float32", "--device", "cpu")
@@ -28,7 +29,7 @@ def test_the_demo_s_rooms_among_its_test_split(tmp_path):
     ran = run_command(*flags, "--output_csv", table, "--output_jsonl", tmp_path / "rooms.jsonl")
     assert ran.code == 0, ran.err
     rows = list(csv.DictReader(table.open()))
-    known = [float(row["layout"]) for row in csv.DictReader((reference.folders.demo_folder() / facts.REFERENCE_NAME).open())]
+    known = [float(row["layout"]) for row in csv.DictReader((folders.demo_folder() / facts.REFERENCE_NAME).open())]
     assert len(known) == 480
     for row in rows:
         expected = stats.percentileofscore(known, float(row["layout"]), "mean")

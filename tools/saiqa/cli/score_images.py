@@ -19,7 +19,7 @@ from saiqa.cli.console import ArgumentParser, Output, add_output, names_of
 from saiqa.errors import Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
-from saiqa.pictures import gallery, reference, results
+from saiqa.pictures import gallery, reference_files, results
 from saiqa.pictures.generators import ByGenerator, Generator, table
 from saiqa.pictures.how_made import in_words, prompt_hash, run_record
 from saiqa.pictures.listed import Listed
@@ -147,7 +147,7 @@ def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
         asked = scorer.asked(jobs.chosen_dimensions(args))
     except ValueError as error:
         raise UsageError(f"{args.weights}: {error}", "Leave out --weights or --dimension") from None
-    compared = reference.given(args.reference, asked, scorer, out.note) if args.reference else None
+    compared = reference_files.given(args.reference, asked, scorer, out.note) if args.reference else None
     sure = {"calibration": scorer.calibration, **interval_flags.options(args)}
     return scorer, Layout(asked, args.probabilities, scorer.weights, **sure, reference=compared)
 

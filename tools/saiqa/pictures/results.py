@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, UNLIKE, Calibration
@@ -22,6 +22,7 @@ from saiqa.files.table_files import open_table, write_table
 from saiqa.image_score import ENDS, ImageScore, verdict
 from saiqa.overall import overall_score
 from saiqa.pictures.listed import LISTED_KEY, cell
+from saiqa.pictures.reference import Reference
 from saiqa.run.log import AGAIN, Partial
 
 IMAGE_COLUMN = "image"
@@ -48,18 +49,6 @@ def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
     return line | noted | ({"failed": result.error} if result.error else {})
 
 
-class Percentiles(Protocol):
-    """What places scores among others: ``reference.Reference``."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def scores(self) -> Mapping[str, Sequence[float]]: ...
-
-    def percentile(self, name: str, score: float) -> float: ...
-
-
 @dataclass(frozen=True)
 class Layout:
     """What the files and the table show of an image.
@@ -82,7 +71,7 @@ class Layout:
     calibration: Calibration | None = None
     confidence: float = CONFIDENCE
     max_width: float | None = None
-    reference: Percentiles | None = None
+    reference: Reference | None = None
 
     def intervals(self, line: dict) -> dict[str, tuple[float, float]]:
         """Dimension -> low and high; nothing without a calibration."""
