@@ -148,7 +148,8 @@ def test_a_score_without_an_interval_is_not_sure(demo_calibration):
     layout = Layout(["layout", "lighting"], False, None, calibration=partly, max_width=4)
     words = {name: {"fair": 1.0} for name in layout.dimensions}
     line = {"scores": {"layout": 3.0, "lighting": 3.0}, "probabilities": words}
-    assert layout.unsure(line) == ["lighting"] and layout.scores(line) == {"layout": 3.0}
+    judged = layout.judged(line)
+    assert judged.unsure == ["lighting"] and judged.scores == {"layout": 3.0}
 
 
 def test_flags_of_intervals_need_a_calibration(demo_calibration):

@@ -46,7 +46,7 @@ class ByGenerator:
         """Count a line of the log."""
         name = cell(line.get(LISTED_KEY, {}).get(facts.GENERATOR_COLUMN))
         if name:
-            overall = self.layout.overall(line)
+            overall = self.layout.judged(line).overall
             scores = [None if overall is None else line["scores"][dimension] for dimension in self.layout.dimensions]
             self._rows.append((name, *scores, overall))
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from saiqa import facts, scoring
 from saiqa.calibration import CONFIDENCE, UNLIKE, Calibration
@@ -49,6 +49,24 @@ def line_of(result: ImageScore, stamp: dict | None = None) -> dict:
     return line | noted | ({"failed": result.error} if result.error else {})
 
 
+class Judged(NamedTuple):
+    """What is shown of the scores of an image.
+
+    Attributes:
+        scores: dimension -> score; those that are sure enough.
+        overall: None where a dimension has no score, or one that is not sure enough.
+        intervals: dimension -> low and high; nothing without a calibration.
+        unsure: the dimensions whose score is not shown: their interval is wider than it may be, or there is none that holds.
+        percentiles: dimension or ``overall`` -> how many in a hundred of the reference are lower; of the scores that are shown.
+    """
+
+    scores: dict[str, float]
+    overall: float | None
+    intervals: dict[str, tuple[float, float]]
+    unsure: list[str]
+    percentiles: dict[str, float]
+
+
 @dataclass(frozen=True)
 class Layout:
     """What the files and the table show of an image.
@@ -73,53 +91,40 @@ class Layout:
     max_width: float | None = None
     reference: Reference | None = None
 
-    def intervals(self, line: dict) -> dict[str, tuple[float, float]]:
-        """Dimension -> low and high; nothing without a calibration."""
-        if self.calibration is None:
-            return {}
-        return self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
+    def judged(self, line: dict) -> Judged:
+        """What is shown of a line's scores: with ``max_width`` only those that are sure enough."""
+        intervals: dict[str, tuple[float, float]] = {}
+        if self.calibration is not None:
+            intervals = self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
+        unsure = self._unsure(line, intervals)
+        scores = {name: score for name, score in line["scores"].items() if name not in unsure}
+        overall = None if "failed" in line or unsure else overall_score(line["scores"], self.weights)
+        placed = scores | ({} if overall is None else {OVERALL_COLUMN: overall})
+        of = self.reference
+        percentiles = {name: of.percentile(name, placed[name]) for name in placed if name in of.scores} if of else {}
+        return Judged(scores, overall, intervals, unsure, percentiles)
 
-    def unsure(self, line: dict) -> list[str]:
-        """The dimensions whose score is not shown: with ``max_width``, those without an interval or with a wider one.
-
-        Of a picture whose like the calibration has not seen no interval holds.
-        """
+    def _unsure(self, line: dict, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
         if self.max_width is None:
             return []
-        if UNLIKE in line.get("notes", ()):
+        if UNLIKE in line.get("notes", ()):  # no interval holds of such a picture
             return list(line["scores"])
-        widths = {name: high - low for name, (low, high) in self.intervals(line).items()}
+        widths = {name: high - low for name, (low, high) in intervals.items()}
         return [name for name in line["scores"] if widths.get(name, math.inf) > self.max_width]
-
-    def scores(self, line: dict) -> dict[str, float]:
-        """The scores that are shown: those that are sure enough."""
-        unsure = self.unsure(line)
-        return {name: score for name, score in line["scores"].items() if name not in unsure}
-
-    def overall(self, line: dict) -> float | None:
-        """The overall score; None where a dimension has no score, or one that is not sure enough."""
-        return None if "failed" in line or self.unsure(line) else overall_score(line["scores"], self.weights)
-
-    def percentiles(self, line: dict) -> dict[str, float]:
-        """Dimension or ``overall`` -> how many in a hundred of the reference are lower; of the scores that are shown."""
-        if self.reference is None:
-            return {}
-        overall = self.overall(line)
-        shown = self.scores(line) | ({} if overall is None else {OVERALL_COLUMN: overall})
-        return {name: self.reference.percentile(name, score) for name, score in shown.items() if name in self.reference.scores}
 
     # JSONL
 
     def json_value(self, line: dict) -> dict:
         """A line of the log as a line of the result."""
+        judged = self.judged(line)
         shown = {"image": line["images"][0], "images": line["images"], **line.get(LISTED_KEY, {})}
-        shown |= {"scores": self.scores(line), "overall": self.overall(line)}
+        shown |= {"scores": judged.scores, "overall": judged.overall}
         if self.calibration:
-            shown["intervals"] = self.intervals(line)
+            shown["intervals"] = judged.intervals
         if self.max_width is not None:
-            shown["unsure"] = self.unsure(line)
+            shown["unsure"] = judged.unsure
         if self.reference:
-            shown |= {PERCENTILES_KEY: self.percentiles(line), VERDICT_COLUMN: verdict(self.scores(line))}
+            shown |= {PERCENTILES_KEY: judged.percentiles, VERDICT_COLUMN: verdict(judged.scores)}
         if self.probabilities:
             shown["probabilities"] = line["probabilities"]
         noted = {key: line[key] for key in ("notes", stamps.PICTURE_KEY) if key in line}
@@ -139,24 +144,24 @@ class Layout:
 
     def row(self, line: dict) -> dict[str, str]:
         """A line of the log as a row of the CSV; missing values are empty."""
-        scores, intervals = self.scores(line), self.intervals(line)
-        numbers = {name: scores.get(name) for name in self.dimensions}
-        numbers[OVERALL_COLUMN] = self.overall(line)
+        judged = self.judged(line)
+        numbers = {name: judged.scores.get(name) for name in self.dimensions}
+        numbers[OVERALL_COLUMN] = judged.overall
         if self.calibration:
             for name in self.dimensions:
-                numbers |= {f"{name}_{end}": value for end, value in zip(ENDS, intervals.get(name, (None, None)), strict=True)}
+                bounds = judged.intervals.get(name, (None, None))
+                numbers |= {f"{name}_{end}": value for end, value in zip(ENDS, bounds, strict=True)}
         if self.probabilities:
             for name in self.dimensions:
                 words = line["probabilities"].get(name, {})
                 numbers |= {word_column(name, word): words.get(word) for word in facts.WORDS}
         if self.reference:
-            found = self.percentiles(line)
-            numbers |= {percentile_column(name): found.get(name) for name in (*self.dimensions, OVERALL_COLUMN)}
+            numbers |= {percentile_column(name): judged.percentiles.get(name) for name in (*self.dimensions, OVERALL_COLUMN)}
         cells = {name: "" if number is None else repr(number) for name, number in numbers.items()}
         if self.reference:
-            cells[VERDICT_COLUMN] = verdict(scores)
+            cells[VERDICT_COLUMN] = verdict(judged.scores)
         if self.max_width is not None:
-            cells[UNSURE_COLUMN] = " ".join(self.unsure(line))
+            cells[UNSURE_COLUMN] = " ".join(judged.unsure)
         listed = {name: cell(line.get(LISTED_KEY, {}).get(name)) for name in self.listed}
         return {IMAGE_COLUMN: line["images"][0], **listed, **cells, ERROR_COLUMN: line.get("failed", "")}
 
@@ -173,10 +178,11 @@ class Layout:
 
     def table_lines(self, line: dict) -> Iterator[str]:
         """An image in the table: one line; a verdict with a reference, and one a dimension where probabilities are shown."""
-        scores, percentiles = {**self.scores(line), OVERALL_COLUMN: self.overall(line)}, self.percentiles(line)
-        cells = [_cell(scores.get(name), percentiles.get(name)) for name in (*self.dimensions, OVERALL_COLUMN)]
+        judged = self.judged(line)
+        scores = {**judged.scores, OVERALL_COLUMN: judged.overall}
+        cells = [_cell(scores.get(name), judged.percentiles.get(name)) for name in (*self.dimensions, OVERALL_COLUMN)]
         yield "".join(f"{cell:>{self._width}}" for cell in cells) + f"  {line['images'][0]}"
-        if self.reference and (said := verdict(self.scores(line))):
+        if self.reference and (said := verdict(judged.scores)):
             yield " " * (_NUMBER_WIDTH - 2) + said
         for name, words in line["probabilities"].items() if self.probabilities else ():
             yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())

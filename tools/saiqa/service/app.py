@@ -108,7 +108,7 @@ class Service:
             decisions.check_model(asked, self.scorer.model_name)
             [score] = await asyncio.wrap_future(self.batcher.submit([asked.picture], asked.dimensions))
         self.metrics.images(score.error is None, score.error is not None)
-        unsure = self.layout.unsure(line_of(score))
+        unsure = self.layout.judged(line_of(score)).unsure
         return decisions.decision(asked, score, unsure, self.scorer.model_name, self.caveat)
 
     @asynccontextmanager
@@ -149,18 +149,18 @@ class Service:
     def _result(self, picture: Picture, score: ImageScore | None) -> ImageResult:
         if score is None:
             return ImageResult(name=picture.name, error=picture.error)
-        line = line_of(score)
-        shown, unsure = self.layout.scores(line), self.layout.unsure(line)
+        judged = self.layout.judged(line_of(score))
+        unsure = judged.unsure
         return ImageResult(
             name=picture.name,
-            scores=shown,
+            scores=judged.scores,
             probabilities=score.probabilities,
-            overall=self.layout.overall(line),
+            overall=judged.overall,
             error=score.error,
             notes=list(score.notes),
-            intervals=self.layout.intervals(line),
+            intervals=judged.intervals,
             unsure=unsure,
-            verdict=f"not sure of {', '.join(unsure)}" if unsure else verdict(shown),
+            verdict=f"not sure of {', '.join(unsure)}" if unsure else verdict(judged.scores),
         )
 
     def health(self) -> dict:
