@@ -64,6 +64,15 @@ def run_command(*args: str | Path, cwd: Path | None = None, env: dict | None = N
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
+def calibrated_demo(folder: Path, *flags: str) -> Ran:
+    """The demo's calibration, ``calibration.json`` in a folder, of its validation split; as the pages have it."""
+    rated = run_command("infer.py", "--demo", "--split", "val", "--dtype", "float32", "--results_dir", folder, "--json")
+    assert rated.code == 0, rated.err
+    made = run_command("calibrate.py", folder, "--demo", *flags, "--output", folder / "calibration.json", "--json")
+    assert made.code == 0, made.err
+    return made
+
+
 def interruptible() -> None:
     """For ``preexec_fn``: lets Ctrl-C reach the process also where a shell runs the tests in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import run_command
+from helpers import calibrated_demo, run_command
 from saiqa import Scorer, calibration, facts
 from saiqa.calibration import Calibration, prompt_digest, spread
 from saiqa.errors import InputError
@@ -93,12 +93,9 @@ def test_a_broken_file_is_named(tmp_path, text):
 
 @pytest.fixture(scope="module")
 def demo_calibration(tmp_path_factory):
-    """The demo's, of its validation split, by the two commands of the page."""
+    """The demo's."""
     folder = tmp_path_factory.mktemp("calibration")
-    rated = run_command("infer.py", "--demo", "--split", "val", "--dtype", "float32", "--results_dir", folder, "--json")
-    assert rated.code == 0, rated.err
-    made = run_command("calibrate.py", folder, "--output", folder / "calibration.json", "--json")
-    assert made.code == 0, made.err
+    made = calibrated_demo(folder)
     assert {name: one["n"] for name, one in made.json["dimensions"].items()} == dict.fromkeys(facts.DIMENSIONS, 120)
     assert all(0.5 < one["width"] < 3 for one in made.json["dimensions"].values())
     return folder / "calibration.json"

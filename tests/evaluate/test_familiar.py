@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import mahalanobis
 
-from helpers import run_command
+from helpers import calibrated_demo, run_command
 from saiqa import Scorer, calibration
 from saiqa.calibration import Calibration
 from saiqa.engines import Request
@@ -70,12 +70,9 @@ def test_a_look_is_of_its_picture_alone():
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory):
-    """The demo's calibration, of its validation rooms and what they look like, by the commands of the page."""
+    """The demo's calibration, and what its rooms look like."""
     folder = tmp_path_factory.mktemp("knowing")
-    rated = run_command("infer.py", "--demo", "--split", "val", "--dtype", "float32", "--results_dir", folder)
-    assert rated.code == 0, rated.err
-    made = run_command("calibrate.py", folder, "--demo", "--pictures", "--output", folder / "calibration.json", "--json")
-    assert made.code == 0 and made.json["pictures"] == 480, made.err
+    assert calibrated_demo(folder, "--pictures").json["pictures"] == 480
     assert (folder / "calibration.json").stat().st_size < 25_000
     return folder / "calibration.json"
 

@@ -107,10 +107,11 @@ def _paired(
 ) -> tuple[str, list[tuple[int, int]]]:
     """What pictures are matched by, and (row of the scores, row of the ratings) of each: by what finds the most."""
     images = [row[IMAGE_COLUMN] for row in table.rows]
+    called = {by: list(map(name, images)) for by, name in _NAMES.items()}
     best: tuple[str, str, list[tuple[int, int]]] = ("", "", [])
-    for column, (by, name) in itertools.product(columns, _NAMES.items()):
-        places_of = {name(row[column]): number for number, row in enumerate(rated)}
-        pairs = [(number, places_of[name(image)]) for number, image in enumerate(images) if name(image) in places_of]
+    for column, by in itertools.product(columns, called):
+        places_of = {_NAMES[by](row[column]): number for number, row in enumerate(rated)}
+        pairs = [(number, places_of[name]) for number, name in enumerate(called[by]) if name in places_of]
         if len(pairs) > len(best[2]):
             best = column, by, pairs
     column, by, pairs = best
@@ -118,9 +119,8 @@ def _paired(
         what = f"no picture of {folders.shown(scores)} is rated in {folders.shown(ratings)}"
         first = ", ".join(rated[0][column] for column in columns)[:200]
         raise InputError(what, f"The first there is {images[0]}; the first line here has {first}")
-    name = _NAMES[by]
-    paired = {name(images[one]) for one, _ in pairs}
-    for path, names in ((scores, map(name, images)), (ratings, (name(row[column]) for row in rated))):
+    paired = {called[by][one] for one, _ in pairs}
+    for path, names in ((scores, called[by]), (ratings, [_NAMES[by](row[column]) for row in rated])):
         csv_files.check_unique(path, "picture", (name for name in names if name in paired))
     return f"the {by} in {column}", pairs
 
