@@ -267,6 +267,20 @@ def test_a_screen_reader_hears_names_and_values(page, files, expected):
     assert page.execute_script("return document.documentElement.lang") == "en"
 
 
+def test_pictures_chosen_before_the_service_has_answered_are_scored_beside_the_history(page, files):
+    upload(page, files[0])
+    slow = {"offline": False, "latency": 4000, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.execute_cdp_cmd("Network.emulateNetworkConditions", slow)
+    page.refresh()
+    page.find_element(By.ID, "files").send_keys(str(files[2]))
+    assert page.find_element(By.ID, "model").text == "" and texts(page, "#results h3") == [files[2].name]
+    page.execute_cdp_cmd("Network.emulateNetworkConditions", slow | {"latency": 0})
+    wait(page, lambda: is_done(page, 1))
+    assert names(page) == [files[2].name, files[0].name]
+    page.refresh()
+    wait(page, lambda: names(page) == [files[2].name, files[0].name])
+
+
 def test_the_page_asks_nobody_but_the_service(page, url, files):
     for log in ("performance", "browser"):
         page.get_log(log)  # reading empties it

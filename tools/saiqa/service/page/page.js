@@ -6,8 +6,9 @@ import { capital, count, element, make, percent, thumbnailOf } from "./parts.js"
 import { askEach, connect, example, fits, session, Unreachable } from "./service.js";
 import * as table from "./table.js";
 
+let meeting = null; // the one attempt to learn what the service is
 let working = false;
-let batch = 0; // files that were chosen together
+let batch = Math.max(0, ...table.entries.map((entry) => entry.batch)); // files that were chosen together
 let round = { scored: 0, failed: 0 }; // since there was last nothing to do
 
 const waiting = () => table.entries.filter((entry) => !entry.result);
@@ -18,17 +19,22 @@ function say(text) {
 
 // ---- the service ------------------------------------------------------------------------------------------------------
 
-/** Learn what the service is, once. */
-async function meet() {
-  if (session.about) return;
+/** Learn what the service is, once; who asks meanwhile waits for the same answer. */
+function meet() {
+  meeting ??= introduce().catch((error) => {
+    meeting = null;
+    throw error;
+  });
+  return meeting;
+}
+
+async function introduce() {
   await connect();
   const { model, caveat, token_needed: wantsToken } = session.about;
   element("model").textContent = `Model ${model}.`;
   element("caveat").textContent = caveat ? `${capital(caveat)}.` : "";
   element("caveat").hidden = !caveat;
   element("token-form").hidden = !wantsToken;
-  table.restore();
-  batch = Math.max(0, ...table.entries.map((entry) => entry.batch));
   explain();
   offerExamples();
   table.update();

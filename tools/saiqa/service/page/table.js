@@ -7,25 +7,25 @@ import { session } from "./service.js";
 const KEY = "saiqa-history-2"; // the layout of what is kept has changed since the first
 const UNDOABLE = 20;
 
-export let entries = []; // {name, batch, result, thumbnail, chosen}; of this load of the page: file, address, card, row
+export let entries = kept(); // {name, batch, result, thumbnail, chosen}; of this load of the page: file, address, card, row
 const removed = []; // lists of entries, the last removed at the end
 let empty = true; // so far
 let order = { by: "added", down: true };
 
 // ---- kept until the tab is closed -------------------------------------------------------------------------------------
 
-export function restore() {
+function kept() {
   try {
-    entries = JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
+    return JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
   } catch {
-    entries = []; // of another version
+    return []; // of another version
   }
 }
 
 function keep() {
-  const kept = scored().map(({ name, batch, result, thumbnail }) => ({ name, batch, result, thumbnail }));
+  const list = scored().map(({ name, batch, result, thumbnail }) => ({ name, batch, result, thumbnail }));
   try {
-    sessionStorage.setItem(KEY, JSON.stringify(kept));
+    sessionStorage.setItem(KEY, JSON.stringify(list));
   } catch (error) {
     if (error.name !== "QuotaExceededError") throw error; // the table is still there, until the page is loaded again
   }
@@ -75,22 +75,23 @@ function fitting(entry) {
   return high && entry.name.toLowerCase().includes(element("name").value.toLowerCase());
 }
 
-/** Show the entries as they are now. What has the focus keeps it. */
+/** Show the entries as they are now. What has the focus keeps it. Until the service is known, there are cards but no table. */
 export function update() {
   keep();
+  const met = Boolean(session.about);
   const focused = document.activeElement;
   const all = sorted(entries);
   const shown = all.filter((entry) => !entry.result || fitting(entry));
   element("results").replaceChildren(...shown.map((entry) => entry.card).filter(Boolean));
   element("results-section").hidden = !shown.some((entry) => entry.card);
-  const rows = shown.filter((entry) => entry.result);
+  const rows = met ? shown.filter((entry) => entry.result) : [];
   for (const entry of rows) entry.row ??= newRow(entry, (on) => choose(entry, on), () => removeOne(entry));
   element("history").replaceChildren(...rows.map((entry) => entry.row));
-  element("history-section").hidden = !scored().length;
+  element("history-section").hidden = !met || !scored().length;
   if (!entries.length !== empty) element("start").open = empty = !entries.length; // in between it is the user's
   element("matching").textContent = rows.length < scored().length ? `${rows.length} of ${scored().length} shown` : "";
   element("undo").hidden = !canUndo();
-  head();
+  if (met) head();
   const pair = chosen();
   element("pair-section").hidden = pair.length < 2;
   if (pair.length === 2) showPair(pair);
@@ -109,7 +110,7 @@ export function removeOne(entry) {
 
 export function head() {
   const columns = { name: ["Picture"], overall: ["Overall"] };
-  for (const dimension of session.about?.dimensions ?? []) columns[dimension] = labelOf(dimension);
+  for (const dimension of session.about.dimensions) columns[dimension] = labelOf(dimension);
   if (!element("history-head").children.length) {
     const cells = Object.entries(columns).map(([name, label]) => headCell(name, label));
     element("history-head").append(unseenCell("Compare"), ...cells, unseenCell("Remove"));
