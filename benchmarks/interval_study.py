@@ -47,7 +47,7 @@ def constant_width(known: Sequence[calibrate.Rated], fitted: Fit) -> float:
 def study(dimension: str, splits: int) -> dict[str, Any]:
     """Everything about one dimension, over random halves."""
     rooms = rated(dimension)
-    held, widths, plain_held, plain_widths, places, errors, spreads, entropies = ([] for _ in range(8))
+    held, widths, plain_held, plain_widths, places, errors, entropies = ([] for _ in range(7))
     for seed in range(splits):
         order = np.random.default_rng(seed).permutation(len(rooms))
         known, asked = ([rooms[place] for place in part] for part in np.array_split(order, 2))
@@ -62,17 +62,17 @@ def study(dimension: str, splits: int) -> dict[str, Any]:
             plain_widths.append(min(5.0, middle + half) - max(1.0, middle - half))
             places.append(room.score)
             errors.append(abs(room.mos - fitted.mean(room.score)))
-            spreads.append(fitted.error(room.distribution))
             entropies.append(-sum(p * math.log(p) for p in room.distribution.values() if p > 0))
     tenths = np.array_split(np.argsort(places), 10)
-    held, errors = np.array(held), np.array(errors)
+    held, plain_held, errors = map(np.array, (held, plain_held, errors))
     return {
         "coverage": held.mean(),
         "width": float(np.mean(widths)),
-        "plain coverage": float(np.mean(plain_held)),
+        "plain coverage": plain_held.mean(),
         "plain width": float(np.mean(plain_widths)),
         "worst tenth": min(held[tenth].mean() for tenth in tenths),
-        "risk by width": risk(errors, spreads),
+        "plain worst tenth": min(plain_held[tenth].mean() for tenth in tenths),
+        "risk by width": risk(errors, widths),
         "by entropy": risk(errors, entropies),
         "at random": errors.mean(),
         "by the errors": risk(errors, errors),

@@ -107,7 +107,7 @@ def write_calibration(scorer, path: Path) -> Path:
     fits = {}
     for name, asked in scorer.sentences.items():
         half = 0.25 if name == "layout" else 1.0
-        fits[name] = Fit(20, 1.0, 0.0, 0.0, 1.0, (half,) * 20, prompt_digest(asked.query, asked.before))
+        fits[name] = Fit(20, 1.0, 0.0, 0.0, 1.0, (), ((-half,) * 10 + (half,) * 10,), prompt_digest(asked.query, asked.before))
     made = Calibration(fingerprint(scorer.model.checkpoint), scorer.model.engine, fits)
     path.write_text(json.dumps(made.to_json()))
     return path

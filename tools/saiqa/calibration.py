@@ -1,12 +1,14 @@
 """How sure a score is: an interval that holds people's mean with a stated probability, as ``calibrate.py`` has fitted it.
 
 The interval is conformal (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; with residuals divided by
-an estimate of their size: Lei and others, 2018): where a picture and those of the calibration are drawn alike, it holds the
-mean opinion score as often as it says, whatever the model is like. Pure but for reading the file.
+an estimate of their size: Lei and others, 2018), apart for low and high scores and for either end (Mondrian, in the same book):
+where a picture and those of the calibration are drawn alike, it holds the mean opinion score as often as it says, whatever the
+model is like. Pure but for reading the file.
 """
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import math
@@ -47,7 +49,8 @@ class Fit:
         slope, intercept: of the mean opinion score over the score.
         size: of an error, in points, for a ``spread`` of one point.
         least: below which no expected size goes.
-        residuals: errors divided by their expected size, ascending, [n].
+        edges: the scores that part low scores from higher ones, ascending, [groups - 1].
+        residuals: differences of people's mean to the line, divided by their expected size, ascending, [groups, pictures].
         prompt: digest of the question that was asked.
     """
 
@@ -56,7 +59,8 @@ class Fit:
     intercept: float
     size: float
     least: float
-    residuals: tuple[float, ...]
+    edges: tuple[float, ...]
+    residuals: tuple[tuple[float, ...], ...]
     prompt: str
 
     def mean(self, score: float) -> float:
@@ -68,13 +72,18 @@ class Fit:
         return max(self.least, self.size * spread(probabilities))
 
     def interval(self, score: float, probabilities: Mapping[str, float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Low and high; the whole scale where the calibration has too few pictures for the confidence."""
-        place = math.ceil((self.n + 1) * confidence)
-        if place > self.n:
-            return LOWEST, HIGHEST
-        half = self.residuals[place - 1] * self.error(probabilities)
-        middle = self.intercept + self.slope * score
-        return _on_scale(middle - half), _on_scale(middle + half)
+        """Low and high, each beyond people's mean equally often.
+
+        By the pictures with scores like this one; by all where these are too few for the confidence; and where those are, too,
+        the whole scale.
+        """
+        middle, error = self.intercept + self.slope * score, self.error(probabilities)
+        alike = self.residuals[bisect.bisect_right(self.edges, score)]
+        for known in (alike, sorted(one for group in self.residuals for one in group)):
+            place = math.ceil((len(known) + 1) * (1 + confidence) / 2)
+            if place <= len(known):
+                return _on_scale(middle + known[-place] * error), _on_scale(middle + known[place - 1] * error)
+        return LOWEST, HIGHEST
 
 
 def _on_scale(value: float) -> float:
@@ -182,11 +191,15 @@ def _familiar(value: Mapping[str, Any] | None) -> Familiar | None:
 
 
 def _fit(value: Mapping[str, Any]) -> Fit:
-    residuals = tuple(map(float, value["residuals"]))
+    edges, *groups = (tuple(map(float, row)) for row in (value["edges"], *value["residuals"]))
     numbers = [float(value[name]) for name in ("slope", "intercept", "size", "least")]
-    if not all(map(math.isfinite, (*residuals, *numbers))) or list(residuals) != sorted(residuals):
+    every = [one for row in (edges, *groups) for one in row]
+    if not all(map(math.isfinite, (*every, *numbers))) or any(list(row) != sorted(row) for row in (edges, *groups)):
         raise ValueError("its numbers cannot be")
-    if len(residuals) != value["n"]:
-        raise ValueError(f"{len(residuals)} residuals of {value['n']} pictures")
+    if len(groups) != len(edges) + 1:
+        raise ValueError(f"{len(groups)} groups of scores with {len(edges)} edges between them")
+    n = sum(map(len, groups))
+    if n != value["n"]:
+        raise ValueError(f"{n} residuals of {value['n']} pictures")
     slope, intercept, size, least = numbers
-    return Fit(len(residuals), slope, intercept, size, least, residuals, str(value["prompt"]))
+    return Fit(n, slope, intercept, size, least, edges, tuple(groups), str(value["prompt"]))
