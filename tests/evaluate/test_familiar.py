@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,3 +104,22 @@ def test_the_scorer_says_so_too_and_broken_files_are_named(knowing, tmp_path):
     (tmp_path / "broken.json").write_text(json.dumps(value))
     with pytest.raises(calibration.InputError, match="no triangle"):
         calibration.read(tmp_path / "broken.json")
+
+
+def test_pictures_are_seen_as_the_results_say_and_by_their_checkpoint(knowing, tmp_path):
+    results = tmp_path / "results"
+    shutil.copytree(knowing.parent, results)
+    files = sorted(results.glob("*.run.json"))
+    flags = ("calibrate.py", results, "--demo", "--pictures", "--output", tmp_path / "calibration.json")
+    for file in files:
+        record = json.loads(file.read_text())
+        record["engine"] |= {"min_pixels": 4096, "max_pixels": 4096}
+        file.write_text(json.dumps(record))
+    smaller = run_command(*flags)
+    assert smaller.code == 0, smaller.err
+    mean = calibration.read(tmp_path / "calibration.json").familiar.mean
+    assert mean != pytest.approx(calibration.read(knowing).familiar.mean, abs=1e-3)
+    for file in files:
+        file.write_text(json.dumps({**json.loads(file.read_text()), "model_fingerprint": "0" * 64}))
+    other = run_command(*flags)
+    assert other.code == 2 and "no longer the checkpoint that made the results" in other.err

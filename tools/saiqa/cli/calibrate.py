@@ -19,7 +19,7 @@ from saiqa.engines import Rating, Request
 from saiqa.errors import InputError, lacking
 from saiqa.evaluate import conformal, tables
 from saiqa.evaluate import familiar as familiarity
-from saiqa.files import csv_files, folders, jsonl, text_files
+from saiqa.files import checkpoint_folders, csv_files, folders, jsonl, text_files
 from saiqa.files.jsonl import to_json
 from saiqa.progress import Progress
 from saiqa.run import record
@@ -122,7 +122,11 @@ def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibr
     """What the pictures of files of ratings, with their records, look like to the checkpoint. Raises ``InputError``."""
     said = next(iter(rated.values()))
     checkpoint, asked = folders.input_path(said["model_path"]), said["prompts"][0]
-    model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, upright=False)
+    if checkpoint_folders.fingerprint(checkpoint) != said["model_fingerprint"]:
+        raise InputError(f"{folders.shown(checkpoint)} is no longer the checkpoint that made the results", "Make them again")
+    seen = {name: said["engine"].get(name) for name in ("min_pixels", "max_pixels")}
+    seen |= {"system": said["engine"].get("system") or "", "upright": bool(said["engine"].get("upright"))}
+    model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, **seen)
     data_root = jobs.data_root(args)
     paths = dict.fromkeys(jsonl.only_image(file, n, line) for file in rated for n, line in jsonl.read_jsonl(file))
     images = [folders.resolve_image(path, data_root) for path in paths]
