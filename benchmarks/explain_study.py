@@ -1,10 +1,11 @@
 """Whether maps of what lowers a score find faults whose places are known, and what a map costs.
 
-    python benchmarks/explain_study.py [--splits val test] [--limit N]
+    python benchmarks/explain_study.py [--rooms DIR | --splits val test] [--limit N]
 
 Rooms of the demo of which every fault has a place (``demo/places.npz``, made by ``make/render/places.py`` from the rooms'
-geometry), with a severity of ``LEAST_SEVERE`` or more. Region by region: a region is hit where the fault covers at least half
-as much of it as of the region that it covers most. Three tables, with bootstrap intervals over rooms: pointing (the share of
+geometry), with a severity of ``LEAST_SEVERE`` or more; or those that ``make/render/placed_rooms.py`` has put into a folder.
+Region by region: a region is hit where the fault covers at least half as much of it as of the region that it covers most.
+Three tables, with bootstrap intervals over rooms: pointing (the share of
 rooms in which the map is highest at a hit), the area under the ROC curve (regions hit against the others), and deletion (by how
 many points the score is higher, on average, while the regions that the map names first become the mean of the picture's
 embeddings, a seventh of them after another). Beside the maps: chance, the middle of the picture, and the map of another room of
@@ -32,7 +33,7 @@ from saiqa import Scorer, facts
 from saiqa.engines import Request
 from saiqa.engines.region_maps import MOST, rated, region_map
 from saiqa.files import folders
-from saiqa.image_map import METHOD
+from saiqa.image_map import DEFAULTS
 from saiqa.model import maps
 from saiqa.progress import Progress
 
@@ -44,7 +45,7 @@ DRAWS = 2000
 FEWEST = 8  # rooms from which an interval of a difference is told
 # Faults that have a place: a dimension's row has the rooms with these alone. Jumbled and mixed furniture is in rows of its own.
 PLACED = {"floating", "sunken", "wrong_scale", "bent_furniture", "wrong_material", "clashing_furniture", "stray_light"}
-CHANCE, MIDDLE, OTHER = "chance", "middle", "other room"
+CHANCE, MIDDLE, OTHER, DEFAULT = "chance", "middle", "other room", "default"
 
 
 @dataclass
@@ -60,20 +61,27 @@ class Room:
     maps: dict[str, np.ndarray]
 
 
-def rooms(scorer: Scorer, splits: Sequence[str], limit: int | None) -> list[Room]:
-    """All rooms of these splits with their maps."""
-    stored = np.load(PLACES)
-    severity = {row["id"]: float(row["severity"]) for row in scenes()}
-    chosen = [i for i, name in enumerate(stored["ids"]) if name.split("_")[2] in splits and severity[name] >= LEAST_SEVERE]
+def rooms(scorer: Scorer, folder: Path | None, splits: Sequence[str], limit: int | None) -> list[Room]:
+    """All rooms of a folder, or of these splits of the demo, with their maps."""
+    stored = np.load(folder / "places.npz" if folder else PLACES)
+    severity = {} if folder else {row["id"]: float(row["severity"]) for row in scenes()}
+    chosen = [i for i, name in enumerate(stored["ids"]) if folder or is_of(name, splits, severity)]
     chosen = chosen[:: max(1, len(chosen) // limit)] if limit else chosen
     size = stored["places"].shape[2] * 8
     found = []
     with Progress(len(chosen), "maps", unit="rooms") as progress:
         for i in chosen:
+            name, kinds = str(stored["ids"][i]), tuple(str(stored["kinds"][i]).split("+"))
+            picture = folder / "images" / f"{name}.jpg" if folder else demo_picture(name)
             place = np.unpackbits(stored["places"][i], axis=-1)[:, :size].astype(float)
-            found.append(room(scorer, str(stored["ids"][i]), tuple(str(stored["kinds"][i]).split("+")), place))
+            found.append(room(scorer, picture, kinds, place))
             progress.advance()
     return found
+
+
+def is_of(name: str, splits: Sequence[str], severity: Mapping[str, float]) -> bool:
+    """Whether a room of the demo is of these splits, and clearly spoilt."""
+    return name.split("_")[2] in splits and severity[name] >= LEAST_SEVERE
 
 
 def scenes() -> list[dict]:
@@ -83,21 +91,26 @@ def scenes() -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def request(scorer: Scorer, name: str, dimension: str) -> Request:
-    """The question about a room."""
-    folder = folders.roots(demo=True).data / facts.IMAGES_FOLDER.format(dimension=dimension)
-    sentences = scorer.sentences[dimension]
-    return Request(folder / f"{name}.jpg", sentences.query, sentences.before)
+def demo_picture(name: str) -> Path:
+    """The picture of a room of the demo."""
+    return folders.roots(demo=True).data / facts.IMAGES_FOLDER.format(dimension=name.split("_")[1]) / f"{name}.jpg"
 
 
-def room(scorer: Scorer, name: str, kinds: tuple[str, ...], place: np.ndarray) -> Room:
+def request(scorer: Scorer, picture: Path) -> Request:
+    """The question about a room, in the dimension that its name tells."""
+    sentences = scorer.sentences[picture.stem.split("_")[1]]
+    return Request(picture, sentences.query, sentences.before)
+
+
+def room(scorer: Scorer, picture: Path, kinds: tuple[str, ...], place: np.ndarray) -> Room:
     """A room with its maps, from where its faults are [rows, columns]."""
-    dimension = name.split("_")[1]
-    _, question, (rows, columns) = rated(scorer.engine, request(scorer, name, dimension))
+    dimension = picture.stem.split("_")[1]
+    _, question, (rows, columns) = rated(scorer.engine, request(scorer, picture))
     regions, (down, across) = maps.regions(rows, columns, MOST)
     share = shrunk(place, down, across)
     made = {method: ask(question, regions).float().numpy() for method, ask in maps.METHODS.items()}
-    return Room(name, dimension, kinds, share >= HIT * share.max(), question, regions, made | {MIDDLE: middle(down, across)})
+    made |= {MIDDLE: middle(down, across), DEFAULT: made[DEFAULTS[dimension]]}
+    return Room(picture.stem, dimension, kinds, share >= HIT * share.max(), question, regions, made)
 
 
 def shrunk(place: np.ndarray, rows: int, columns: int) -> np.ndarray:
@@ -140,7 +153,7 @@ def deletion(orders: Sequence[np.ndarray], one: Room) -> list[float]:
 
 def figures(one: Room, all_rooms: Sequence[Room], rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """Figure -> method -> its value for one room."""
-    others = [other.maps[METHOD] for other in all_rooms if other.dimension == one.dimension and other is not one]
+    others = [other.maps[DEFAULT] for other in all_rooms if other.dimension == one.dimension and other is not one]
     others = others or [one.maps[MIDDLE]]
     found = {"pointing": {CHANCE: float(one.hits.mean())}, "ROC area": {CHANCE: 0.5 if not one.hits.all() else float("nan")}}
     for name, figure in (("pointing", pointing), ("ROC area", area)):
@@ -181,7 +194,7 @@ def groups(found: Sequence[Room]) -> dict[str, list[int]]:
 
 def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[str, float]]]) -> None:
     """A table of each figure: a row a dimension and a kind, a column a method."""
-    methods = (CHANCE, MIDDLE, OTHER, *maps.METHODS)
+    methods = (CHANCE, MIDDLE, OTHER, DEFAULT, *maps.METHODS)
     for figure in ("pointing", "ROC area", "deletion"):
         print(f"\n{figure}:\n")
         rows = [
@@ -199,7 +212,7 @@ def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[s
 def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[int]) -> list[str]:
     """The methods that are ahead of the middle in these rooms."""
     found = []
-    for method in maps.METHODS:
+    for method in (DEFAULT, *maps.METHODS):
         signs = ""
         for sign, figure in (("p", "pointing"), ("a", "ROC area")):
             gained = np.array([values[i][figure][method] - values[i][figure][MIDDLE] for i in mine])
@@ -210,7 +223,7 @@ def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[in
 
 def print_cost(scorer: Scorer, repeats: int) -> None:
     """Seconds of a score and of each map of the same pictures, in turns; the best of each counts."""
-    asked = [request(scorer, f"room_layout_val_{index:04d}", "layout") for index in range(4)]
+    asked = [request(scorer, demo_picture(f"room_layout_val_{index:04d}")) for index in range(4)]
     work = {"score": lambda: [scorer.engine.rate([one]) for one in asked]}
     for method in maps.METHODS:
         work[method] = lambda method=method: [region_map(scorer.engine, one, method) for one in asked]
@@ -227,12 +240,13 @@ def print_cost(scorer: Scorer, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--rooms", type=Path, metavar="DIR", help="of make.render.placed_rooms; default: the demo's")
     parser.add_argument("--splits", nargs="+", choices=("val", "test"), default=["val", "test"])
     parser.add_argument("--limit", type=int, metavar="N", help="about N of the rooms")
     parser.add_argument("--repeats", type=int, default=10, help="of the measurement of seconds (default: 10)")
     arguments = parser.parse_args()
     scorer = Scorer(demo=True, device="cpu", dtype="float32")
-    found = rooms(scorer, arguments.splits, arguments.limit)
+    found = rooms(scorer, arguments.rooms, arguments.splits, arguments.limit)
     rng = np.random.default_rng(0)
     print_figures(found, [figures(one, found, rng) for one in found])
     print_cost(scorer, arguments.repeats)

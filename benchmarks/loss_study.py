@@ -1,12 +1,15 @@
 """Which loss trains the better scorer: the release's, on the whole answer, or one on the rating (``train_sft.sh --loss``).
 
-    python benchmarks/loss_study.py [--seeds 5] [--raters 2 3 5] [--sizes 600 120] [--losses answer word ...] [--output FILE]
+    python benchmarks/loss_study.py [--seeds 5] [--raters 2 3 5] [--sizes 600 120] [--losses answer word ...] [--random]
+        [--output FILE]
 
 Trains the demo's language model on the demo's train split once for each loss, number of raters, size of the split and seed, and
 takes PLCC on the val split, whose ratings are always those of all five raters. The test split is not read. The tower is frozen,
 as in the release, so that every image passes through it once for all runs; optimiser, schedule and batch are those of
 ``train_sft.sh --demo``, the losses are the launcher's own (``training.losses``), and ``fidelity`` besides: of two images of one
 dimension in a batch, how well the order of their scores tells that of their means (Tsai and others, 2007; Q-Insight's family).
+
+With ``--random`` the language model knows nothing to begin with: new weights for each seed, and ten times the rate.
 
 Prints, for each setting, the mean over seeds of the mean PLCC over dimensions, its standard deviation, and the difference to
 ``answer`` of the same seed with a 95% t-interval.
@@ -87,9 +90,14 @@ def with_raters(row: Row, count: int) -> Row:
 
 
 class Study:
-    """The model that all runs start from, and what they learn from."""
+    """The model that all runs start from, and what they learn from.
 
-    def __init__(self):
+    Args:
+        random: its language model has weights drawn anew for each seed.
+    """
+
+    def __init__(self, random: bool):
+        self.random = random
         base = DEMO.models / facts.DEMO_BASE_MODEL_FOLDER
         self.model, tokenizer = load_model(base), load_tokenizer(base)
         self.model.requires_grad_(False)
@@ -106,10 +114,11 @@ class Study:
         """PLCC by dimension after one epoch."""
         chosen = [with_raters(row, raters) for row in self._first(size)]
         order = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(seed)).tolist()
-        self.model.llm.load_state_dict(self.begin)
+        self.model.llm.load_state_dict(self._drawn(seed) if self.random else self.begin)
         self.model.llm.requires_grad_(True).train()
         steps = math.ceil(len(chosen) / BATCH)
-        optimizer = torch.optim.AdamW(self.model.llm.parameters(), RATE, (0.9, 0.95), weight_decay=DECAY)
+        rate = RATE * (10 if self.random else 1)
+        optimizer = torch.optim.AdamW(self.model.llm.parameters(), rate, (0.9, 0.95), weight_decay=DECAY)
         schedule = get_cosine_schedule_with_warmup(optimizer, math.ceil(WARMUP * steps), steps)
         for at in range(0, len(order), BATCH):
             batch = [chosen[place] for place in order[at : at + BATCH]]
@@ -119,6 +128,11 @@ class Study:
             schedule.step()
             optimizer.zero_grad()
         return self._plcc()
+
+    def _drawn(self, seed: int) -> dict[str, torch.Tensor]:
+        """Weights of a language model that has learned nothing."""
+        torch.manual_seed(seed)
+        return type(self.model.llm)(self.model.llm.config).state_dict()
 
     def _first(self, size: int) -> list[Row]:
         """The first rows of each dimension."""
@@ -231,6 +245,7 @@ def main() -> None:
     parser.add_argument("--raters", type=int, nargs="+", default=[2, 3, 5])
     parser.add_argument("--sizes", type=int, nargs="+", default=[600, 120], help="train images a dimension")
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--random", action="store_true", help="start from a language model of random weights")
     parser.add_argument("--output", type=Path, help="a JSONL that every run goes to; runs in it are not done again")
     arguments = parser.parse_args()
     done = (
@@ -239,7 +254,7 @@ def main() -> None:
         else []
     )
     settings = [
-        {"loss": loss, "raters": raters, "size": size, "seed": seed}
+        {"loss": loss, "raters": raters, "size": size, "seed": seed, **({"random": True} if arguments.random else {})}
         for seed in range(arguments.seeds)
         for size in arguments.sizes
         for raters in arguments.raters
@@ -247,11 +262,11 @@ def main() -> None:
     ]
     known = [{name: value for name, value in result.items() if name != "plcc"} for result in done]
     left = [setting for setting in settings if setting not in known]
-    study = Study() if left else None
+    study = Study(arguments.random) if left else None
     with Progress(len(left), "training", unit="runs") as progress:
         for setting in left:
             assert study is not None
-            done.append({**setting, "plcc": study.run(**setting)})
+            done.append({**setting, "plcc": study.run(*(setting[name] for name in ("loss", "raters", "size", "seed")))})
             if arguments.output:
                 with open(arguments.output, "a", encoding="utf-8") as file:
                     file.write(json.dumps(done[-1]) + "\n")

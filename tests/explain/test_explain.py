@@ -31,7 +31,7 @@ def test_the_dimensions_that_are_drawn(run_main, tmp_path):
     ran = run_main("explain.py", ROOMS[0], "--demo", "--json", "--device", "cpu", "--output_dir", tmp_path)
     assert ran.code == 0, ran.err
     assert [one["dimension"] for one in ran.json["maps"]] == list(image_map.FOUND)
-    assert all(len(one["map"]) == 5 and one["method"] == image_map.METHOD for one in ran.json["maps"])
+    assert all(len(one["map"]) == 5 and one["method"] == image_map.DEFAULTS[one["dimension"]] for one in ran.json["maps"])
     ran = run_main(
         "explain.py", ROOMS[0], "--demo", "--dimension", "all", "--anyway", "--device", "cpu", "--output_dir", tmp_path
     )

@@ -113,12 +113,20 @@ def test_passes_in_parts_are_passes_at_once(question, regions, monkeypatch):
         assert one.tolist() == pytest.approx(other.tolist(), abs=1e-5)
 
 
+def test_pixels_of_a_picture_that_was_seen_once_are_those_of_one_that_is_seen_again(scorer, regions):
+    sentences = scorer.sentences["lighting"]
+    request = Request(ROOMS[6], sentences.query, sentences.before)
+    (rating, again, _), (same, once, _) = rated(scorer.engine, request), rated(scorer.engine, request, with_slope=True)
+    assert rating == same and once.picture.visual.requires_grad and not again.picture.visual.requires_grad
+    assert maps.pixels(once, regions).tolist() == pytest.approx(maps.pixels(again, regions).tolist(), abs=1e-6)
+
+
 # ---- the scorer's part -----------------------------------------------------------------------------------------------
 
 
 def test_explain(scorer):
     found = scorer.explain(ROOMS[6], "layout")
-    assert (found.name, found.dimension, found.method) == (str(ROOMS[6]), "layout", image_map.METHOD)
+    assert (found.name, found.dimension, found.method) == (str(ROOMS[6]), "layout", image_map.DEFAULTS["layout"])
     assert found.score == scorer.score(ROOMS[6], ["layout"]).scores["layout"]
     assert (len(found.map), len(found.map[0])) == (5, 7)
     row, column = found.worst
@@ -129,7 +137,8 @@ def test_explain(scorer):
 
 
 def test_the_names_of_the_methods_are_those_of_the_model():
-    assert tuple(maps.METHODS) == image_map.METHODS and image_map.METHOD in maps.METHODS
+    assert tuple(maps.METHODS) == image_map.METHODS
+    assert set(image_map.DEFAULTS) == set(facts.DIMENSIONS) and set(image_map.DEFAULTS.values()) <= set(maps.METHODS)
     assert set(image_map.FOUND) <= set(image_map.BLIND) == set(facts.DIMENSIONS)
 
 

@@ -16,7 +16,7 @@ from saiqa.engines import DTYPES, ENGINES, Engine, Failure, Rating, Request
 from saiqa.errors import InputError
 from saiqa.files import checkpoint_folders, folders, hub_checkpoints, question_files
 from saiqa.files.places import RemotePath
-from saiqa.image_map import METHOD, METHODS, ImageMap
+from saiqa.image_map import DEFAULTS, METHODS, ImageMap
 from saiqa.image_score import ImageScore, image_score
 from saiqa.overall import overall_score, read_weights
 from saiqa.progress import progress_iter
@@ -187,13 +187,18 @@ class Scorer:
 
     __call__ = score
 
-    def explain(self, image: OneImage, dimension: str, method: str = METHOD) -> ImageMap:
-        """Where in an image its score comes from (prefill engine). Raises as ``score``; ``InputError`` for no image."""
+    def explain(self, image: OneImage, dimension: str, method: str | None = None) -> ImageMap:
+        """Where in an image its score comes from (prefill engine). Raises as ``score``; ``InputError`` for no image.
+
+        Args:
+            method: one of ``image_map.METHODS``; None for that of ``image_map.DEFAULTS``.
+        """
         from saiqa.engines.region_maps import region_map
 
         if self.model.views > 1:
             raise ValueError("a map is of one view: make a Scorer with views=1")
         _check_choice("dimension", dimension, self.dimensions)
+        method = DEFAULTS[dimension] if method is None else method
         _check_choice("method", method, METHODS)
         name, found = name_of(image) or "image 1", fetched(request_image(image, True))
         for request in self._requests([found], [dimension]):  # none of a failure

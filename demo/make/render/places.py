@@ -16,6 +16,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
 import numpy as np
@@ -75,8 +76,16 @@ def _lit(room: Room) -> np.ndarray:
     return lit.reshape(size[1] // coarse, coarse, size[0] // coarse, coarse).mean((1, 3))
 
 
-def placed(data_root: Path, split: str) -> list[tuple[str, tuple[str, ...], Room]]:
-    """(id, kinds, room) of the pictures of a split of which every fault has a place."""
+class Placed(NamedTuple):
+    """A picture of which every fault has a place: its id, the kinds of its faults, and what it shows."""
+
+    id: str
+    kinds: tuple[str, ...]
+    room: Room
+
+
+def placed(data_root: Path, split: str) -> list[Placed]:
+    """The pictures of a split of which every fault has a place."""
     found = []
     for dimension in facts.DIMENSIONS:
         count = len(csv_files.read_csv(folders.annotation_csv(data_root, dimension, split)).rows)
@@ -84,8 +93,19 @@ def placed(data_root: Path, split: str) -> list[tuple[str, tuple[str, ...], Room
         for index, severity in enumerate(severities):
             room, kinds = render_rooms.describe(render_rooms.SEED, dimension, split, index, severity)
             if set(kinds) <= CHANNELS.keys():
-                found.append((render_rooms.picture_id(dimension, split, index), kinds, room))
+                found.append(Placed(render_rooms.picture_id(dimension, split, index), kinds, room))
     return found
+
+
+def write(output: Path, found: Sequence[Placed], workers: int | None) -> None:
+    """Look for the faults of the pictures, and write where they are."""
+    ids, kinds, rooms = zip(*found, strict=True)
+    made = []
+    with ProcessPoolExecutor(workers) as pool, Progress(len(found), "looking for faults", unit="pictures") as progress:
+        for one in pool.map(places, rooms, kinds, chunksize=4):
+            made.append(np.packbits(one, axis=-1))
+            progress.advance()
+    np.savez_compressed(output, ids=ids, kinds=["+".join(names) for names in kinds], places=np.stack(made))
 
 
 def main() -> None:
@@ -96,16 +116,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     found = list(itertools.chain.from_iterable(placed(arguments.data_root, split) for split in arguments.splits))
-    ids, kinds, rooms = zip(*found, strict=True)
-    made = []
-    with (
-        ProcessPoolExecutor(arguments.workers) as pool,
-        Progress(len(found), "looking for faults", unit="pictures") as progress,
-    ):
-        for one in pool.map(places, rooms, kinds, chunksize=4):
-            made.append(np.packbits(one, axis=-1))
-            progress.advance()
-    np.savez_compressed(arguments.output, ids=ids, kinds=["+".join(names) for names in kinds], places=np.stack(made))
+    write(arguments.output, found, arguments.workers)
 
 
 if __name__ == "__main__":

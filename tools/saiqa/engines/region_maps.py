@@ -24,14 +24,14 @@ def region_map(engine: Engine, request: Request, method: str) -> tuple[Rating, l
     Raises:
         UsageError: an engine, or a dtype of it, that keeps its model to itself.
     """
-    native = checked(engine)
+    native, ask = checked(engine), maps.METHODS[method]
     try:
-        found = rated(native, request)
+        found = rated(native, request, with_slope=ask in maps.OF_PIXELS)
         if isinstance(found, Failure):
             return found
         rating, question, (rows, columns) = found
         regions, (down, across) = maps.regions(rows, columns, MOST)
-        points = maps.METHODS[method](question, regions.to(native.device))
+        points = ask(question, regions.to(native.device))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -48,8 +48,12 @@ def checked(engine: Engine) -> Any:
     return engine
 
 
-def rated(engine: Any, request: Request) -> tuple[Rating, maps.Asked, tuple[int, int]] | Failure:
-    """The rating, as ``engine.rate`` gives it, the question as the model reads it, and the rows and columns of groups."""
+def rated(engine: Any, request: Request, with_slope: bool = False) -> tuple[Rating, maps.Asked, tuple[int, int]] | Failure:
+    """The rating, as ``engine.rate`` gives it, the question as the model reads it, and the rows and columns of groups.
+
+    Args:
+        with_slope: keep what it takes to have the slope of the score at the pixels without another look at them.
+    """
     answers: list[Any] = [None]
     rows = engine.rows([request], answers)
     if not rows:
@@ -59,9 +63,10 @@ def rated(engine: Any, request: Request) -> tuple[Rating, maps.Asked, tuple[int,
         patches, grid = engine.patches(row)
     except IMAGE_ERRORS as error:
         return Failure(unreadable(error))
-    with torch.no_grad():
-        patches = patches.to(engine.device)
+    with torch.set_grad_enabled(with_slope):
+        patches = patches.to(engine.device).requires_grad_(with_slope)
         picture = maps.Picture(patches, grid, engine.see([patches], [grid]))
+    with torch.no_grad():
         ((_, logprobs),) = engine.answer(rows, picture.visual)
     rating = checked_rating(logprobs, notes=row.notes)
     if isinstance(rating, Failure):

@@ -22,7 +22,7 @@ Read = Callable[[slice], torch.Tensor]
 
 
 class Picture(NamedTuple):
-    """A picture as ``image_to_patches`` cuts it, and its visual embeddings [groups, hidden]."""
+    """A picture as ``image_to_patches`` cuts it, and its visual embeddings [groups, hidden], from which gradients may flow."""
 
     patches: torch.Tensor
     grid: torch.Tensor
@@ -134,11 +134,13 @@ def painted(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
 
 def pixels(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
     """As ``gradient``, of the region's pixels, which go to the picture's mean colour."""
-    at = asked.picture.patches.detach().clone().requires_grad_(True)
+    at, grid, visual = asked.picture
     with torch.enable_grad():
-        visual = asked.model.embed_images(at, asked.picture.grid)
+        if not visual.requires_grad:
+            at = at.detach().clone().requires_grad_(True)
+            visual = asked.model.embed_images(at, grid)
         slope = torch.autograd.grad(asked.scores(visual[None]).sum(), at)[0]
-    seen = _pixels(asked)
+    seen = _pixels(asked).detach()
     towards_colour = seen.mean((0, 1, 3), keepdim=True) - seen
     return _sums(regions, (towards_colour * slope.view_as(seen)).flatten(1).sum(-1))
 
@@ -194,6 +196,7 @@ def _in_parts(rows: int, tokens: int, read: Read) -> torch.Tensor:
     return torch.cat([read(slice(start, start + step)) for start in range(0, rows, step)])
 
 
+OF_PIXELS = (pixels,)  # the ways whose gradients go through the tower
 METHODS: dict[str, Callable[[Asked, torch.Tensor], torch.Tensor]] = {
     "hidden": hidden,
     "replaced": replaced,

@@ -1,0 +1,66 @@
+"""Renders rooms that the demo has not, of which every fault has a place: for maps of what lowers a score.
+
+    python -m make.render.placed_rooms --output DIR [--each N] [--seed S] [--workers N]
+
+Rooms are drawn and spoilt as those of the test split, from another seed; kept are the first so many of each dimension whose
+faults stand somewhere, with a severity of ``LEAST_SEVERE`` or more. DIR gets images/ID.jpg and, last, places.npz as
+``places.py`` writes it. Pictures that are there already are kept, so an interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from make.render import places, render_rooms
+from make.render.rooms import Room
+from saiqa import facts
+from saiqa.progress import Progress
+
+SEED = render_rooms.SEED + 1
+LEAST_SEVERE = 0.25
+DRAWN = 4000  # rooms a dimension; the severities are spread over so many
+SPREAD_OUT = {"jumbled", "mixed_styles"}  # a fault of all pieces together
+
+
+def rooms(seed: int, dimension: str) -> Iterator[places.Placed]:
+    """Rooms of a dimension all of whose faults stand somewhere."""
+    for index, severity in enumerate(render_rooms.severities(seed, dimension, "test", DRAWN)):
+        if severity < LEAST_SEVERE:
+            continue
+        room, kinds = render_rooms.describe.__wrapped__(seed, dimension, "test", index, severity)
+        if set(kinds) <= places.CHANNELS.keys() - SPREAD_OUT:
+            yield places.Placed(render_rooms.picture_id(dimension, "test", index), kinds, room)
+
+
+def _made(path: Path, room: Room) -> None:
+    if not path.exists():
+        render_rooms.render([(path, room)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--each", type=int, default=250, metavar="N", help="rooms a dimension (default: 250)")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    images = arguments.output / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    found = [one for name in facts.DIMENSIONS for one in itertools.islice(rooms(arguments.seed, name), arguments.each)]
+    paths = [images / f"{one.id}.jpg" for one in found]
+    with (
+        ProcessPoolExecutor(arguments.workers) as pool,
+        Progress(len(found), "rendering", unit="pictures") as progress,
+    ):
+        for _ in pool.map(_made, paths, [one.room for one in found]):
+            progress.advance()
+    places.write(arguments.output / "places.npz", found, arguments.workers)
+
+
+if __name__ == "__main__":
+    main()
