@@ -19,6 +19,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from chromium import AXE, AXE_NEEDED, NEEDED, show, started, violations
 from helpers import SMALL_BUNDLE
 from saiqa import Scorer, facts
+from saiqa.image_map import standing
 from saiqa.image_score import verdict
 from saiqa.pictures.results import Layout
 from saiqa.scorer import DEMO_CAVEAT
@@ -59,10 +60,11 @@ def browser(tmp_path_factory):
 def page(browser, url):
     """The page, fresh and without a history."""
     browser.get(url)
+    wait(browser, lambda: is_met(browser))  # from then on it keeps nothing by itself
     browser.execute_script("sessionStorage.clear()")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.refresh()
-    wait(browser, lambda: SMALL_BUNDLE.name in browser.find_element(By.ID, "model").text)
+    wait(browser, lambda: is_met(browser))
     return browser
 
 
@@ -83,6 +85,13 @@ def upload(browser, *paths: Path) -> None:
     """Choose files as a user does, and wait until they are answered."""
     browser.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
     wait(browser, lambda: is_done(browser, len(paths)))
+
+
+def is_met(browser) -> bool:
+    """Whether the page knows its service, and has shown what it kept."""
+    return SMALL_BUNDLE.name in browser.find_element(By.ID, "model").text and bool(
+        browser.find_elements(By.CSS_SELECTOR, "#history-head th")
+    )
 
 
 def is_done(browser, count: int) -> bool:
@@ -228,11 +237,9 @@ def test_the_keyboard_reaches_everything_in_order(page, files):
     start = [
         "files",
         "Rooms to try, and what the scores mean",
+        *(f"Where the {name} of first.png is lowered" for name in facts.DIMENSIONS),
         "Remove first.png",
-        "field",
-        "least",
-        "name",
-        "Scores of all pictures",
+        *("field", "least", "name", "Scores of all pictures"),
     ]
     assert reached == [*start, *heads, *row, "download", "clear"]
     ActionChains(page).send_keys(Keys.ENTER).perform()
@@ -329,7 +336,7 @@ def test_sorting_filtering_removing_and_undoing(page, files, expected):
     assert page.find_element(By.ID, "status").text == f"{by_layout[-1]} is removed."
     press(page, "#undo")
     assert names(page) == texts(page, "#results h3") == by_layout[::-1]
-    press(page, "#results article:first-child .plain")
+    press(page, "#results article:first-child > .plain")
     assert names(page) == by_layout[::-1][1:]
     press(page, "#clear")
     assert rows(page) == []
@@ -401,7 +408,7 @@ def test_a_service_that_is_gone_is_not_done_until_it_is_back(browser, files, exp
     assert texts(browser, "#results .state") == ["Waiting"] * 3 and rows(browser) == []
     press(browser, "#again")
     wait(browser, lambda: browser.find_element(By.ID, "again").is_displayed())
-    press(browser, "#results article:nth-child(2) .plain")
+    press(browser, "#results article:nth-child(2) > .plain")
     assert texts(browser, "#results h3") == [files[0].name, files[2].name]
     press(browser, "#undo")
     wait(browser, lambda: browser.find_element(By.ID, "status").text.endswith("0 of 3 scored, 3 wait."))
@@ -440,6 +447,46 @@ def test_intervals_caveat_and_verdict_stand_beside_the_score(browser, tmp_path, 
         assert bracket / bar == pytest.approx(
             (min(5, wanted.scores["layout"] + 0.25) - wanted.scores["layout"] + 0.25) / 4, abs=0.01
         )
+
+
+def test_where_a_score_comes_from(browser):
+    room = next(iter(examples().values()))
+    with served_here(Scorer(demo=True, device="cpu", dtype="float32")) as address:
+        browser.get(address)
+        wait(browser, lambda: browser.find_elements(By.CSS_SELECTOR, ".example"))
+        upload(browser, room)
+        image, press, said = (
+            browser.find_element(By.CSS_SELECTOR, f"article {one}")
+            for one in ("img", "[data-dimension=harmony] button", "[data-dimension=harmony] .standing")
+        )
+        before = image.get_attribute("src")
+        press.send_keys(Keys.ENTER)
+        wait(browser, lambda: image.get_attribute("src") != before)
+        assert said.text.endswith(f"{standing('harmony')[1:]}.") and press.get_attribute("aria-expanded") == "true"
+        found = Scorer(demo=True, device="cpu", dtype="float32").explain(room, "harmony")
+        row, column = found.worst
+        assert f"by {found.map[row][column]:.2f} points" in said.text
+        assert red_at(browser, (column + 0.5) / len(found.map[0]), (row + 0.5) / len(found.map)) > 20
+        press.send_keys(Keys.ENTER)
+        assert image.get_attribute("src") == before and not said.is_displayed()
+        assert not AXE or violations(browser) == []
+
+
+def red_at(browser, x: float, y: float) -> float:
+    """By how much a place of the card's picture, in shares of its sides, is redder than green."""
+    script = """
+        const [x, y, done] = arguments;
+        const image = document.querySelector("article img");
+        image.decode().then(() => {
+          const canvas = Object.assign(document.createElement("canvas"),
+            {width: image.naturalWidth, height: image.naturalHeight});
+          const context = canvas.getContext("2d");
+          context.drawImage(image, 0, 0);
+          done([...context.getImageData(canvas.width * x, canvas.height * y, 1, 1).data]);
+        });
+    """
+    red, green, *_ = browser.execute_async_script(script, x, y)
+    return red - green
 
 
 def test_a_score_that_is_not_sure_enough_is_not_shown(browser, tmp_path, files):

@@ -32,7 +32,7 @@ def rooms(seed: int, dimension: str) -> Iterator[places.Placed]:
     for index, severity in enumerate(render_rooms.severities(seed, dimension, "test", DRAWN)):
         if severity < LEAST_SEVERE:
             continue
-        room, kinds = render_rooms.describe.__wrapped__(seed, dimension, "test", index, severity)
+        room, kinds = render_rooms.describe(seed, dimension, "test", index, severity)
         if set(kinds) <= places.CHANNELS.keys() - SPREAD_OUT:
             yield places.Placed(render_rooms.picture_id(dimension, "test", index), kinds, room)
 

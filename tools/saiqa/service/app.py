@@ -1,6 +1,7 @@
 """The HTTP side of the service: routes, who may come in, and which status says what.
 
     POST /score           images in, scores out (docs/service.md)
+    POST /explain         an image and a dimension in, a map of what lowers its score out
     POST /v1/decisions    the same model, asked as decision models are
     GET /health           what is served, and the limits
     GET /metrics          for Prometheus
@@ -8,14 +9,15 @@
 
 A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP,
 401 without the token, 403 and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit,
-422 for a body that cannot be understood, 503 with Retry-After where there is no room now, 500 for the unforeseen.
+422 for a body that cannot be understood, 501 for maps of an engine that has none, 503 with Retry-After where there is no room
+now, 500 for the unforeseen.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,19 +28,18 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from saiqa import facts
 from saiqa.calibration import CONFIDENCE
 from saiqa.image_score import ImageScore, verdict
 from saiqa.pictures.results import Layout, line_of
 from saiqa.scorer import DEMO_CAVEAT, Scorer
-from saiqa.service import decisions
+from saiqa.service import decisions, picture_maps
 from saiqa.service.batching import Batcher, Closed, QueueFull, ScoringFailed
 from saiqa.service.gate import Gate
 from saiqa.service.intake import TEXT_FIELDS, Limits, Picture, Question, Refused, check_length, read_question
 from saiqa.service.messages import Answer, ImageResult, readable, request_body
-from saiqa.service.metrics import Metrics
+from saiqa.service.metrics import Measured, Metrics
 from saiqa.service.site import Site, examples
 
 # Batches larger than a model pass let the engine read the next pass's images during the present one.
@@ -84,13 +85,14 @@ class Service:
         self.scorer, self.settings = scorer, settings
         self.metrics = Metrics(lambda: self.batcher.pending)
         self.batcher = Batcher(
-            lambda pictures, dimensions: scorer.score([p.image for p in pictures if p.image is not None], dimensions),
+            self._answered,
             max_queue=settings.max_queue,
             max_batch=_PASSES_A_BATCH * scorer.model.batch_size,
             wait_seconds=settings.wait_seconds,
             pixels=lambda picture: picture.pixels,
             observe=self.metrics.batch,
         )
+        self.maps = picture_maps.offered(scorer)
         self.examples = examples()
         self.caveat = DEMO_CAVEAT if scorer.demo else None
         sure: dict[str, Any] = {"calibration": scorer.calibration, "confidence": settings.confidence}
@@ -101,6 +103,19 @@ class Service:
         """Answer one request. Raises ``Refused``, ``QueueFull``, ``Closed`` or ``ScoringFailed``."""
         async with self._read(request, read_question) as question:
             return await self._rate(question)
+
+    def _answered(self, pictures: list[Picture], asked: Any) -> list[Any]:
+        """What is answered for each picture; called by the model's thread."""
+        if isinstance(asked, picture_maps.Where):
+            return [picture_maps.drawn(self.scorer, picture, asked) for picture in pictures]
+        return self.scorer.score([picture.image for picture in pictures if picture.image is not None], asked)
+
+    async def explain(self, request: Request) -> picture_maps.MapAnswer:
+        """As ``score``, for the map of one picture."""
+        async with self._read(request, functools.partial(picture_maps.read, here=bool(self.maps))) as (picture, where):
+            images = [] if picture.image is None else [picture]
+            [found] = await asyncio.wrap_future(self.batcher.submit(images, where)) or [picture.error]
+        return picture_maps.answer(self.scorer, picture, where, found, self.caveat)
 
     async def decide(self, request: Request) -> decisions.Decision:
         """As ``score``, for typed questions about one picture."""
@@ -176,6 +191,7 @@ class Service:
             "meanings": facts.MEANINGS,
             "hints": facts.HINTS,
             "examples": list(self.examples),
+            "maps": self.maps,
             "confidence": self.layout.confidence if self.layout.calibration else None,
             "max_width": self.layout.max_width,
             "token_needed": self.settings.token is not None,
@@ -200,7 +216,7 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
     app = FastAPI(title="SA-IQA", lifespan=lifespan, docs_url=None, redoc_url=None)
     _add_routes(app, service)
     _add_errors(app)
-    app.add_middleware(_Measured, metrics=service.metrics)
+    app.add_middleware(Measured, metrics=service.metrics, paths=("/score", picture_maps.PATH, decisions.PATH))
     app.mount("/", Site(settings.frames, service.examples))
     return Gate(app, settings.hosts)
 
@@ -212,6 +228,12 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     @app.post("/score", response_model=Answer, dependencies=guarded, **described)
     async def score(request: Request) -> Answer:
         return await service.score(request)
+
+    refusals: dict[str, Any] = {**described, "responses": {**_REFUSALS, 501: _DETAIL}}
+
+    @app.post(picture_maps.PATH, response_model=picture_maps.MapAnswer, dependencies=guarded, **refusals)
+    async def explain(request: Request) -> picture_maps.MapAnswer:
+        return await service.explain(request)
 
     typed: dict[str, Any] = {
         "openapi_extra": {"requestBody": decisions.request_body()},
@@ -227,6 +249,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     # else the page's files would answer, with "Not Found"
     @app.api_route(decisions.PATH, methods=_NO_POST, include_in_schema=False)
+    @app.api_route(picture_maps.PATH, methods=_NO_POST, include_in_schema=False)
     @app.api_route("/score", methods=_NO_POST, include_in_schema=False)
     async def only_post() -> JSONResponse:
         return JSONResponse({"detail": "Send pictures with POST"}, 405, {"Allow": "POST"})
@@ -290,29 +313,6 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ClientDisconnect)
     async def left(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=_CLIENT_LEFT)
-
-
-class _Measured:
-    """ASGI middleware that counts the answers of the routes that score, and takes their time."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics):
-        self.app, self.metrics = app, metrics
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in ("/score", decisions.PATH):
-            await self.app(scope, receive, send)
-            return
-        started, status = time.monotonic(), 500
-
-        async def sending(message: Message) -> None:
-            nonlocal status
-            status = message.get("status", status)
-            await send(message)
-
-        try:
-            await self.app(scope, receive, sending)
-        finally:
-            self.metrics.request(status, time.monotonic() - started)
 
 
 _NO_POST = ["GET", "HEAD", "PUT", "PATCH", "DELETE", "OPTIONS"]

@@ -10,12 +10,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-from saiqa.image_score import ImageScore
 
 if TYPE_CHECKING:
     from saiqa.service.intake import Picture
@@ -52,10 +50,10 @@ class Order:
     """Images that came together and are answered together."""
 
     images: Sequence[Picture]
-    dimensions: tuple[str, ...]
-    results: list[Any]  # ``ImageScore``, or None until there is one
+    asked: Hashable
+    results: list[Any]  # None until there is one
     missing: int
-    future: Future[list[ImageScore]] = field(default_factory=Future)
+    future: Future[list[Any]] = field(default_factory=Future)
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Batcher:
     """Scores images of concurrent callers together.
 
     Args:
-        score: images and dimensions in, one result an image out, in order; called from one thread only.
+        score: images and what is asked of them in, one result an image out, in order; called from one thread only.
         max_queue: images that may wait or be at work; more are refused.
         max_batch: images handed to ``score`` at a time; fewer where they have more than ``BATCH_PIXELS`` together, all of
             which may be decoded at once.
@@ -81,7 +79,7 @@ class Batcher:
 
     def __init__(
         self,
-        score: Callable[[list[Picture], tuple[str, ...]], list[ImageScore]],
+        score: Callable[[list[Picture], Any], list[Any]],
         *,
         max_queue: int,
         max_batch: int,
@@ -116,8 +114,8 @@ class Batcher:
         with self._changed:
             self._require_room(images)
 
-    def submit(self, images: Sequence[Picture], dimensions: tuple[str, ...]) -> Future[list[ImageScore]]:
-        """Queue images for scoring, all of them or none.
+    def submit(self, images: Sequence[Picture], asked: Hashable) -> Future[list[Any]]:
+        """Queue images for scoring, all of them or none. What is asked alike may be answered together.
 
         Returns:
             A future of one result an image, in order, or of ``ScoringFailed``.
@@ -126,7 +124,7 @@ class Batcher:
             QueueFull: with these images there would be more than ``max_queue``.
             Closed: ``close`` has been called.
         """
-        order = Order(images, dimensions, [None] * len(images), len(images))
+        order = Order(images, asked, [None] * len(images), len(images))
         if not images:
             order.future.set_result([])
             return order.future
@@ -167,7 +165,7 @@ class Batcher:
             self._rate(batch)
 
     def _next_batch(self) -> list[Item]:
-        """The oldest images that ask for the same dimensions; none when the service is closed and the queue empty."""
+        """The oldest images of which the same is asked; none when the service is closed and the queue empty."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
@@ -184,7 +182,7 @@ class Batcher:
         pixels = 0
         while self._queue and len(batch) < self.max_batch:
             item = self._queue.popleft()
-            if batch and item.order.dimensions != batch[0].order.dimensions:
+            if batch and item.order.asked != batch[0].order.asked:
                 others.append(item)
                 continue
             pixels += self._pixels_of(item)
@@ -202,7 +200,7 @@ class Batcher:
         started = time.monotonic()
         try:
             images = [item.order.images[item.place] for item in batch]
-            results = self._score(images, batch[0].order.dimensions)
+            results = self._score(images, batch[0].order.asked)
             answers = list(zip(batch, results, strict=True))
         except Exception:  # whatever it is, the callers must hear of it and the thread must live
             _log.exception("scoring %d images failed", len(batch))
@@ -211,7 +209,7 @@ class Batcher:
             self._deliver(answers)
         self._settle(len(batch), time.monotonic() - started)
 
-    def _deliver(self, answers: list[tuple[Item, ImageScore]]) -> None:
+    def _deliver(self, answers: list[tuple[Item, Any]]) -> None:
         for item, result in answers:
             order = item.order
             order.results[item.place] = result

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Collection
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -22,7 +24,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         options: dict[str, Any] = {"registry": self._registry}
         self._requests = Counter(
-            "saiqa_requests", "Answers of POST /score and /v1/decisions by HTTP status", ["status"], **options
+            "saiqa_requests", "Answers of POST /score, /explain and /v1/decisions by HTTP status", ["status"], **options
         )
         self._seconds = Histogram("saiqa_request_seconds", "From request to answer", buckets=_SECONDS, **options)
         self._images = Counter("saiqa_images", "Images answered, with a score or with an error", ["outcome"], **options)
@@ -49,3 +51,26 @@ class Metrics:
     def text(self) -> bytes:
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
+
+
+class Measured:
+    """ASGI middleware that counts the answers of the routes that use the model, and takes their time."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]):
+        self.app, self.metrics, self.paths = app, metrics, paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in self.paths:
+            await self.app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        finally:
+            self.metrics.request(status, time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 import { addressOf, breakable, button, capital, element, make, paint, percent } from "./parts.js";
 import { session } from "./service.js";
+import { whereOf } from "./where.js";
 
 const UNSURE = "not sure"; // in place of a score whose interval is too wide
 const lowToHigh = ([low, high]) => `${low.toFixed(2)} to ${high.toFixed(2)}`;
@@ -26,7 +27,7 @@ export function newCard(entry, remove) {
   return card;
 }
 
-export function fillCard(entry) {
+export function fillCard(entry, say) {
   const { card, result } = entry;
   card.classList.toggle("failed", Boolean(result.error));
   card.querySelector(".state").textContent = result.error ? `No score: ${result.error}` : (result.notes ?? []).join("; ");
@@ -40,11 +41,12 @@ export function fillCard(entry) {
   const known = session.about.dimensions.filter((dimension) => dimension in result.scores || unsure.includes(dimension));
   if (known.length && session.about.caveat) card.querySelector(".caveat").textContent = `${capital(session.about.caveat)}.`;
   card.querySelector(".dimensions").replaceChildren(
-    ...known.map((dimension) => dimensionOf(dimension, result)),
+    ...known.map((dimension) => dimensionOf(dimension, entry, say)),
   );
 }
 
-function dimensionOf(dimension, result) {
+function dimensionOf(dimension, entry, say) {
+  const { result } = entry;
   const block = template("dimension");
   const probabilities = result.probabilities[dimension];
   block.dataset.dimension = dimension;
@@ -56,6 +58,7 @@ function dimensionOf(dimension, result) {
   const likeliest = words.reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
   block.querySelector(".words").ariaLabel = `How likely the model finds each word for ${dimension}`;
   block.querySelector(".words").append(...words.map((word) => wordOf(word, probabilities[word], word === likeliest)));
+  block.append(...whereOf(entry, dimension, say));
   return block;
 }
 

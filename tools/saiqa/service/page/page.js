@@ -135,9 +135,9 @@ async function step() {
   const results = await askEach(next.map((entry) => entry.file), busy);
   const thumbnails = await Promise.all(next.map((entry) => thumbnailOf(entry.file)));
   next.forEach((entry, i) => {
-    Object.assign(entry, { result: results[i], thumbnail: thumbnails[i], file: null });
+    Object.assign(entry, { result: results[i], thumbnail: thumbnails[i] });
     round[results[i].error ? "failed" : "scored"] += 1;
-    fillCard(entry);
+    fillCard(entry, say);
   });
   table.update();
 }

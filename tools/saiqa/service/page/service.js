@@ -35,16 +35,18 @@ export async function example(name) {
 }
 
 /**
- * Results of some files, in order. A refusal is an Error with the service's own words and its status.
+ * What the service answers to some files. A refusal is an Error with the service's own words and its status.
+ * @param {object} fields are sent beside the files.
  * @param {function(number)} busy is told how many seconds are waited where the service is busy.
  */
-async function ask(files, busy) {
+export async function ask(path, files, fields = {}, busy = () => {}) {
   for (;;) {
     const form = new FormData();
     for (const file of files) form.append("images", file, file.name);
+    for (const [name, value] of Object.entries(fields)) form.append(name, value);
     const headers = session.token ? { Authorization: `Bearer ${session.token}` } : {};
-    const { answer, body } = await reach("score", { method: "POST", body: form, headers });
-    if (answer.ok) return body.results;
+    const { answer, body } = await reach(path, { method: "POST", body: form, headers });
+    if (answer.ok) return body;
     const wait = Number(answer.headers.get("Retry-After"));
     if (answer.status !== 503 || !(wait > 0)) {
       throw Object.assign(new Error(body?.detail ?? `HTTP status ${answer.status}`), { status: answer.status });
@@ -54,10 +56,10 @@ async function ask(files, busy) {
   }
 }
 
-/** As ask, but every file gets a result: where several are refused together, each is asked about alone. */
+/** Results of some files, in order. Every file gets one: where several are refused together, each is asked about alone. */
 export async function askEach(files, busy) {
   try {
-    return await ask(files, busy);
+    return (await ask("score", files, {}, busy)).results;
   } catch (error) {
     if (error instanceof Unreachable || error.status === 401) throw error;
     if (files.length === 1) return [{ scores: {}, probabilities: {}, overall: null, error: error.message }];

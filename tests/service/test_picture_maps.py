@@ -1,0 +1,76 @@
+"""POST /explain: the map of a picture is that of ``Scorer.explain``, and what has no map is refused clearly."""
+
+from __future__ import annotations
+
+import base64
+
+import httpx
+import numpy as np
+import pytest
+
+from helpers import SMALL_BUNDLE
+from saiqa import Scorer, facts, image_map
+from saiqa.files.folders import demo_rooms
+from saiqa.scorer import DEMO_CAVEAT
+from serving import PICTURES, served_here
+
+ROOM = demo_rooms()[6]
+
+
+@pytest.fixture(scope="module")
+def url():
+    with served_here(Scorer(demo=True, device="cpu", dtype="float32"), megapixels=1) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def ask(url):
+    def explain(**body):
+        return httpx.post(f"{url}/explain", **body, timeout=300, trust_env=False)
+
+    return explain
+
+
+def form(*pictures: bytes) -> list:
+    return [("images", (f"{n}.jpg", data)) for n, data in enumerate(pictures)]
+
+
+def test_a_map_is_that_of_the_scorer(ask, url):
+    plain = Scorer(demo=True, device="cpu", dtype="float32")
+    for dimension in facts.DIMENSIONS:
+        answer = ask(files=form(ROOM.read_bytes()), data={"dimensions": dimension})
+        assert answer.status_code == 200, answer.text
+        body, wanted = answer.json(), plain.explain(ROOM, dimension)
+        assert (body["name"], body["dimension"], body["method"]) == ("0.jpg", dimension, wanted.method)
+        assert np.array(body["map"]) == pytest.approx(np.array(wanted.map), abs=1e-5)
+        assert body["standing"] == image_map.standing(dimension) and body["caveat"] == DEMO_CAVEAT and body["error"] is None
+    maps = httpx.get(f"{url}/health", trust_env=False).json()["maps"]
+    assert maps == {name: {"shown": name in image_map.FOUND, "standing": image_map.standing(name)} for name in facts.DIMENSIONS}
+
+
+def test_base64_is_taken_and_a_broken_picture_is_an_error(ask):
+    data = base64.b64encode(ROOM.read_bytes()).decode()
+    sent = ask(json={"images": [{"name": "a", "data": data}], "dimensions": ["layout"]}).json()
+    assert sent["name"] == "a" and len(sent["map"]) == 5
+    for broken in (b"no picture", ROOM.read_bytes()[:2000]):
+        answer = ask(files=form(broken), data={"dimensions": "layout"})
+        assert answer.status_code == 200 and answer.json()["map"] == []
+        assert answer.json()["error"].startswith("cannot read the image")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "dimensions"), [(PICTURES[:1], None), (PICTURES[:2], "layout"), (PICTURES[:1], "layout,harmony")]
+)
+def test_a_map_is_of_one_picture_and_dimension(ask, pictures, dimensions):
+    answer = ask(files=form(*pictures), data={"dimensions": dimensions} if dimensions else {})
+    assert answer.status_code == 422 and "one image and one" in answer.json()["detail"]
+
+
+def test_an_engine_without_maps_says_so():
+    with served_here(Scorer(SMALL_BUNDLE, device="cpu", views=2)) as address:
+        answer = httpx.post(
+            f"{address}/explain", files=form(PICTURES[0]), data={"dimensions": "layout"}, timeout=300, trust_env=False
+        )
+        assert answer.status_code == 501 and "one view" in answer.json()["detail"]
+        assert httpx.get(f"{address}/health", trust_env=False).json()["maps"] == {}
+        assert httpx.get(f"{address}/explain", trust_env=False).status_code == 405

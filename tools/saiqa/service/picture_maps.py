@@ -1,0 +1,86 @@
+"""POST /explain: what lowers the score of one picture in one dimension, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from saiqa import facts
+from saiqa.engines.region_maps import checked
+from saiqa.errors import InputError, UsageError
+from saiqa.image_map import FOUND, ImageMap, standing
+from saiqa.scorer import Scorer
+from saiqa.service.intake import UNUSABLE, Limits, Picture, Refused, read_question
+
+PATH = "/explain"
+
+
+@dataclass(frozen=True)
+class Where:
+    """What is asked of a picture whose map is wanted."""
+
+    dimension: str
+
+
+class MapAnswer(BaseModel):
+    """The map of one picture: points of the scale by which each region lowers the score [rows][columns]."""
+
+    model: str
+    caveat: str | None
+    name: str
+    dimension: str
+    map: list[list[float]] = []
+    method: str = ""
+    standing: str
+    error: str | None = None
+
+
+def offered(scorer: Scorer) -> dict[str, dict[str, Any]]:
+    """For /health: dimension -> how far its maps may be trusted, and whether they should be shown; none without maps."""
+    if scorer.model.views > 1:
+        return {}
+    try:
+        checked(scorer.engine)
+    except UsageError:
+        return {}
+    return {name: {"shown": name in FOUND, "standing": standing(name)} for name in facts.DIMENSIONS}
+
+
+async def read(request: Request, limits: Limits, hold: Callable[[int], None], here: bool) -> tuple[Picture, Where]:
+    """The one picture and dimension of a request, whose body is as that of POST /score.
+
+    Args:
+        here: whether the engine that is served has maps.
+
+    Raises:
+        Refused: as ``read_question``, and for other than one picture and one dimension.
+    """
+    if not here:
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "This service has no maps: they take the prefill engine and one view")
+    question = await read_question(request, limits, hold)
+    if len(question.pictures) != 1 or len(question.dimensions) != 1:
+        raise Refused(UNUSABLE, "A map is of one image and one of `dimensions`")
+    return question.pictures[0], Where(question.dimensions[0])
+
+
+def drawn(scorer: Scorer, picture: Picture, where: Where) -> ImageMap | str:
+    """The map, or why there is none."""
+    assert picture.image is not None
+    try:
+        return scorer.explain(picture.image, where.dimension)
+    except InputError as error:
+        return str(error).partition(": ")[2]
+
+
+def answer(scorer: Scorer, picture: Picture, where: Where, found: ImageMap | str, caveat: str | None) -> MapAnswer:
+    """What is answered."""
+    shared: dict[str, Any] = {"model": scorer.model_name, "caveat": caveat, "name": picture.name, "dimension": where.dimension}
+    shared["standing"] = standing(where.dimension)
+    if isinstance(found, str):
+        return MapAnswer(**shared, error=found)
+    return MapAnswer(**shared, map=found.map, method=found.method)
