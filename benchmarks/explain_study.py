@@ -29,7 +29,7 @@ import torch
 
 from reporting import machine, print_table
 from saiqa import Scorer, facts
-from saiqa.engines import Request
+from saiqa.engines import Failure, Request
 from saiqa.engines.region_maps import MOST, rated, region_map
 from saiqa.files import folders
 from saiqa.image_map import METHOD
@@ -93,7 +93,10 @@ def request(scorer: Scorer, name: str, dimension: str) -> Request:
 def room(scorer: Scorer, name: str, kinds: tuple[str, ...], place: np.ndarray) -> Room:
     """A room with its maps, from where its faults are [rows, columns]."""
     dimension = name.split("_")[1]
-    _, question, (rows, columns) = rated(scorer.engine, request(scorer, name, dimension))
+    answer = rated(scorer.engine, request(scorer, name, dimension))
+    if isinstance(answer, Failure):
+        raise RuntimeError(f"{name}: {answer.reason}")
+    _, question, (rows, columns) = answer
     regions, (down, across) = maps.regions(rows, columns, MOST)
     share = shrunk(place, down, across)
     made = {method: ask(question, regions).float().numpy() for method, ask in maps.METHODS.items()}
