@@ -17,8 +17,9 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import numpy as np
 import torch
 
+from measuring import native
 from reporting import machine, print_table
 from saiqa import Scorer, facts
 from saiqa.engines import Failure, Request
@@ -213,18 +215,20 @@ def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[in
 
 def print_cost(scorer: Scorer, repeats: int) -> None:
     """Seconds of a score and of each map of the same pictures, in turns; the best of each counts."""
+    engine = native(scorer.engine)
     asked = [request(scorer, f"room_layout_val_{index:04d}", "layout") for index in range(4)]
-    work = {"score": lambda: [scorer.engine.rate([one]) for one in asked]}
+    work: dict[str, Callable[[Request], object]] = {"score": lambda one: engine.rate([one])}
     for method in maps.METHODS:
-        work[method] = lambda method=method: [region_map(scorer.engine, one, method) for one in asked]
+        work[method] = partial(region_map, engine, method=method)
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
             started = time.perf_counter()
-            call()
+            for one in asked:
+                call(one)
             seconds[name].append((time.perf_counter() - started) / len(asked))
     best = {name: min(taken) for name, taken in seconds.items()}
-    print(f"\nwith its score, on {machine(scorer.engine.device)}:\n")
+    print(f"\nwith its score, on {machine(engine.device)}:\n")
     print_table(["", "seconds", "times a score"], [[n, f"{s:.3f}", f"{s / best['score']:.1f}"] for n, s in best.items()])
 
 

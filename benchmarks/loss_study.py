@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import torch
 import torch.nn.functional as F
 from scipy import stats
-from transformers import get_cosine_schedule_with_warmup
+from transformers import Qwen2TokenizerFast, get_cosine_schedule_with_warmup
 
 from saiqa import facts, scoring
 from saiqa.engines.loading import load_model, load_tokenizer, read_image, word_ids_after
@@ -57,7 +57,7 @@ class Row:
     visual: torch.Tensor
 
 
-def rows_of(model: Ovis2_5, tokenizer, given: Sequence[Example]) -> list[Row]:
+def rows_of(model: Ovis2_5, tokenizer: Qwen2TokenizerFast, given: Sequence[Example]) -> list[Row]:
     """The examples with their images' embeddings, which no run changes."""
     bounds, vit = PixelBounds.of(model.config), model.config.vit_config
     rows = []
@@ -76,7 +76,7 @@ def rows_of(model: Ovis2_5, tokenizer, given: Sequence[Example]) -> list[Row]:
     return rows
 
 
-def _encode(tokenizer, text: str) -> list[int]:
+def _encode(tokenizer: Qwen2TokenizerFast, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
 
 
@@ -89,7 +89,7 @@ def with_raters(row: Row, count: int) -> Row:
 class Study:
     """The model that all runs start from, and what they learn from."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         base = DEMO.models / facts.DEMO_BASE_MODEL_FOLDER
         self.model, tokenizer = load_model(base), load_tokenizer(base)
         self.model.requires_grad_(False)
