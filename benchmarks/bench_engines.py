@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -47,7 +49,7 @@ def parser() -> ArgumentParser:
     return flags
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     args = parser().parse_args(argv)
     if args.threads:
@@ -67,14 +69,14 @@ def _line(case: dict, against: str) -> tuple:
     return (case["size"], case["dimensions"], *rates, difference, share)
 
 
-def measure(args, folder: Path) -> dict:
+def measure(args: Namespace, folder: Path) -> dict:
     """All cases, as JSON values."""
     checkpoint = folder / "checkpoint"
     parameters = checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], getattr(torch, args.dtype))
     engines = comparison.Engines.load(checkpoint, "cpu", args.dtype, args.batch_size, args.compile, args.against)
     cases = []
     for size in args.sizes:
-        images = inputs.make_images(folder, tuple(map(int, size.split("x"))), args.images)
+        images = inputs.make_images(folder, inputs.size_of(size), args.images)
         for dimensions in (["lighting"], list(facts.DIMENSIONS)):
             requests = inputs.questions(images, dimensions)
             compared = engines.compare(requests, args.repeats, args.matmul_side)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -43,7 +45,7 @@ def parser() -> ArgumentParser:
     return flags
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark. Raises ``InputError`` where there is no such device."""
     args = parser().parse_args(argv)
     device = checkpoints.device_for_9b(args.device, args.tiny)
@@ -62,13 +64,14 @@ def _line(case: dict) -> tuple:
     return (case["dimensions"], case["batch_size"], *rates, f"{case['share_of_matmul']:.0%}", peak, difference)
 
 
-def measure(args, device: torch.device, folder: Path) -> dict:
+def measure(args: Namespace, device: torch.device, folder: Path) -> dict:
     """All cases, as JSON values."""
     shape = checkpoints.TINY if args.tiny else checkpoints.NINE_B
     parameters = checkpoints.build_checkpoint(folder / "checkpoint", shape, torch.bfloat16, args.device)
     engines = comparison.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
+    assert isinstance(engines.other, comparison.GivenAnswers)
     engines.prefill.token_budget = sys.maxsize  # here the batch size alone decides
-    width, height = (96, 64) if args.tiny else map(int, args.size.split("x"))
+    width, height = (96, 64) if args.tiny else inputs.size_of(args.size)
     least = 1 if args.tiny else 8  # pictures, so that a small batch is measured over several passes
     images = inputs.make_images(folder, (width, height), max(least, *args.batch_sizes))
     side = 256 if args.tiny else 8192

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
 from saiqa.errors import Failed
-from saiqa.files import folders, jsonl
+from saiqa.files import jsonl
 
 EXAMPLES = """
 python benchmarks/bench_scale.py
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 # ---- workers against one process -------------------------------------------------------------------------------------
 
 
-def measure_workers(folder: Path, args) -> list[dict]:
+def measure_workers(folder: Path, args: Namespace) -> list[dict]:
     """Images a second without and with workers, one thread each, loading left out; their results must be the same bytes."""
     import torch
 
@@ -97,7 +98,7 @@ def measure_workers(folder: Path, args) -> list[dict]:
 # ---- bookkeeping -----------------------------------------------------------------------------------------------------
 
 
-def measure_rows(folder: Path, args) -> list[dict]:
+def measure_rows(folder: Path, args: Namespace) -> list[dict]:
     """Time and peak memory of a whole run with few and with many rows; the cost of a row is the slope between them."""
     import reporting
 
@@ -145,7 +146,8 @@ def write_questions(root: Path, images: Sequence[Path]) -> None:
     """The questions about these images of a data root, in this project's words."""
     asked = {"query": facts.query(DIMENSION), "response": facts.response(DIMENSION, "good")}
     lines = ({**asked, "images": [f"{facts.DATA_FOLDER}/{image}"]} for image in images)
-    jsonl.write_jsonl(folders.annotation_jsonl(root, DIMENSION, "test", facts.RECOMMENDED), lines)
+    name = facts.annotation_jsonl(DIMENSION, "test", facts.RECOMMENDED)
+    jsonl.write_jsonl(root / facts.ANNOTATIONS_FOLDER / name, lines)
 
 
 def run_command(script: str, checkpoint: Path, data: Path, results: Path, workers: int, *flags: str) -> dict:
@@ -153,7 +155,7 @@ def run_command(script: str, checkpoint: Path, data: Path, results: Path, worker
     where = ["--model_path", checkpoint, "--data_root", data, "--results_dir", results, "--workers", str(workers)]
     command = [sys.executable, HERE.parent / script, "--mode", "infer", "--dimension", DIMENSION, "--device", "cpu"]
     done = subprocess.run(
-        [*command, *where, *flags], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+        [*map(str, (*command, *where, *flags))], env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
     )
     if done.returncode:
         raise Failed(f"{script} ended with exit code {done.returncode}", "Its messages are above")

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise Failed(f"{len(load.wrong)} answers were wrong, the first: {load.wrong[0]}", "Find out why")
 
 
-def summary(load: Load, alone: Sequence[Alone], args) -> dict:
+def summary(load: Load, alone: Sequence[Alone], args: Namespace) -> dict:
     """The figures of one run. Processor seconds count all cores, and other programs on the machine disturb them least."""
     images = sum(count for _, count in load.finished)
     # Up to the last answer: the queue is never empty before.

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -54,14 +54,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     attacked = service_load.under_load(pool, args, beside=attack)
     after = service_load.under_load(pool, args)
     alone = (rate(before) + rate(after)) / 2
+    share, above_idle = rate(attacked) / alone, attacked.peak_bytes - attacked.idle_bytes
     figures = {
         "images_per_second_alone": alone,
         "images_per_second_attacked": rate(attacked),
-        "share": rate(attacked) / alone,
+        "share": share,
         "answers": sum(attacked.statuses.values()),
         "images": sum(images for _, images in attacked.finished),
         "wrong": len(attacked.wrong),
-        "peak_bytes_above_idle": attacked.peak_bytes - attacked.idle_bytes,
+        "peak_bytes_above_idle": above_idle,
         "stop_seconds": attacked.stop_seconds,
         "exit_code": attacked.exit_code,
     }
@@ -72,8 +73,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_text(output, json.dumps(figures, indent=2) + "\n")
     broken = [
         (attacked.wrong, f"{len(attacked.wrong)} answers were lost or wrong, the first: {attacked.wrong[:1]}"),
-        (figures["share"] < LEAST_SHARE, f"good clients got {figures['share']:.0%} of the images a second"),
-        (figures["peak_bytes_above_idle"] > MOST_BYTES, "the service took too much memory"),
+        (share < LEAST_SHARE, f"good clients got {share:.0%} of the images a second"),
+        (above_idle > MOST_BYTES, "the service took too much memory"),
         (attacked.stop_seconds > MOST_STOP_SECONDS or attacked.exit_code, "the service did not end in time, or not well"),
     ]
     if reasons := [reason for fails, reason in broken if fails]:
@@ -106,7 +107,7 @@ def attack_for_ever(port: int) -> None:
     threading.Event().wait()
 
 
-def repeat(kind, port: int, number: int) -> None:
+def repeat(kind: Callable[[socket.socket, int], None], port: int, number: int) -> None:
     for turn in itertools.count(number):
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=120) as connection:
             kind(connection, turn)
@@ -149,7 +150,7 @@ def hostile(connection: socket.socket, turn: int) -> None:
 def _hostile() -> list[bytes]:
     from PIL import Image
 
-    def picture(image: Image.Image, kind: str, **options) -> bytes:
+    def picture(image: Image.Image, kind: str, **options: bool) -> bytes:
         file = io.BytesIO()
         image.save(file, kind, **options)
         return file.getvalue()

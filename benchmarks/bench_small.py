@@ -12,7 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,8 +30,9 @@ import reporting
 from null_engine import peak_bytes
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
-from saiqa.engines import Request, load_engine
+from saiqa.engines import Engine, Request, load_engine
 from saiqa.engines.loading import load_tokenizer
+from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.evaluate.figures import correlate
 from saiqa.files import csv_files, folders, question_files
 from saiqa.files.checkpoint_files import INDEX_FILE
@@ -62,7 +65,7 @@ def parser() -> ArgumentParser:
     return flags
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark."""
     args = parser().parse_args(argv)
     if args.threads:
@@ -86,19 +89,19 @@ def _cell(value: object) -> str:
 # ---- speed and memory ------------------------------------------------------------------------------------------------
 
 
-def side_by_side(args, folder: Path) -> list[dict]:
+def side_by_side(args: Namespace, folder: Path) -> list[dict]:
     """Each dtype's images a second, and seconds of its passes, in turns; the best of each counts."""
     checkpoint = folder / "checkpoint"
     checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], torch.bfloat16)
-    images = inputs.make_images(folder, tuple(map(int, args.size.split("x"))), args.images)
+    images = inputs.make_images(folder, inputs.size_of(args.size), args.images)
     requests = inputs.questions(images, FOUR)
-    engines = {dtype: load_engine("prefill", checkpoint, device="cpu", dtype=dtype) for dtype in dtypes()}
+    engines = {dtype: load(checkpoint, dtype) for dtype in dtypes()}
     rated = {dtype: _scores(engine, requests) for dtype, engine in engines.items()}  # this warms up, too
-    seconds = {dtype: [] for dtype in engines}
-    passes = {dtype: [] for dtype in engines}
+    seconds: dict[str, list[float]] = {dtype: [] for dtype in engines}
+    passes: dict[str, list[float]] = {dtype: [] for dtype in engines}
     for _ in range(args.repeats):
         for dtype, engine in engines.items():
-            seconds[dtype].append(measuring.timed(lambda engine=engine: measuring.rate_all(engine, requests), engine.device))
+            seconds[dtype].append(measuring.timed(partial(measuring.rate_all, engine, requests), engine.device))
             passes[dtype].append(measuring.model_seconds(engine, requests))
     return [
         {
@@ -118,7 +121,12 @@ def dtypes() -> tuple[str, ...]:
     return ("float32", "bfloat16", "int8")
 
 
-def _scores(engine, requests: list[Request]) -> list[float]:
+def load(checkpoint: str | Path, dtype: str) -> PrefillEngine:
+    """The engine whose dtypes are set side by side."""
+    return measuring.native(load_engine("prefill", checkpoint, device="cpu", dtype=dtype))
+
+
+def _scores(engine: Engine, requests: list[Request]) -> list[float]:
     return [score_of(rating.logprobs) for rating in measuring.rate_all(engine, requests)]
 
 
@@ -136,7 +144,7 @@ def in_a_child(checkpoint: Path, picture: Path, dtype: str) -> dict:
 def child(checkpoint: str, picture: str, dtype: str) -> dict:
     """Seconds to load, to score a picture for the first time and again, and the most bytes resident."""
     started = time.perf_counter()
-    engine = load_engine("prefill", checkpoint, device="cpu", dtype=dtype)
+    engine = load(checkpoint, dtype)
     loaded = time.perf_counter()
     requests = inputs.questions([Path(picture)], FOUR)
     first, again = (measuring.timed(lambda: measuring.rate_all(engine, requests), engine.device) for _ in range(2))
@@ -147,9 +155,9 @@ def child(checkpoint: str, picture: str, dtype: str) -> dict:
 # ---- the 9B shape ----------------------------------------------------------------------------------------------------
 
 
-def nine_b(args, folder: Path) -> list[dict]:
+def nine_b(args: Namespace, folder: Path) -> list[dict]:
     """``child`` of bfloat16 and int8 on the 9B shape."""
-    picture = inputs.make_images(folder, tuple(map(int, args.size.split("x"))), 1)[0]
+    picture = inputs.make_images(folder, inputs.size_of(args.size), 1)[0]
     write_in_shards(folder / "checkpoint", checkpoints.NINE_B)
     os.sync()  # 18 GB on their way to the disk would be measured with the first dtype
     return [in_a_child(folder / "checkpoint", picture, dtype) for dtype in dtypes()[1:]]
@@ -165,7 +173,7 @@ def write_in_shards(folder: Path, shape: dict, shard_bytes: int = SHARD_BYTES) -
     config.save_pretrained(folder)
     load_tokenizer(demo).save_pretrained(folder)
     shutil.copy(demo / "preprocessor_config.json", folder)
-    places = {}
+    places: dict[str, str] = {}
     shards = list(_shards({name: weight.shape for name, weight in model.named_parameters()}, shard_bytes))
     for number, shapes in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
@@ -175,7 +183,8 @@ def write_in_shards(folder: Path, shape: dict, shard_bytes: int = SHARD_BYTES) -
 
 
 def _shards(shapes: dict[str, torch.Size], shard_bytes: int) -> Iterator[dict[str, torch.Size]]:
-    shard, size = {}, 0
+    shard: dict[str, torch.Size] = {}
+    size = 0
     for name, shape in shapes.items():
         if shard and size + 2 * shape.numel() > shard_bytes:
             yield shard
@@ -203,7 +212,7 @@ def demo() -> list[dict]:
     asked = {dimension: _demo_rows(roots.data, dimension) for dimension in FOUR}
     scores: dict[str, dict[str, list[float]]] = {}
     for dtype in dtypes():
-        engine = load_engine("prefill", checkpoint, device="cpu", dtype=dtype)
+        engine = load(checkpoint, dtype)
         scores[dtype] = {dimension: _scores(engine, requests) for dimension, (requests, _) in asked.items()}
     cases = []
     for dtype in dtypes():

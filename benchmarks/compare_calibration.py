@@ -41,7 +41,7 @@ def main() -> int:
     args = flags.parse_args()
     fitted, tested = halves(read_series(), distributions(Path(args.scored)) if args.scored else scored_now())
     temperature = fit(fitted)
-    found = {"n_fit": len(fitted), "temperature": temperature}
+    found: dict = {"n_fit": len(fitted), "temperature": temperature}
     for name, t in (("temperature 1", 1.0), ("fitted", temperature)):
         said = [better(a, b, t) for a, b, _ in tested]
         table = reliability(said, [truth for *_, truth in tested], BINS)

@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import LogitsProcessor, LogitsProcessorList, Qwen2TokenizerFast
 
-from measuring import measure_prefill, rate_all
+from measuring import measure_prefill, native, rate_all
 from saiqa import facts
-from saiqa.engines import Engine, Request, load_engine
+from saiqa.engines import Rating, Request, load_engine
+from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.scoring import score_of
+
+if TYPE_CHECKING:
+    from saiqa.engines.swift_engine import SwiftEngine
+    from saiqa.engines.vllm_engine import VllmEngine
 
 ANSWER_TOKENS = 13  # of the release's answers, the end included
 
@@ -21,10 +27,12 @@ class _GivenAnswer(LogitsProcessor):
     """Lets only the tokens of ``steps[i]`` be written at the i-th place of an answer."""
 
     def __init__(self, steps: Sequence[Sequence[int]]):
-        self.steps, self.start = steps, None
+        self.steps = steps
+        self.start: int | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.start = input_ids.shape[1] if self.start is None else self.start
+        if self.start is None:
+            self.start = input_ids.shape[1]
         allowed = self.steps[input_ids.shape[1] - self.start]
         forced = torch.full_like(scores, -torch.inf)
         forced[:, allowed] = scores[:, allowed]
@@ -38,14 +46,14 @@ class GivenAnswers:
     takes them in front of the logits processors.
     """
 
-    def __init__(self, engine, tokenizer):
+    def __init__(self, engine: SwiftEngine, tokenizer: Qwen2TokenizerFast):
         self.engine, self.tokenizer = engine, tokenizer
         self.model = engine.engine.model
         self.generate = self.model.generate
 
-    def rate(self, requests: Sequence[Request]) -> list:
+    def rate(self, requests: Sequence[Request]) -> list[Rating]:
         """The ratings, one dimension at a time as the release asks."""
-        answers = []
+        answers: list[Rating] = []
         for prefix in dict.fromkeys(request.answer_prefix for request in requests):
             steps = self._steps(prefix)
             self.model.generate = lambda *args, _steps=steps, **kwargs: self.generate(
@@ -66,16 +74,18 @@ class GivenAnswers:
 class Engines:
     """Another way and ours, on one checkpoint: ``other`` is the release's (``swift``) or vLLM's (``vllm``)."""
 
-    other: GivenAnswers | Engine
-    prefill: Engine
+    other: GivenAnswers | VllmEngine
+    prefill: PrefillEngine
     name: str = "swift"
 
     @classmethod
     def load(cls, checkpoint: Path, device: str, dtype: str, batch_size: int, compiled: bool, name: str = "swift") -> Engines:
         options = {"device": device, "dtype": dtype, "batch_size": batch_size}
-        prefill = load_engine("prefill", checkpoint, compile=compiled, **options)
+        prefill = native(load_engine("prefill", checkpoint, compile=compiled, **options))
         other = load_engine(name, checkpoint, **options)
-        return cls(GivenAnswers(other, prefill.tokenizer) if name == "swift" else other, prefill, name)
+        if name == "swift":
+            return cls(GivenAnswers(cast("SwiftEngine", other), prefill.tokenizer), prefill, name)
+        return cls(cast("VllmEngine", other), prefill, name)
 
     def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
         """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
@@ -91,9 +101,9 @@ class Engines:
             **measured,
         }
 
-    def _rate_other(self, requests: Sequence[Request]) -> list:
+    def _rate_other(self, requests: Sequence[Request]) -> list[Rating]:
         """vLLM keeps what it has read; a turn that found it there would measure nothing."""
-        if self.name != "vllm":
+        if isinstance(self.other, GivenAnswers):
             return self.other.rate(requests)
         self.other.llm.reset_prefix_cache()
         self.other.llm.llm_engine.reset_mm_cache()

@@ -18,8 +18,9 @@ import argparse
 import csv
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -28,9 +29,10 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import numpy as np
 import torch
 
+from measuring import native
 from reporting import machine, print_table
 from saiqa import Scorer, facts
-from saiqa.engines import Request
+from saiqa.engines import Failure, Request
 from saiqa.engines.region_maps import MOST, rated, region_map
 from saiqa.files import folders
 from saiqa.image_map import DEFAULTS
@@ -105,7 +107,10 @@ def request(scorer: Scorer, picture: Path) -> Request:
 def room(scorer: Scorer, picture: Path, kinds: tuple[str, ...], place: np.ndarray) -> Room:
     """A room with its maps, from where its faults are [rows, columns]."""
     dimension = picture.stem.split("_")[1]
-    _, question, (rows, columns) = rated(scorer.engine, request(scorer, picture))
+    answer = rated(scorer.engine, request(scorer, picture))
+    if isinstance(answer, Failure):
+        raise RuntimeError(f"{picture}: {answer.reason}")
+    _, question, (rows, columns) = answer
     regions, (down, across) = maps.regions(rows, columns, MOST)
     share = shrunk(place, down, across)
     made = {method: ask(question, regions).float().numpy() for method, ask in maps.METHODS.items()}
@@ -223,18 +228,20 @@ def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[in
 
 def print_cost(scorer: Scorer, repeats: int) -> None:
     """Seconds of a score and of each map of the same pictures, in turns; the best of each counts."""
+    engine = native(scorer.engine)
     asked = [request(scorer, demo_picture(f"room_layout_val_{index:04d}")) for index in range(4)]
-    work = {"score": lambda: [scorer.engine.rate([one]) for one in asked]}
+    work: dict[str, Callable[[Request], object]] = {"score": lambda one: engine.rate([one])}
     for method in maps.METHODS:
-        work[method] = lambda method=method: [region_map(scorer.engine, one, method) for one in asked]
+        work[method] = partial(region_map, engine, method=method)
     seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
             started = time.perf_counter()
-            call()
+            for one in asked:
+                call(one)
             seconds[name].append((time.perf_counter() - started) / len(asked))
     best = {name: min(taken) for name, taken in seconds.items()}
-    print(f"\nwith its score, on {machine(scorer.engine.device)}:\n")
+    print(f"\nwith its score, on {machine(engine.device)}:\n")
     print_table(["", "seconds", "times a score"], [[n, f"{s:.3f}", f"{s / best['score']:.1f}"] for n, s in best.items()])
 
 

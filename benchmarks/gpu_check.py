@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ import gpu_reference
 import gpu_speed
 import gpu_tables
 import gpu_training
+import inputs
 import reporting
 from gpu_bench import Bench, NotInstalled, first_line, give_memory_back
 from saiqa.cli.console import ArgumentParser, positive_int, run
@@ -90,7 +91,7 @@ def run_part(bench: Bench, part: Part, seconds: int) -> dict:
 def within(seconds: int) -> Iterator[None]:
     """Raise ``OverTime`` in the block after so many seconds, and every ten more should a library have swallowed it."""
 
-    def stop(*_) -> None:
+    def stop(*_: object) -> None:
         raise OverTime
 
     before = signal.signal(signal.SIGALRM, stop)
@@ -130,25 +131,27 @@ def parser() -> ArgumentParser:
     return flags
 
 
-def main(argv=None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts. Raises ``InputError`` where there is no such device, ``Failed`` or ``Incomplete`` after the last one."""
     args = parser().parse_args(argv)
     device = checkpoints.device_for_9b(args.device, args.tiny)
     if device.type == "cpu":
         torch.set_num_threads(1)  # threads that share so little work wait for each other most of the time
-    size = (96, 64) if args.tiny else tuple(map(int, args.size.split("x")))
+    size = (96, 64) if args.tiny else inputs.size_of(args.size)
     batch_sizes = args.batch_sizes or ([1, 2] if args.tiny else [1, 2, 4, 8, 16, 32])
-    figures = {"machine": machine(device), "shape": "tiny" if args.tiny else "9b", "size": f"{size[0]}x{size[1]}", "parts": {}}
-    print("# " + ", ".join(str(value) for value in figures["machine"].values()))
+    found = machine(device)
+    parts: dict[str, dict] = {}
+    figures = {"machine": found, "shape": "tiny" if args.tiny else "9b", "size": f"{size[0]}x{size[1]}", "parts": parts}
+    print("# " + ", ".join(map(str, found.values())))
     with tempfile.TemporaryDirectory(prefix="saiqa-check-") as folder:
         bench = Bench(device, args.tiny, size, batch_sizes, args.repeats, Path(folder))
         for name in args.parts:
             part = PARTS[name]
-            figures["parts"][name] = outcome = run_part(bench, part, args.seconds or part.seconds)
+            parts[name] = outcome = run_part(bench, part, args.seconds or part.seconds)
             reporting.keep_json(args.output_json, figures)
             gpu_tables.show(name, outcome)
     reporting.write_json(args.output_json, figures)
-    judge(figures["parts"])
+    judge(parts)
 
 
 def judge(parts: dict) -> None:

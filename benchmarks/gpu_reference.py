@@ -13,12 +13,13 @@ import inputs
 import measuring
 from gpu_bench import REFERENCE, Bench
 from saiqa import facts
-from saiqa.engines import Request, load_engine
+from saiqa.engines import Engine, Request, load_engine
 from saiqa.errors import Failed
 from saiqa.model.pixels import PixelBounds
 from saiqa.scoring import score_of
 
 Rated = list[dict[str, float]]
+Difference = Callable[[Rated, Rated], float]
 
 
 def logprob_difference(some: Rated, others: Rated) -> float:
@@ -39,7 +40,8 @@ BOUNDS = {
 def check_reference(bench: Bench, report: dict) -> None:
     """The authors' numbers, and an image's own whatever shares its pass. Raises ``Failed`` where one is out of its bound."""
     torch.set_float32_matmul_precision("highest")  # some containers let float32 be TF32, three digits less
-    report["checks"] = checks = []
+    checks: list[dict] = []
+    report["checks"] = checks
     for dtype, (difference, unit, bound) in BOUNDS.items():
         for name, largest in (*reference_cases(bench, dtype, difference), *invariance(bench, dtype, difference)):
             checks.append({"check": name, "dtype": dtype, "of": unit, "largest_difference": largest, "bound": bound})
@@ -48,7 +50,7 @@ def check_reference(bench: Bench, report: dict) -> None:
         raise Failed(f"differs by more than its bound: {', '.join(beyond)}")
 
 
-def reference_cases(bench: Bench, dtype: str, difference: Callable) -> Iterator[tuple[str, float]]:
+def reference_cases(bench: Bench, dtype: str, difference: Difference) -> Iterator[tuple[str, float]]:
     """The cases of the reference bundle, asked without a system prompt and with the bundle's own."""
     cases = json.loads((REFERENCE / "expected.json").read_text(encoding="utf-8"))["cases"]
     requests = [Request(REFERENCE / case["image"], case["query"], case["answer_prefix"]) for case in cases]
@@ -57,7 +59,7 @@ def reference_cases(bench: Bench, dtype: str, difference: Callable) -> Iterator[
         yield name, difference(rated(engine, requests), [case[f"label_logprobs{key}"] for case in cases])
 
 
-def invariance(bench: Bench, dtype: str, difference: Callable) -> Iterator[tuple[str, float]]:
+def invariance(bench: Bench, dtype: str, difference: Difference) -> Iterator[tuple[str, float]]:
     """Two pictures (tiny: one) of three sizes each, four questions: together, against alone, shuffled, in other passes."""
     sizes = ((256, 192), (100, 300), (640, 90))
     images = [image for size in sizes for image in inputs.make_images(bench.folder, size, 1 if bench.tiny else 2)]
@@ -65,7 +67,7 @@ def invariance(bench: Bench, dtype: str, difference: Callable) -> Iterator[tuple
     order = random.Random(checkpoints.SEED).sample(range(len(requests)), k=len(requests))
     for name, checkpoint in (("random", REFERENCE), ("demo", checkpoints.DEMO_CHECKPOINT)):
         bounds = PixelBounds(128 * 128, 28_000)  # small pictures are quickly rated
-        engine = load_engine("prefill", checkpoint, device=str(bench.device), dtype=dtype, bounds=bounds)
+        engine = measuring.native(load_engine("prefill", checkpoint, device=str(bench.device), dtype=dtype, bounds=bounds))
         together = rated(engine, requests)
         alone = [rated(engine, [request])[0] for request in requests]
         yield f"{name} weights, alone", difference(alone, together)
@@ -77,5 +79,5 @@ def invariance(bench: Bench, dtype: str, difference: Callable) -> Iterator[tuple
         yield f"{name} weights, other batches", max(passes)
 
 
-def rated(engine, requests: Sequence[Request]) -> Rated:
+def rated(engine: Engine, requests: Sequence[Request]) -> Rated:
     return [rating.logprobs for rating in measuring.rate_all(engine, requests)]

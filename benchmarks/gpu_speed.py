@@ -91,17 +91,19 @@ def compare_attention(bench: Bench, report: dict) -> None:
     """Seconds a call of each back end, and of torch's own choice, for the shapes that one picture with four questions has."""
     report["cases"] = []
     for name, shape, gflop, work in attention_shapes(bench):
-        case = {"attention": name, "shape": shape, "gflop": gflop, "seconds": {}, "missing": {}}
+        seconds: dict[str, float] = {}
+        missing: dict[str, str] = {}
+        case = {"attention": name, "shape": shape, "gflop": gflop, "seconds": seconds, "missing": missing}
         report["cases"].append(case)
         for backend in ("torch's choice", *BACKENDS):
             chosen = sdpa_kernel(BACKENDS[backend]) if backend in BACKENDS else contextlib.nullcontext()
             try:
                 with chosen, torch.inference_mode():
-                    case["seconds"][backend] = seconds_a_call(work, 2 if bench.tiny else 10, bench.device)
+                    seconds[backend] = seconds_a_call(work, 2 if bench.tiny else 10, bench.device)
             except RuntimeError as error:  # this back end does not know such a call, or has not enough memory for it
                 if backend not in BACKENDS:
                     raise
-                case["missing"][backend] = first_line(error)
+                missing[backend] = first_line(error)
 
 
 def seconds_a_call(work: Callable[[], object], calls: int, device: torch.device) -> float:
@@ -160,6 +162,6 @@ def profile_kernels(bench: Bench, report: dict) -> None:
     report["kernel_seconds"] = total = sum(own.values())
     if not total:
         raise Failed("the profiler has seen no kernel")
-    costliest = sorted(own, key=own.get, reverse=True)[:5]
+    costliest = sorted(own, key=own.__getitem__, reverse=True)[:5]
     named = {event: {"name": event.key[:160], "calls": event.count} for event in costliest}
     report["kernels"] = [{**name, "seconds": own[event], "share": own[event] / total} for event, name in named.items()]

@@ -11,6 +11,7 @@ from gpu_speed import BACKENDS
 
 def tables_of(name: str, part: dict) -> tuple[Sequence[str], list[tuple]]:
     """Header and lines of a part's table; no lines where it has no figures."""
+    header: tuple[str, ...]
     if name == "reference":
         header = ("check", "dtype", "largest difference", "of", "bound")
         return header, [

@@ -46,8 +46,9 @@ def measure_training(bench: Bench, report: dict) -> None:
 def run_within(command: list[str]) -> None:
     """Run a command; end it and what it started where this is interrupted. Raises ``Failed`` with the end of what it said."""
     environment = {**os.environ, "PYTHON": sys.executable}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    with subprocess.Popen(command, env=environment, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
         try:
             said, _ = process.communicate()
         except BaseException:

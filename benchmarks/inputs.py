@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,12 @@ from PIL import Image
 from checkpoints import SEED
 from saiqa import facts
 from saiqa.engines import Request
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Width and height, written ``WxH``."""
+    width, height = map(int, text.split("x"))
+    return width, height
 
 
 def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
@@ -27,7 +33,7 @@ def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
     return paths
 
 
-def questions(images: Sequence[Path], dimensions: Sequence[str]) -> list[Request]:
+def questions(images: Sequence[Path], dimensions: Iterable[str]) -> list[Request]:
     """Prompt 4, in this project's words, about every image; dimension after dimension, as the release asks."""
     return [Request(image, facts.query(d), facts.answer_prefix(d)) for d in dimensions for image in images]
 

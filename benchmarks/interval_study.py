@@ -16,7 +16,6 @@ import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "tools"))
@@ -44,7 +43,7 @@ def constant_width(known: Sequence[calibrate.Rated], fitted: Fit) -> float:
     return errors[min(len(errors), math.ceil((len(errors) + 1) * CONFIDENCE)) - 1]
 
 
-def study(dimension: str, splits: int) -> dict[str, Any]:
+def study(dimension: str, splits: int) -> dict[str, float]:
     """Everything about one dimension, over random halves."""
     rooms = rated(dimension)
     held, widths, plain_held, plain_widths, places, errors, entropies = ([] for _ in range(7))
@@ -64,22 +63,22 @@ def study(dimension: str, splits: int) -> dict[str, Any]:
             errors.append(abs(room.mos - fitted.mean(room.score)))
             entropies.append(-sum(p * math.log(p) for p in room.distribution.values() if p > 0))
     tenths = np.array_split(np.argsort(places), 10)
-    held, plain_held, errors = map(np.array, (held, plain_held, errors))
+    inside, plain_inside, off = map(np.array, (held, plain_held, errors))
     return {
-        "coverage": held.mean(),
+        "coverage": inside.mean(),
         "width": float(np.mean(widths)),
-        "plain coverage": plain_held.mean(),
+        "plain coverage": plain_inside.mean(),
         "plain width": float(np.mean(plain_widths)),
-        "worst tenth": min(held[tenth].mean() for tenth in tenths),
-        "plain worst tenth": min(plain_held[tenth].mean() for tenth in tenths),
-        "risk by width": risk(errors, widths),
-        "by entropy": risk(errors, entropies),
-        "at random": errors.mean(),
-        "by the errors": risk(errors, errors),
+        "worst tenth": min(inside[tenth].mean() for tenth in tenths),
+        "plain worst tenth": min(plain_inside[tenth].mean() for tenth in tenths),
+        "risk by width": risk(off, widths),
+        "by entropy": risk(off, entropies),
+        "at random": off.mean(),
+        "by the errors": risk(off, errors),
     }
 
 
-def risk(errors: Any, unsure: Sequence[float]) -> float:
+def risk(errors: np.ndarray, unsure: Sequence[float]) -> float:
     """Area under the risk-coverage curve: the mean error of what is kept, over all shares that are kept."""
     ordered = errors[np.argsort(unsure, kind="stable")]
     return float((np.cumsum(ordered) / np.arange(1, len(ordered) + 1)).mean())

@@ -31,7 +31,7 @@ sys.path.insert(0, str(REPOSITORY / "tools"))
 import torch
 import torch.nn.functional as F
 from scipy import stats
-from transformers import get_cosine_schedule_with_warmup
+from transformers import Qwen2TokenizerFast, get_cosine_schedule_with_warmup
 
 from saiqa import facts, scoring
 from saiqa.engines.loading import load_model, load_tokenizer, read_image, word_ids_after
@@ -60,7 +60,7 @@ class Row:
     visual: torch.Tensor
 
 
-def rows_of(model: Ovis2_5, tokenizer, given: Sequence[Example]) -> list[Row]:
+def rows_of(model: Ovis2_5, tokenizer: Qwen2TokenizerFast, given: Sequence[Example]) -> list[Row]:
     """The examples with their images' embeddings, which no run changes."""
     bounds, vit = PixelBounds.of(model.config), model.config.vit_config
     rows = []
@@ -79,7 +79,7 @@ def rows_of(model: Ovis2_5, tokenizer, given: Sequence[Example]) -> list[Row]:
     return rows
 
 
-def _encode(tokenizer, text: str) -> list[int]:
+def _encode(tokenizer: Qwen2TokenizerFast, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False)
 
 
@@ -96,7 +96,7 @@ class Study:
         random: its language model has weights drawn anew for each seed.
     """
 
-    def __init__(self, random: bool):
+    def __init__(self, random: bool) -> None:
         self.random = random
         base = DEMO.models / facts.DEMO_BASE_MODEL_FOLDER
         self.model, tokenizer = load_model(base), load_tokenizer(base)

@@ -9,7 +9,15 @@ from types import MappingProxyType
 import torch
 
 from operations import pass_flops, row_shapes
-from saiqa.engines import Engine, Request
+from saiqa.engines import Engine, Failure, Rating, Request
+from saiqa.engines.prefill_engine import PrefillEngine
+
+
+def native(engine: Engine) -> PrefillEngine:
+    """The engine, where it is the prefill engine, whose parts are measured. Raises ``TypeError``."""
+    if not isinstance(engine, PrefillEngine):
+        raise TypeError(f"the {engine.name} engine keeps its parts to itself")
+    return engine
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
@@ -34,10 +42,10 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repeats: in
     return 2 * side**3 / min(timed(lambda: torch.mm(a, b, out=out), device) for _ in range(repeats))
 
 
-def model_seconds(engine, requests: Sequence[Request]) -> float:
+def model_seconds(engine: PrefillEngine, requests: Sequence[Request]) -> float:
     """Seconds that the prefill engine's passes over the requests take when every image has been read and cut beforehand."""
     rows = engine.rows(requests)
-    batches = [(batch, *zip(*map(engine.patches, batch), strict=True)) for batch in engine.batches(rows)]
+    batches = [(batch, *map(list, zip(*map(engine.patches, batch), strict=True))) for batch in engine.batches(rows)]
 
     def passes() -> None:
         with torch.inference_mode():
@@ -47,16 +55,17 @@ def model_seconds(engine, requests: Sequence[Request]) -> float:
     return timed(passes, engine.device)
 
 
-def rate_all(engine: Engine, requests: Sequence[Request]) -> list:
+def rate_all(engine: Engine, requests: Sequence[Request]) -> list[Rating]:
     """The ratings of all requests. Raises ``RuntimeError`` where one has none: a benchmark measures nothing then."""
-    answers = engine.rate(requests)
-    for answer in answers:
-        if not hasattr(answer, "logprobs"):
+    ratings = []
+    for answer in engine.rate(requests):
+        if isinstance(answer, Failure):
             raise RuntimeError(f"{engine.name}: {answer.reason}")
-    return answers
+        ratings.append(answer)
+    return ratings
 
 
-def peak_bytes(engine, requests: Sequence[Request]) -> int | None:
+def peak_bytes(engine: PrefillEngine, requests: Sequence[Request]) -> int | None:
     """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
     if engine.device.type != "cuda":
         rate_all(engine, requests)
@@ -68,7 +77,7 @@ def peak_bytes(engine, requests: Sequence[Request]) -> int | None:
 
 
 def measure_prefill(
-    engine,
+    engine: PrefillEngine,
     requests: Sequence[Request],
     repeats: int,
     matmul_side: int,
@@ -76,7 +85,8 @@ def measure_prefill(
 ) -> dict:
     """The prefill engine, its passes alone, the large matrix product and ``others``, by name, in turns; the best counts."""
     work = {**others, "prefill": lambda: rate_all(engine, requests)}
-    seconds, products = {name: [] for name in (*work, "model")}, []
+    seconds: dict[str, list[float]] = {name: [] for name in (*work, "model")}
+    products = []
     for _ in range(repeats):
         for name, call in work.items():
             seconds[name].append(timed(call, engine.device))

@@ -28,7 +28,7 @@ class NullEngine:
 
     name = "null"
 
-    def __init__(self, model_path: Path, **options):
+    def __init__(self, model_path: Path, **options: object):
         self._rating = engines.Rating({word: 0.123456789 * value - 2 for word, value in facts.WORD_VALUES.items()})
 
     def describe(self) -> dict:

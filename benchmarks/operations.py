@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saiqa.engines import Request
+from saiqa.engines.prefill_engine import PrefillEngine
 from saiqa.model.ovis2_5 import Ovis2_5Config
 
 
@@ -22,7 +23,7 @@ class RowShape:
         return self.prefix + sum(self.suffixes)
 
 
-def row_shapes(engine, requests: Sequence[Request]) -> list[RowShape]:
+def row_shapes(engine: PrefillEngine, requests: Sequence[Request]) -> list[RowShape]:
     """The rows that the prefill engine makes of the requests."""
     stride = engine.model.config.vit_config.hidden_stride
     visual = [(row, sum(token < 0 for token in row.prefix) - 2) for row in engine.rows(requests)]

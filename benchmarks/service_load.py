@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -36,7 +37,7 @@ class Alone:
     processor_seconds: float
 
 
-def score_images(pool: Sequence[Known], args) -> Alone:
+def score_images(pool: Sequence[Known], args: Namespace) -> Alone:
     """Let the command score copies of the pool's pictures. Raises ``Failed`` where it does not."""
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as folder:
         for place in range(args.alone_images):
@@ -44,6 +45,7 @@ def score_images(pool: Sequence[Known], args) -> Alone:
         command = [sys.executable, TOOLS / "score_images.py", folder, *model_flags(args)]
         unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
         with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unbuffered) as process:
+            assert process.stdout is not None and process.stderr is not None
             lines = ((time.perf_counter(), _processor_seconds(process.pid)) for _ in process.stdout)
             times = list(lines)[CHUNK_IMAGES:]  # the table's head, and the first images but one
             problem = process.stderr.read().decode()
@@ -59,7 +61,7 @@ def _processor_seconds(process: int) -> float:
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
-def model_flags(args) -> list[str]:
+def model_flags(args: Namespace) -> list[str]:
     """Which model, and where it runs, for the commands."""
     return [*(["--model_path", args.model_path] if args.model_path else ["--demo"]), "--device", args.device]
 
@@ -86,7 +88,7 @@ class Load:
 
 
 def under_load(
-    pool: Sequence[Known], args, beside: Callable[[int], AbstractContextManager] = lambda port: nullcontext()
+    pool: Sequence[Known], args: Namespace, beside: Callable[[int], AbstractContextManager] = lambda port: nullcontext()
 ) -> Load:
     """Start the service, let the clients loose on it, and stop it.
 
@@ -97,6 +99,7 @@ def under_load(
     command = [sys.executable, TOOLS / "serve.py", "--port", 0, *model_flags(args), *limits]
     load = Load()
     with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True) as service:
+        assert service.stdout is not None
         try:
             address = urlsplit(service.stdout.readline().strip())
             if not address.port:
@@ -130,7 +133,7 @@ def _memory(process: int, field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
 
 
-def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> None:
+def client(number: int, port: int, pool: Sequence[Known], args: Namespace, load: Load) -> None:
     """One client: asks until the time is over, and checks every answer."""
     generator = random.Random(number)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
@@ -155,7 +158,9 @@ def client(number: int, port: int, pool: Sequence[Known], args, load: Load) -> N
             time.sleep(max(min(float(headers["Retry-After"]), load.ended - time.perf_counter()), 0))
 
 
-def ask(connection, method: str, path: str, body: bytes | None = None) -> tuple[int, Message, bytes]:
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None
+) -> tuple[int, Message, bytes]:
     """Status, headers and body of one answer."""
     connection.request(method, path, body, {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {})
     answer = connection.getresponse()

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import random
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saiqa.errors import InputError
 from saiqa.files import folders
+
+if TYPE_CHECKING:
+    from saiqa import Scorer
 
 APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
 ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
@@ -27,7 +32,7 @@ class Known:
     scores: dict[str, float]
 
 
-def make_pool(scorer, args) -> list[Known]:
+def make_pool(scorer: Scorer, args: Namespace) -> list[Known]:
     """Pictures that can be told apart by their scores. Raises ``InputError`` where there are too few."""
     folder = Path(args.images) if args.images else folders.roots(demo=True).data / "images"
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
@@ -59,7 +64,8 @@ class Sent:
 def draw(generator: random.Random, pool: Sequence[Known], count: int) -> Sent:
     """A request of some images of the pool; at times one that must be refused, or has a broken picture."""
     chosen = generator.choices(pool, k=count)
-    files, wanted = [known.data for known in chosen], [known.scores for known in chosen]
+    files = [known.data for known in chosen]
+    wanted: list[dict[str, float] | None] = [known.scores for known in chosen]
     if generator.random() > ODD_SHARE:
         return Sent(form(files), 200, wanted)
     kind = generator.choice(("images", "pixels", "form", "broken"))
