@@ -12,10 +12,12 @@ from selenium.webdriver.support.ui import Select
 
 from chromium import AXE_NEEDED, NEEDED, show, started, violations
 from helpers import REPOSITORY, run_command
-from saiqa import facts
+from saiqa import Scorer, facts
 from saiqa.files import folders
+from saiqa.image_map import FOUND, standing
 from saiqa.image_score import verdict
-from saiqa.pictures import gallery
+from saiqa.model import thumbnails
+from saiqa.pictures import gallery, overlay
 
 ROOMS = sorted((REPOSITORY / "demo" / "series" / "layout").glob("00_*.jpg"))
 
@@ -94,6 +96,27 @@ def test_it_is_accessible(page, tmp_path):
             assert violations(browser) == []
     finally:
         browser.quit()
+
+
+def test_maps_lie_over_the_worst(tmp_path):
+    output = tmp_path / "page.html"
+    flags = ("--demo", *ROOMS, "--dtype", "float32", "--dimension", "layout,lighting")
+    ran = run_command("score_images.py", *flags, "--report", output, "--maps", "--json")
+    assert ran.code == 0, ran.err
+    text = output.read_text()
+    for name in ("layout", "lighting"):
+        assert f"{standing(name)[1:]}." in text.replace("&#39;", "'")
+    worst = min(ran.json["images"], key=lambda image: image["scores"]["layout"])["image"]
+    scorer = Scorer(demo=True, dtype="float32", device="cpu")
+    drawn = overlay.thumbnail(worst, True, scorer.explain(worst, "layout"), 200)
+    assert text.count(thumbnails.address(drawn)) == 1
+    assert text.count("Red is what lowers the score") == len({"layout", "lighting"}.intersection(FOUND))
+
+
+def test_maps_without_a_page_or_an_engine_that_has_some_are_refused(tmp_path):
+    for flags in (("--maps",), ("--maps", "--report", tmp_path / "a.html", "--views", "2")):
+        ran = run_command("score_images.py", "--demo", *flags)
+        assert ran.code == 2 and ("--report" in ran.err or "one view" in ran.err)
 
 
 def test_many_thumbnails_lie_beside_the_page(tmp_path, monkeypatch):

@@ -128,11 +128,9 @@ def draw(scorer: Scorer, image: str, dimension: str, path: Path, args: Namespace
     """Write the map of one image and say it in a line. Raises ``InputError`` for one that cannot be read."""
     found = scorer.explain(image, dimension, args.method)
 
-    from saiqa.model.decoding import decode, open_image
     from saiqa.pictures import overlay
 
-    with open_image(image) as opened:
-        overlay.write(path, decode(opened, args.exif == model_flags.ON).image, found)
+    overlay.write(path, image, args.exif == model_flags.ON, found)
     row, column = found.worst
     at = f"row {row + 1} of {len(found.map)}, column {column + 1} of {len(found.map[0])}"
     out.result(

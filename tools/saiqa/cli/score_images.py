@@ -14,12 +14,12 @@ from pathlib import Path
 
 from saiqa import facts, prompts
 from saiqa.calibration import UNLIKE, is_of_another_kind
-from saiqa.cli import interval_flags, jobs, model_flags, worker_flags
+from saiqa.cli import interval_flags, jobs, model_flags, report_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output, names_of
 from saiqa.errors import Incomplete, UsageError
 from saiqa.files import folders, locks, parquet_files, scratch, stamps, text_files
 from saiqa.image_score import ImageScore
-from saiqa.pictures import gallery, reference_files, results
+from saiqa.pictures import reference_files, results
 from saiqa.pictures.generators import ByGenerator, Generator, table
 from saiqa.pictures.how_made import in_words, prompt_hash, run_record
 from saiqa.pictures.listed import Listed
@@ -64,7 +64,7 @@ def parser() -> ArgumentParser:
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
     add("--output_csv", metavar="FILE", help="one row an image; x.parquet: the same table as Parquet")
     add("--output_jsonl", metavar="FILE", help="one object an image")
-    add("--report", metavar="FILE", help="a page to look at: thumbnails to sort and filter, histograms, one .html")
+    report_flags.add_flags(add)
     add("--probabilities", action="store_true", help="the five words' probabilities too")
     add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
     add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     worker_flags.check(args)
     out = Output(args.json, args.quiet)
     outputs = output_paths(args)
-    report = gallery.path_of(args.report) if args.report else None
+    report = report_flags.path_of(args)
     named = jobs.named_pictures(args)
     scorer, layout = make_scorer(args, out)
     data_root = given_data_root(args.data_root) if args.data_root else folders.roots(args.demo).data
@@ -109,7 +109,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 outputs = []
             write(outputs, this, layout, listed, record, out)
             if report:
-                write_page(report, this, scorer, layout, listed, record, out)
+                shown = map(layout.json_value, named_lines(this, listed))
+                report_flags.write(report, shown, layout, in_words(record), scorer, args.maps, out)
             out.finish_with(
                 summary(scorer, record, generators, outputs), "images", map(layout.json_value, named_lines(this, listed))
             )
@@ -308,11 +309,3 @@ def summary(scorer: Scorer, record: dict, generators: Sequence[Generator], outpu
     said = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
     said |= {"generators": [asdict(one) for one in generators]} if generators else {}
     return said | {f"output_{path.suffix[1:]}": path for path in outputs}
-
-
-def write_page(path: Path, this: Run, scorer: Scorer, layout: Layout, listed: Listed, record: dict, out: Output) -> None:
-    """Write the page of the images of this run."""
-    shown = map(layout.json_value, named_lines(this, listed))
-    caveat = DEMO_CAVEAT if scorer.demo else None
-    gallery.write(path, shown, layout.dimensions, in_words(record), caveat, layout.reference.name if layout.reference else None)
-    out.note(f"page: {folders.shown(path)}")

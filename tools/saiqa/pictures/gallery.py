@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from saiqa.errors import Failed, UsageError
 from saiqa.evaluate import page
 from saiqa.files import folders, places
 from saiqa.files.text_files import readable
+from saiqa.image_map import standing
 from saiqa.image_score import verdict
 from saiqa.model import thumbnails
 from saiqa.pictures.results import PERCENTILES_KEY
@@ -34,6 +35,7 @@ _OURS = ".saiqa-thumbnails"  # a file that is in folders of thumbnails alone
 
 Shown = Mapping[str, Any]  # a line of the result, as ``results.Layout.json_value`` has it
 Card = dict[str, Any]
+Draw = Callable[[str, str, int], bytes | None]  # image, dimension and pixels of a side to a JPEG of it under its map
 
 
 def path_of(typed: str) -> Path:
@@ -62,6 +64,7 @@ def write(
     made: Mapping[str, str],
     caveat: str | None,
     reference: str | None = None,
+    draw: Draw | None = None,
 ) -> None:
     """Write the page.
 
@@ -71,6 +74,7 @@ def write(
         made: what the provenance says, name -> text.
         caveat: what is to be said of the scores in front of everything.
         reference: what the percentiles are of; None where there are none.
+        draw: what puts maps over the worst pictures of a dimension; None for no maps.
 
     Raises:
         Failed: jinja2 is not installed, or something cannot be written.
@@ -87,7 +91,8 @@ def write(
         dimensions=dimensions,
         meanings=facts.MEANINGS,
         histograms={name: histogram(card["scores"].get(name) for card in scored) for name in dimensions},
-        extremes={name: extremes(scored, name) for name in dimensions},
+        extremes={name: under_maps(extremes(scored, name), name, draw) for name in dimensions},
+        standing={name: standing(name) for name in dimensions} if draw else {},
         groups=groups(scored),
         made=made,
         caveat=caveat,
@@ -132,7 +137,15 @@ def _names(images: Sequence[str]) -> list[str]:
 
 def _card(line: Shown, name: str, dimensions: Sequence[str]) -> Card:
     scores = {dimension: line["scores"][dimension] for dimension in dimensions if dimension in line["scores"]}
-    card = {"name": name, "scores": scores, "overall": line["overall"], "error": None, "verdict": verdict(scores)}
+    card = {
+        "image": line["image"],
+        "name": name,
+        "scores": scores,
+        "overall": line["overall"],
+        "error": None,
+        "verdict": verdict(scores),
+    }
+    card["mapped"] = False
     card["percentiles"] = line.get(PERCENTILES_KEY, {})
     if "error" in line:  # without a folder of this machine
         folder = f"{PurePath(line['image']).parent}/"
@@ -169,6 +182,16 @@ def extremes(cards: Sequence[Mapping[str, Any]], dimension: str) -> dict[str, li
     """The worst and the best of a dimension."""
     ranked = sorted((card for card in cards if dimension in card["scores"]), key=lambda card: card["scores"][dimension])
     return {"worst": ranked[:_EXTREMES], "best": ranked[::-1][:_EXTREMES]}
+
+
+def under_maps(found: dict[str, list], dimension: str, draw: Draw | None) -> dict[str, list]:
+    """The worst and the best, the worst under their maps where these can be drawn."""
+    if draw is None:
+        return found
+    drawn = [(card, draw(card["image"], dimension, _SIDE)) for card in found["worst"]]
+    return found | {
+        "worst": [card | {"source": thumbnails.address(jpeg), "mapped": True} if jpeg else card for card, jpeg in drawn]
+    }
 
 
 def groups(cards: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw
 
 from saiqa.files.text_files import atomic_writer
 from saiqa.image_map import ImageMap
+from saiqa.model import thumbnails
+from saiqa.model.decoding import decode, open_image
 
 RED = (220, 20, 30)
 STRONGEST = 0.6  # how much of the red lies over the picture where the map is highest
@@ -33,7 +35,18 @@ def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
     return drawn
 
 
-def write(path: Path, picture: Image.Image, found: ImageMap) -> None:
-    """Write the overlay as PNG, whole or not at all. Raises ``Failed``."""
+def write(path: Path, image: str, upright: bool, found: ImageMap) -> None:
+    """Write the overlay of an image file as PNG, whole or not at all. Raises ``Failed``."""
+    drawn = _of_file(image, upright, found)
     with atomic_writer(path) as file:
-        overlay(picture, found).save(file.buffer, "PNG")  # type: ignore[attr-defined]
+        drawn.save(file.buffer, "PNG")  # type: ignore[attr-defined]
+
+
+def thumbnail(image: str, upright: bool, found: ImageMap, side: int) -> bytes:
+    """The overlay of an image file as a small JPEG, with at most ``side`` pixels to a side."""
+    return thumbnails.of_picture(_of_file(image, upright, found), side)
+
+
+def _of_file(image: str, upright: bool, found: ImageMap) -> Image.Image:
+    with open_image(image) as opened:
+        return overlay(decode(opened, upright).image, found)
