@@ -206,3 +206,14 @@ def test_a_run_that_is_killed_leaves_the_former_checkpoint(tmp_path):
     assert list(output.glob("v0-*/checkpoint-*"))
     assert contents(output) == before
     assert checkpoint_folders.find_checkpoint(output, print) == output
+
+
+def test_val_on_test_is_ms_swifts_loss_on_the_test_split(tmp_path):
+    output = tmp_path / "out"
+    two_steps = ("--max_steps", 2, "--eval_steps", 1)
+    ran = trained(*ON_CPU, *ALONE, *two_steps, "--dimensions", "layout", "--val_on_test", "--output_dir", output)
+    assert "checking the images: 720/720" in ran.stderr  # 600 to train on, 120 of the test split
+    (log,) = output.glob("v0-*/logging.jsonl")
+    losses = [line["eval_loss"] for line in map(json.loads, log.read_text().splitlines()) if "eval_loss" in line]
+    assert len(losses) == 2 and losses[0] != losses[1] and all(0 < loss < 5 for loss in losses)
+    assert json.loads((output / "training.json").read_text())["validation"] is None
