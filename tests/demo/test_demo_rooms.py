@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 
 import numpy as np
 import pytest
 
 from helpers import REPOSITORY
-from make.render import faults, generator, layout_faults, palettes, places, raters, rooms
+from make.render import faults, generator, layout_faults, palettes, placed_rooms, places, raters, rooms
 
 SEEDS = range(40)
 
@@ -177,3 +178,16 @@ def test_the_places_of_faults_are_those_of_the_rooms_that_have_any():
     share = np.unpackbits(stored["places"], axis=-1)[:, :, :56].mean((1, 2))
     assert stored["places"].shape[1:] == (42, 7) and (share < 0.95).all() and np.median(share) < 0.5
     assert (share > 0).mean() > 0.98  # of the mildest faults there may be nothing to see
+
+
+def test_fresh_rooms_are_not_the_demos_and_all_their_faults_have_a_place():
+    with open(REPOSITORY / "demo/SA-BENCH/annotations/scenes.csv", encoding="utf-8", newline="") as file:
+        known = {row["scene_seed"] for row in csv.DictReader(file)}
+    for dimension in ("harmony", "layout"):
+        found = list(itertools.islice(placed_rooms.rooms(placed_rooms.SEED, dimension), 5))
+        again = list(itertools.islice(placed_rooms.rooms(placed_rooms.SEED, dimension), 5))
+        assert len({one.id for one in found}) == 5 and [one.id for one in found] == [one.id for one in again]
+        assert not known.intersection(str(one.room.seed) for one in found)
+        kinds = {kind for one in found for kind in one.kinds}
+        assert kinds <= places.CHANNELS.keys() - placed_rooms.SPREAD_OUT
+        assert kinds <= {kind.__name__ for kind in faults.KINDS[dimension]}

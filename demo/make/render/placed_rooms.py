@@ -1,6 +1,7 @@
 """Renders rooms that the demo has not, of which every fault has a place: for maps of what lowers a score.
 
-    python -m make.render.placed_rooms --output DIR [--each N] [--seed S] [--workers N]
+    python -m make.render.placed_rooms --output DIR [--dimensions NAME ...] [--each N] [--seed S]
+        [--workers N]
 
 Rooms are drawn and spoilt as those of the test split, from another seed; kept are the first so many of each dimension whose
 faults stand somewhere, with a severity of ``LEAST_SEVERE`` or more. DIR gets images/ID.jpg and, last, places.npz as
@@ -45,13 +46,15 @@ def _made(path: Path, room: Room) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--dimensions", nargs="+", choices=facts.DIMENSIONS, default=list(facts.DIMENSIONS), metavar="NAME")
     parser.add_argument("--each", type=int, default=250, metavar="N", help="rooms a dimension (default: 250)")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     images = arguments.output / "images"
     images.mkdir(parents=True, exist_ok=True)
-    found = [one for name in facts.DIMENSIONS for one in itertools.islice(rooms(arguments.seed, name), arguments.each)]
+    chosen = (itertools.islice(rooms(arguments.seed, name), arguments.each) for name in arguments.dimensions)
+    found = list(itertools.chain.from_iterable(chosen))
     paths = [images / f"{one.id}.jpg" for one in found]
     with (
         ProcessPoolExecutor(arguments.workers) as pool,
