@@ -6,6 +6,8 @@ import itertools
 import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from saiqa.errors import UsageError
 from saiqa.files import checkpoint_folders
 from saiqa.training import swift_options
 from saiqa.training.checkpoints import best_step, mark_whole, promote, replacing, steps_of
-from saiqa.training.machine import process_count
+from saiqa.training.machine import free_port, process_count
 from serving import served_here
 from trainings import BASE, DEMO_DATA, ON_CPU, SYSTEM, contents, train, trained, weights
 
@@ -113,6 +115,18 @@ def test_a_mistyped_option_costs_no_file(arguments, said, tmp_path):
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_two_launchers_have_two_ports_and_torchrun_may_have_either(tmp_path):
+    notes: list[str] = []
+    first = free_port(0, notes.append)
+    second = free_port(first, notes.append)  # the first has not listened yet
+    assert second != first and notes[-1] == f"port {first} is taken; using {second}"
+    script = tmp_path / "group.py"
+    script.write_text("import torch.distributed as d; d.init_process_group('gloo'); print(d.get_world_size())")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(first)]
+    ran = subprocess.run([*torchrun, str(script)], capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.split() == ["2", "2"], ran.stderr
 
 
 def test_the_options_read_from_the_source_are_those_that_ms_swift_parses():

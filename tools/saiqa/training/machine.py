@@ -71,16 +71,21 @@ def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> 
 
 
 def free_port(preferred: int, note: Callable[[str], None]) -> int:
-    """``preferred``, or a free port where another program has it."""
+    """``preferred``, or a free port where another program has it. No other launcher takes it while this process lives."""
     for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            chosen = probe.getsockname()[1]
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            held.close()
+            continue
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # from now on who listens may have it, as torchrun will
+        _held.append(held)
+        chosen = held.getsockname()[1]
         if chosen != preferred:
             note(f"port {preferred} is taken; using {chosen}")
         return chosen
     return preferred
+
+
+_held: list[socket.socket] = []  # a closed one would free its port
