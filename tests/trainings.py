@@ -109,6 +109,10 @@ def largest_difference(one: Path, other: Path) -> float:
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
+class TooLate(AssertionError):
+    """A training has ended by itself before it was its time."""
+
+
 def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signals, seconds: float = 180) -> int:
     """Start a training, send its launcher a signal when it is time, and wait until it has ended; its exit code."""
     words = ["bash", str(SCRIPT), *map(str, command)]
@@ -118,9 +122,10 @@ def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signal
     try:
         until = time.monotonic() + seconds
         while not is_time():
-            assert process.poll() is None, f"ended with {process.returncode} before its time"
+            if process.poll() is not None:
+                raise TooLate(f"ended with {process.returncode} before its time")
             assert time.monotonic() < until, "its time does not come"
-            time.sleep(0.005)
+            time.sleep(0.001)
         process.send_signal(number)
         return process.wait(60)
     finally:
