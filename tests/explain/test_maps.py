@@ -139,7 +139,7 @@ def test_explain(scorer):
 def test_the_names_of_the_methods_are_those_of_the_model():
     assert tuple(maps.METHODS) == image_map.METHODS
     assert set(image_map.DEFAULTS) == set(facts.DIMENSIONS) and set(image_map.DEFAULTS.values()) <= set(maps.METHODS)
-    assert set(image_map.FOUND) <= set(image_map.BLIND) == set(facts.DIMENSIONS)
+    assert set(image_map.BLIND) <= set(image_map.FOUND) == set(facts.DIMENSIONS)
 
 
 def test_mistakes_are_clear(scorer, tmp_path):

@@ -9,24 +9,22 @@ METHODS = ("hidden", "replaced", "painted", "gradient", "pixels", "alike", "towa
 # The way that is taken for each dimension unless another is asked for; how they were chosen is in docs/how-sure.md.
 DEFAULTS = {"distortion": "towards", "harmony": "towards", "layout": "gradient", "lighting": "pixels"}
 
-# Whether the map of ``DEFAULTS`` is ahead of the picture's middle by pointing or by the area under the ROC curve, room by room:
-# `python benchmarks/explain_study.py`, whose figures are in docs/how-sure.md.
-FOUND = {"distortion": ("wrong material",), "harmony": ("clashing furniture",), "layout": ("floating furniture",)}
-BLIND = {
-    "distortion": ("bent furniture",),
-    "harmony": ("mixed styles",),
-    "layout": ("sunken or jumbled furniture", "furniture of a wrong scale"),
+# The demo's faults for which the map of ``DEFAULTS`` is ahead of the picture's middle, and those for which it is not, by pointing
+# or by the area under the ROC curve: `python benchmarks/explain_study.py`, whose figures are in docs/how-sure.md.
+FOUND = {
+    "distortion": ("bent furniture", "wrong materials"),
+    "harmony": ("clashing furniture",),
+    "layout": ("floating furniture",),
     "lighting": ("stray light",),
 }
+BLIND = {"harmony": ("mixed styles",), "layout": ("sunken furniture", "furniture of a wrong scale")}
 
 
 def standing(dimension: str) -> str:
     """How far maps of a dimension may be trusted, in one line."""
-    blind = ", ".join(BLIND[dimension])
-    if dimension not in FOUND:
-        return f"on the demo, maps of {dimension} were no better than the picture's middle for {blind}"
-    ahead = ", ".join(FOUND[dimension])
-    return f"on the demo, maps of {dimension} were ahead of the picture's middle for {ahead}, and no better for {blind}"
+    blind = f", and no better for {', '.join(BLIND[dimension])}" if dimension in BLIND else ""
+    ahead = " and ".join(FOUND[dimension])
+    return f"on the demo, maps of {dimension} were ahead of the picture's middle for {ahead}{blind}"
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("paths", nargs="*", metavar="PATH", help="images, folders, patterns, lists; with --demo alone, a dozen of its rooms")
-    jobs.add_dimension(add, f"those whose maps were ahead for a fault of the demo: {', '.join(image_map.FOUND)}")
-    add("--anyway", action="store_true", help="draw maps also of a dimension in which they were ahead for none")
+    jobs.add_dimension(add, "all four")
     usual = ", ".join(f"{method} for {name}" for name, method in image_map.DEFAULTS.items())
     add("--method", choices=image_map.METHODS, help=f"default: {usual}")
     add("--output_dir", metavar="DIR", default="maps", help="gets IMAGE_DIMENSION.png (default: maps)")
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser().parse_args(argv)
     check(args)
     out = Output(args.json, args.quiet)
-    dimensions = asked(args, out)
+    dimensions = jobs.chosen_dimensions(args) or list(facts.DIMENSIONS)
     images = pictures(args, out)
     files = names(images, folders.output_path(args.output_dir), dimensions)
     for path in files.values():
@@ -78,18 +77,6 @@ def check(args: Namespace) -> None:
         raise UsageError("a map is of one view", "Leave out --views")
     if args.dtype == "int8":
         raise UsageError("there are no maps in --dtype int8", "Use float32 or bfloat16")
-
-
-def asked(args: Namespace, out: Output) -> list[str]:
-    """The dimensions to draw. Raises ``UsageError`` where the maps of those asked for are no better than the middle."""
-    chosen = jobs.chosen_dimensions(args) or list(facts.DIMENSIONS)
-    left = [] if args.anyway else [name for name in chosen if name not in image_map.FOUND]
-    if left == chosen:
-        what = f"{'; '.join(map(image_map.standing, left))}, so that none is drawn"
-        raise UsageError(what, "--anyway draws one; docs/how-sure.md has the figures")
-    if args.dimension and left:
-        out.note(f"no map of {' and '.join(left)} is drawn; --anyway draws one")
-    return [name for name in chosen if name not in left]
 
 
 def pictures(args: Namespace, out: Output) -> list[str]:

@@ -11,7 +11,6 @@ from saiqa.cli.explain import check as check_maps
 from saiqa.errors import InputError, UsageError
 from saiqa.files import folders
 from saiqa.files.places import is_url
-from saiqa.image_map import FOUND
 from saiqa.pictures import gallery
 from saiqa.pictures.results import Layout
 from saiqa.scorer import DEMO_CAVEAT, Scorer
@@ -57,7 +56,7 @@ def _drawer(scorer: Scorer) -> gallery.Draw:
     from saiqa.pictures import overlay
 
     def draw(image: str, dimension: str, side: int) -> bytes | None:
-        if dimension not in FOUND or is_url(image):
+        if is_url(image):
             return None
         try:
             return overlay.thumbnail(image, scorer.model.upright, scorer.explain(image, dimension), side)

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from saiqa import facts
 from saiqa.engines.region_maps import checked
 from saiqa.errors import InputError, UsageError
-from saiqa.image_map import FOUND, ImageMap, standing
+from saiqa.image_map import ImageMap, standing
 from saiqa.scorer import Scorer
 from saiqa.service.intake import UNUSABLE, Limits, Picture, Refused, read_question
 
@@ -40,15 +40,15 @@ class MapAnswer(BaseModel):
     error: str | None = None
 
 
-def offered(scorer: Scorer) -> dict[str, dict[str, Any]]:
-    """For /health: dimension -> how far its maps may be trusted, and whether they should be shown; none without maps."""
+def offered(scorer: Scorer) -> dict[str, str]:
+    """For /health: dimension -> how far its maps may be trusted; none where the engine has no maps."""
     if scorer.model.views > 1:
         return {}
     try:
         checked(scorer.engine)
     except UsageError:
         return {}
-    return {name: {"shown": name in FOUND, "standing": standing(name)} for name in facts.DIMENSIONS}
+    return {name: standing(name) for name in facts.DIMENSIONS}
 
 
 async def read(request: Request, limits: Limits, hold: Callable[[int], None], here: bool) -> tuple[Picture, Where]:

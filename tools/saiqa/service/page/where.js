@@ -12,8 +12,8 @@ const MOST_PIXELS = 1200; // of the longer side of what is drawn
 
 /** A button for a dimension of a card, and the words that its map comes with. None where the service has no maps. */
 export function whereOf(entry, dimension, say) {
-  const offered = session.about.maps[dimension];
-  if (!offered || !entry.file) return [];
+  const standing = session.about.maps[dimension];
+  if (!standing || !entry.file) return [];
   const words = Object.assign(make("p", "", "standing"), { hidden: true });
   const press = button("Where?", `Where the ${dimension} of ${entry.name} is lowered`, () => toggle(), "plain");
   press.ariaExpanded = "false";
@@ -25,13 +25,12 @@ export function whereOf(entry, dimension, say) {
     words.hidden = !opens;
     if (!opens && entry.shown === dimension) plain(entry);
     if (!opens) return;
-    words.textContent = `${capital(offered.standing)}.`;
-    if (!offered.shown) return;
+    words.textContent = "Looking.";
     press.disabled = true;
     try {
       entry.maps ??= {};
       entry.maps[dimension] ??= await mapOf(entry.file, dimension);
-      words.textContent = `${worst(entry.maps[dimension], dimension)} ${capital(offered.standing)}.`;
+      words.textContent = `${worst(entry.maps[dimension], dimension)} ${capital(standing)}.`;
       await draw(entry, dimension);
     } catch (error) {
       say(`${error.message}.`);
