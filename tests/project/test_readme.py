@@ -127,15 +127,17 @@ def test_the_service_and_what_to_ask_it(tmp_path):
             )
             for line in CURLS
         ]
-        described = httpx.get(f"{service.url}/openapi.json").json()["paths"]["/score"]["post"]["responses"]
+        paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
         assert service.stop(signal.SIGINT) == 130
     table = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
     # 500 is for what nobody has foreseen.
+    described = {status for path in ("/score", "/explain") for status in paths[path]["post"]["responses"]}
     assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {*described, "500"}
-    *scored, decided = [json.loads(answer.stdout) for answer in answers]
+    *scored, mapped, decided = [json.loads(answer.stdout) for answer in answers]
     form, some, encoded = [answer["results"] for answer in scored]
     assert decided["answers"][0]["score"] + 1 == pytest.approx(form[0]["scores"]["layout"], abs=1e-5)
     assert [result["error"] is None for result in form] == [True, False]
+    assert mapped["dimension"] == "harmony" and mapped["map"] and mapped["error"] is None
     assert list(some[0]["scores"]) == ["layout", "lighting"]
     assert encoded[0]["name"] == "rooms.jpg" and encoded[0]["scores"] == pytest.approx(form[0]["scores"], abs=1e-5)
 

@@ -9,8 +9,8 @@ METHODS = ("hidden", "replaced", "painted", "gradient", "pixels", "alike", "towa
 # The way that is taken for each dimension unless another is asked for; how they were chosen is in docs/how-sure.md.
 DEFAULTS = {"distortion": "towards", "harmony": "towards", "layout": "gradient", "lighting": "pixels"}
 
-# The demo's faults for which the map of ``DEFAULTS`` is ahead of the picture's middle, and those for which it is not, by pointing
-# or by the area under the ROC curve: `python benchmarks/explain_study.py`, whose figures are in docs/how-sure.md.
+# Faults for which the map of ``DEFAULTS`` is ahead of the picture's middle, and those for which it is not, by pointing or by
+# area under the ROC curve: `python benchmarks/explain_study.py`, whose figures are in docs/how-sure.md.
 FOUND = {
     "distortion": ("bent furniture", "wrong materials"),
     "harmony": ("clashing furniture",),
