@@ -31,7 +31,7 @@ def test_all_dimensions_are_drawn_each_in_its_way(run_main, tmp_path):
     assert ran.code == 0, ran.err
     assert [one["dimension"] for one in ran.json["maps"]] == list(facts.DIMENSIONS)
     assert all(len(one["map"]) == 5 and one["method"] == image_map.DEFAULTS[one["dimension"]] for one in ran.json["maps"])
-    assert all(f"{image_map.standing(dimension)}\n" in ran.err for dimension in facts.DIMENSIONS)
+    assert all(f"{image_map.standing(dimension, True)}\n" in ran.err for dimension in facts.DIMENSIONS)
 
 
 def test_another_checkpoint_is_told_that_nobody_checked(run_main, tmp_path):

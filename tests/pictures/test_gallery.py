@@ -105,7 +105,7 @@ def test_maps_lie_over_the_worst(tmp_path):
     assert ran.code == 0, ran.err
     text = output.read_text()
     for name in ("layout", "lighting"):
-        assert f"{standing(name)[1:]}." in text.replace("&#39;", "'")
+        assert f"{standing(name, True)[1:]}." in text.replace("&#39;", "'")
     worst = min(ran.json["images"], key=lambda image: image["scores"]["layout"])["image"]
     scorer = Scorer(demo=True, dtype="float32", device="cpu")
     drawn = overlay.thumbnail(worst, True, scorer.explain(worst, "layout"), 200)

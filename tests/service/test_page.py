@@ -462,7 +462,7 @@ def test_where_a_score_comes_from(browser):
         before = image.get_attribute("src")
         press.send_keys(Keys.ENTER)
         wait(browser, lambda: image.get_attribute("src") != before)
-        assert said.text.endswith(f"{standing('harmony')[1:]}.") and press.get_attribute("aria-expanded") == "true"
+        assert said.text.endswith(f"{standing('harmony', True)[1:]}.") and press.get_attribute("aria-expanded") == "true"
         found = Scorer(demo=True, device="cpu", dtype="float32").explain(room, "harmony")
         row, column = found.worst
         assert f"by {found.map[row][column]:.2f} points" in said.text

@@ -43,9 +43,11 @@ def test_a_map_is_that_of_the_scorer(ask, url):
         body, wanted = answer.json(), plain.explain(ROOM, dimension)
         assert (body["name"], body["dimension"], body["method"]) == ("0.jpg", dimension, wanted.method)
         assert np.array(body["map"]) == pytest.approx(np.array(wanted.map), abs=1e-5)
-        assert body["standing"] == image_map.standing(dimension) and body["caveat"] == DEMO_CAVEAT and body["error"] is None
+        assert (
+            body["standing"] == image_map.standing(dimension, True) and body["caveat"] == DEMO_CAVEAT and body["error"] is None
+        )
     maps = httpx.get(f"{url}/health", trust_env=False).json()["maps"]
-    assert maps == {name: image_map.standing(name) for name in facts.DIMENSIONS}
+    assert maps == {name: image_map.standing(name, True) for name in facts.DIMENSIONS}
 
 
 def test_base64_is_taken_and_a_broken_picture_is_an_error(ask):
@@ -64,6 +66,13 @@ def test_base64_is_taken_and_a_broken_picture_is_an_error(ask):
 def test_a_map_is_of_one_picture_and_dimension(ask, pictures, dimensions):
     answer = ask(files=form(*pictures), data={"dimensions": dimensions} if dimensions else {})
     assert answer.status_code == 422 and "one image and one" in answer.json()["detail"]
+
+
+def test_another_checkpoint_says_that_nobody_checked():
+    with served_here(Scorer(SMALL_BUNDLE, device="cpu")) as address:
+        body = {"files": form(PICTURES[0]), "data": {"dimensions": "lighting"}}
+        answer = httpx.post(f"{address}/explain", **body, timeout=300, trust_env=False).json()
+        assert answer["map"] and answer["standing"].startswith(image_map.UNCHECKED) and answer["caveat"] is None
 
 
 def test_an_engine_without_maps_says_so():

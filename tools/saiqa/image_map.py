@@ -20,11 +20,15 @@ FOUND = {
 BLIND = {"harmony": ("mixed styles",), "layout": ("sunken furniture", "furniture of a wrong scale")}
 
 
-def standing(dimension: str) -> str:
-    """How far maps of a dimension may be trusted, in one line."""
+UNCHECKED = "maps were checked on the demo's checkpoint alone, not on this one"
+
+
+def standing(dimension: str, demo: bool) -> str:
+    """How far maps of a dimension may be trusted, in one line; ``demo``: whether they are of the demo's checkpoint."""
+    unchecked = "" if demo else f"{UNCHECKED}; "
     blind = f", and no better for {', '.join(BLIND[dimension])}" if dimension in BLIND else ""
     ahead = " and ".join(FOUND[dimension])
-    return f"on the demo, maps of {dimension} were ahead of the picture's middle for {ahead}{blind}"
+    return f"{unchecked}on the demo, maps of {dimension} were ahead of the picture's middle for {ahead}{blind}"
 
 
 @dataclass(frozen=True)

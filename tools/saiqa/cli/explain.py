@@ -106,9 +106,9 @@ def names(images: Sequence[str], folder: Path, dimensions: Sequence[str]) -> dic
 
 def warn(scorer: Scorer, dimensions: Sequence[str], out: Output) -> None:
     """Say how far the maps may be trusted."""
-    out.note(DEMO_CAVEAT if scorer.demo else "maps were checked on the demo's checkpoint alone, not on this one")
+    out.note(DEMO_CAVEAT if scorer.demo else image_map.UNCHECKED)
     for dimension in dimensions:
-        out.note(image_map.standing(dimension))
+        out.note(image_map.standing(dimension, demo=True))
 
 
 def draw(scorer: Scorer, image: str, dimension: str, path: Path, args: Namespace, out: Output) -> ImageMap:

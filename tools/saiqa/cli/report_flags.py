@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from saiqa.cli.console import Output
 from saiqa.cli.explain import check as check_maps
 from saiqa.errors import InputError, UsageError
 from saiqa.files import folders
 from saiqa.files.places import is_url
+from saiqa.image_map import standing
 from saiqa.pictures import gallery
 from saiqa.pictures.results import Layout
 from saiqa.scorer import DEMO_CAVEAT, Scorer
@@ -47,7 +49,10 @@ def write(
     """Write the page of these lines of the result. Raises ``Failed`` as ``gallery.write``."""
     caveat = DEMO_CAVEAT if scorer.demo else None
     reference = layout.reference.name if layout.reference else None
-    gallery.write(path, shown, layout.dimensions, made, caveat, reference, _drawer(scorer) if with_maps else None)
+    maps: dict[str, Any] = {}
+    if with_maps:
+        maps = {"draw": _drawer(scorer), "standing": {name: standing(name, scorer.demo) for name in layout.dimensions}}
+    gallery.write(path, shown, layout.dimensions, made, caveat, reference, **maps)
     out.note(f"page: {folders.shown(path)}")
 
 

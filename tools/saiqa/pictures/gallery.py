@@ -11,6 +11,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -19,7 +20,6 @@ from saiqa.errors import Failed, UsageError
 from saiqa.evaluate import page
 from saiqa.files import folders, places
 from saiqa.files.text_files import readable
-from saiqa.image_map import standing
 from saiqa.image_score import verdict
 from saiqa.model import thumbnails
 from saiqa.pictures.results import PERCENTILES_KEY
@@ -65,6 +65,7 @@ def write(
     caveat: str | None,
     reference: str | None = None,
     draw: Draw | None = None,
+    standing: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Write the page.
 
@@ -75,6 +76,7 @@ def write(
         caveat: what is to be said of the scores in front of everything.
         reference: what the percentiles are of; None where there are none.
         draw: what puts maps over the worst pictures of a dimension; None for no maps.
+        standing: dimension -> how far its maps may be trusted.
 
     Raises:
         Failed: jinja2 is not installed, or something cannot be written.
@@ -92,7 +94,7 @@ def write(
         meanings=facts.MEANINGS,
         histograms={name: histogram(card["scores"].get(name) for card in scored) for name in dimensions},
         extremes={name: under_maps(extremes(scored, name), name, draw) for name in dimensions},
-        standing={name: standing(name) for name in dimensions} if draw else {},
+        standing=standing,
         groups=groups(scored),
         made=made,
         caveat=caveat,

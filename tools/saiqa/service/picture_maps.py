@@ -48,7 +48,7 @@ def offered(scorer: Scorer) -> dict[str, str]:
         checked(scorer.engine)
     except UsageError:
         return {}
-    return {name: standing(name) for name in facts.DIMENSIONS}
+    return {name: standing(name, scorer.demo) for name in facts.DIMENSIONS}
 
 
 async def read(request: Request, limits: Limits, hold: Callable[[int], None], here: bool) -> tuple[Picture, Where]:
@@ -80,7 +80,7 @@ def drawn(scorer: Scorer, picture: Picture, where: Where) -> ImageMap | str:
 def answer(scorer: Scorer, picture: Picture, where: Where, found: ImageMap | str, caveat: str | None) -> MapAnswer:
     """What is answered."""
     shared: dict[str, Any] = {"model": scorer.model_name, "caveat": caveat, "name": picture.name, "dimension": where.dimension}
-    shared["standing"] = standing(where.dimension)
+    shared["standing"] = standing(where.dimension, scorer.demo)
     if isinstance(found, str):
         return MapAnswer(**shared, error=found)
     return MapAnswer(**shared, map=found.map, method=found.method)
