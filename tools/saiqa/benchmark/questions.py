@@ -80,7 +80,7 @@ class Questions:
         folders.require_data(job.test_jsonl)
         _warn_of_other_name(job, out)
         self._job = job
-        self._prefix, self._prefix_source = _fallback_prefix(job)
+        self._prefix, self._prefix_source = self._fallback_prefix()
         self._with_digests = with_digests
         self._count = self.rated = self.changed = self.askable = self.twins = 0
         self.missing: dict[str, str] = {}
@@ -99,8 +99,12 @@ class Questions:
         return sum(question.id in image_ids for question in self) if self.twins else len(image_ids)
 
     def __iter__(self) -> Iterator[Question]:
-        for record in itertools.islice(question_files.stream_records(self._job.test_jsonl), self._job.limit):
+        for record in itertools.islice(self._records(), self._job.limit):
             yield self._question(record)
+
+    def _records(self) -> Iterator[question_files.Record]:
+        """The file, read again at every call."""
+        return question_files.stream_records(self._job.test_jsonl)
 
     def images(self) -> Iterator[str]:
         """The paths of the images as they are written, in order."""
@@ -111,10 +115,19 @@ class Questions:
         file = folders.image_file(record.image, self._job.data_root)
         return Question(record.image, file, _same(record.query), answer[0] if answer else self._prefix)
 
+    def _fallback_prefix(self) -> tuple[str, str]:
+        """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
+        for record in self._records():
+            answer = _split_answer(record.response)
+            if answer:
+                return answer[0], "another record of the file"
+        sentences = question_files.sentences(self._job.data_root, self._job.dimension, self._job.version)
+        return sentences.before, sentences.source
+
     def _check(self, out: Notes, earlier: log.Partial | None) -> _Asked:
         """Look at the whole file, and count."""
         asked, digests, lacking = _Asked(), array("Q"), 0
-        for number, record in enumerate(question_files.stream_records(self._job.test_jsonl)):
+        for number, record in enumerate(self._records()):
             digests.append(text_digest(folders.image_id(record.image)))
             lacking += _split_answer(record.response) is None
             if self._job.limit is None or number < self._job.limit:
@@ -155,7 +168,7 @@ class Questions:
     def _named(self, digests: array) -> Iterator[str]:
         """The ids that have one of the digests, which are sorted; each once, in the order of the file."""
         named = set()
-        for record in question_files.stream_records(self._job.test_jsonl):
+        for record in self._records():
             image_id = folders.image_id(record.image)
             digest = text_digest(image_id)
             at = bisect.bisect_left(digests, digest)
@@ -177,16 +190,6 @@ def _warn_of_other_name(job: Job, out: Notes) -> None:
     dimension = folders.dimension_in_name(job.test_jsonl)
     if dimension not in (None, job.dimension):
         out.warn(f"{job.test_jsonl.name} is named after {dimension} while the dimension is {job.dimension}")
-
-
-def _fallback_prefix(job: Job) -> tuple[str, str]:
-    """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
-    for record in question_files.stream_records(job.test_jsonl):
-        answer = _split_answer(record.response)
-        if answer:
-            return answer[0], "another record of the file"
-    sentences = question_files.sentences(job.data_root, job.dimension, job.version)
-    return sentences.before, sentences.source
 
 
 class _Asked:
