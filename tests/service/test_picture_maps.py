@@ -11,7 +11,9 @@ import pytest
 from helpers import SMALL_BUNDLE
 from saiqa import Scorer, facts, image_map
 from saiqa.files.folders import demo_rooms
+from saiqa.pictures import overlay
 from saiqa.scorer import DEMO_CAVEAT
+from saiqa.service.site import PAGE
 from serving import PICTURES, served_here
 
 ROOM = demo_rooms()[6]
@@ -83,3 +85,10 @@ def test_an_engine_without_maps_says_so():
         assert answer.status_code == 501 and "one view" in answer.json()["detail"]
         assert httpx.get(f"{address}/health", trust_env=False).json()["maps"] == {}
         assert httpx.get(f"{address}/explain", trust_env=False).status_code == 405
+
+
+def test_the_page_draws_as_the_overlay_does():
+    text = (PAGE / "where.js").read_text(encoding="utf-8")
+    for name in ("STRONGEST", "FULL", "WEAKEST"):
+        assert f"const {name} = {getattr(overlay, name)};" in text
+    assert f"const RED = {list(overlay.RED)};" in text
