@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from starlette.requests import Request
 
 from saiqa import facts
-from saiqa.engines.region_maps import checked
 from saiqa.errors import InputError, UsageError
 from saiqa.image_map import ImageMap, standing
 from saiqa.scorer import Scorer
@@ -42,6 +41,8 @@ class MapAnswer(BaseModel):
 
 def offered(scorer: Scorer) -> dict[str, str]:
     """For /health: dimension -> how far its maps may be trusted; none where the engine has no maps."""
+    from saiqa.engines.region_maps import checked  # not at the top: torch comes when the command has set its threads
+
     if scorer.model.views > 1:
         return {}
     try:
