@@ -78,12 +78,18 @@ class Fit:
         the whole scale.
         """
         middle, error = self.intercept + self.slope * score, self.error(probabilities)
-        alike = self.residuals[bisect.bisect_right(self.edges, score)]
-        for known in (alike, sorted(one for group in self.residuals for one in group)):
-            place = math.ceil((len(known) + 1) * (1 + confidence) / 2)
-            if place <= len(known):
-                return _on_scale(middle + known[-place] * error), _on_scale(middle + known[place - 1] * error)
-        return LOWEST, HIGHEST
+        known = self.residuals[bisect.bisect_right(self.edges, score)]
+        if _place(known, confidence) > len(known):
+            known = tuple(sorted(one for group in self.residuals for one in group))
+        place = _place(known, confidence)
+        if place > len(known):
+            return LOWEST, HIGHEST
+        return _on_scale(middle + known[-place] * error), _on_scale(middle + known[place - 1] * error)
+
+
+def _place(residuals: Sequence[float], confidence: float) -> int:
+    """The place, from 1, of the residual that is the upper end; beyond them all where they are too few."""
+    return math.ceil((len(residuals) + 1) * (1 + confidence) / 2)
 
 
 def _on_scale(value: float) -> float:

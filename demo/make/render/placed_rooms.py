@@ -18,7 +18,6 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from make.render import places, render_rooms
-from make.render.rooms import Room
 from saiqa import facts
 from saiqa.progress import Progress
 
@@ -38,11 +37,6 @@ def rooms(seed: int, dimension: str) -> Iterator[places.Placed]:
             yield places.Placed(render_rooms.picture_id(dimension, "test", index), kinds, room)
 
 
-def _made(path: Path, room: Room) -> None:
-    if not path.exists():
-        render_rooms.render([(path, room)])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -55,13 +49,10 @@ def main() -> None:
     images.mkdir(parents=True, exist_ok=True)
     chosen = (itertools.islice(rooms(arguments.seed, name), arguments.each) for name in arguments.dimensions)
     found = list(itertools.chain.from_iterable(chosen))
-    paths = [images / f"{one.id}.jpg" for one in found]
-    with (
-        ProcessPoolExecutor(arguments.workers) as pool,
-        Progress(len(found), "rendering", unit="pictures") as progress,
-    ):
-        for _ in pool.map(_made, paths, [one.room for one in found]):
-            progress.advance()
+    left = render_rooms.unfinished([(images / f"{one.id}.jpg", one.room)] for one in found)
+    with ProcessPoolExecutor(arguments.workers) as pool, Progress(len(left), "rendering", unit="pictures") as progress:
+        for count in pool.map(render_rooms.render, left):
+            progress.advance(count)
     places.write(arguments.output / "places.npz", found, arguments.workers)
 
 

@@ -67,7 +67,7 @@ def _grouped(x: Any, residuals: Any) -> tuple[tuple[float, ...], tuple[tuple[flo
     many = max(1, min(_MOST_GROUPS, len(x) // _GROUP))
     edges = numpy.unique(numpy.quantile(x, numpy.arange(1, many) / many))
     of = numpy.searchsorted(edges, x, side="right")  # as bisect_right, which reads them
-    groups = (numpy.sort(residuals[of == group]) for group in range(len(edges) + 1))
+    groups = (residuals[of == group] for group in range(len(edges) + 1))
     return tuple(map(float, edges)), tuple(tuple(sorted(float(f"{value:.6g}") for value in group)) for group in groups)
 
 

@@ -146,8 +146,8 @@ def _card(line: Shown, name: str, dimensions: Sequence[str]) -> Card:
         "overall": line["overall"],
         "error": None,
         "verdict": verdict(scores),
+        "mapped": False,
     }
-    card["mapped"] = False
     card["percentiles"] = line.get(PERCENTILES_KEY, {})
     if "error" in line:  # without a folder of this machine
         folder = f"{PurePath(line['image']).parent}/"

@@ -17,7 +17,6 @@ export function whereOf(entry, dimension, say) {
   const words = Object.assign(make("p", "", "standing"), { hidden: true });
   const press = button("Where?", `Where the ${dimension} of ${entry.name} is lowered`, () => toggle(), "plain");
   press.ariaExpanded = "false";
-  entry.shown ??= null; // the dimension whose map lies over the picture
 
   async function toggle() {
     const opens = press.ariaExpanded === "false";
@@ -84,7 +83,7 @@ async function draw(entry, dimension) {
   }
   const drawn = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.9));
   plain(entry);
-  entry.shown = dimension;
+  entry.shown = dimension; // whose map lies over the picture
   entry.mapAddress = URL.createObjectURL(drawn);
   entry.card.querySelector("img").src = entry.mapAddress;
 }
