@@ -22,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
 from saiqa.errors import Failed
-from saiqa.files import jsonl
+from saiqa.files import folders, jsonl
 
 EXAMPLES = """
 python benchmarks/bench_scale.py
@@ -146,8 +146,9 @@ def write_questions(root: Path, images: Sequence[Path]) -> None:
     """The questions about these images of a data root, in this project's words."""
     asked = {"query": facts.query(DIMENSION), "response": facts.response(DIMENSION, "good")}
     lines = ({**asked, "images": [f"{facts.DATA_FOLDER}/{image}"]} for image in images)
-    name = facts.annotation_jsonl(DIMENSION, "test", facts.RECOMMENDED)
-    jsonl.write_jsonl(root / facts.ANNOTATIONS_FOLDER / name, lines)
+    path = folders.annotation_jsonl(root, DIMENSION, "test", facts.RECOMMENDED)
+    assert isinstance(path, Path)
+    jsonl.write_jsonl(path, lines)
 
 
 def run_command(script: str, checkpoint: Path, data: Path, results: Path, workers: int, *flags: str) -> dict:

@@ -17,7 +17,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tools")]
 from saiqa import facts
 from saiqa.cli.console import ArgumentParser, positive_int, run
 from saiqa.errors import Failed
-from saiqa.files import csv_files, jsonl
+from saiqa.files import csv_files, folders, jsonl
 
 EXAMPLES = """
 python benchmarks/bench_scoring.py
@@ -88,7 +88,8 @@ def make_ratings(folder: Path, rows: int) -> None:
             scores = [chance.randint(1, 5) for _ in columns]
             row = {facts.ID_COLUMN: image_id, **dict(zip(columns, map(str, scores), strict=True))}
             table.append({**row, mean: f"{sum(scores) / RATERS:.2f}"})
-        path = folder / facts.ANNOTATIONS_FOLDER / facts.annotation_csv(dimension, "test")
+        path = folders.annotation_csv(folder, dimension, "test")
+        assert isinstance(path, Path)
         csv_files.write_csv(path, [facts.ID_COLUMN, *columns, mean], table)
 
 

@@ -29,12 +29,7 @@ SPREAD_OUT = {"jumbled", "mixed_styles"}  # a fault of all pieces together
 
 def rooms(seed: int, dimension: str) -> Iterator[places.Placed]:
     """Rooms of a dimension all of whose faults stand somewhere."""
-    for index, severity in enumerate(render_rooms.severities(seed, dimension, "test", DRAWN)):
-        if severity < LEAST_SEVERE:
-            continue
-        room, kinds = render_rooms.describe(seed, dimension, "test", index, severity)
-        if set(kinds) <= places.CHANNELS.keys() - SPREAD_OUT:
-            yield places.Placed(render_rooms.picture_id(dimension, "test", index), kinds, room)
+    return places.placed(seed, dimension, "test", DRAWN, places.CHANNELS.keys() - SPREAD_OUT, LEAST_SEVERE)
 
 
 def main() -> None:

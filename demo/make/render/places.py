@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -84,17 +84,21 @@ class Placed(NamedTuple):
     room: Room
 
 
-def placed(data_root: Path, split: str) -> list[Placed]:
-    """The pictures of a split of which every fault has a place."""
-    found = []
+def placed(seed: int, dimension: str, split: str, count: int, kinds: Collection[str], least: float = 0) -> Iterator[Placed]:
+    """Of so many pictures of a split those all of whose faults are of these kinds, with at least this severity."""
+    for index, severity in enumerate(render_rooms.severities(seed, dimension, split, count)):
+        if severity < least:
+            continue
+        room, found = render_rooms.describe(seed, dimension, split, index, severity)
+        if set(found) <= set(kinds):
+            yield Placed(render_rooms.picture_id(dimension, split, index), found, room)
+
+
+def of_demo(data_root: Path, split: str) -> Iterator[Placed]:
+    """The demo's pictures of a split of which every fault has a place."""
     for dimension in facts.DIMENSIONS:
         count = len(csv_files.read_csv(folders.annotation_csv(data_root, dimension, split)).rows)
-        severities = render_rooms.severities(render_rooms.SEED, dimension, split, count)
-        for index, severity in enumerate(severities):
-            room, kinds = render_rooms.describe(render_rooms.SEED, dimension, split, index, severity)
-            if set(kinds) <= CHANNELS.keys():
-                found.append(Placed(render_rooms.picture_id(dimension, split, index), kinds, room))
-    return found
+        yield from placed(render_rooms.SEED, dimension, split, count, CHANNELS)
 
 
 def write(output: Path, found: Sequence[Placed], workers: int | None) -> None:
@@ -115,7 +119,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=FILE)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    found = list(itertools.chain.from_iterable(placed(arguments.data_root, split) for split in arguments.splits))
+    found = list(itertools.chain.from_iterable(of_demo(arguments.data_root, split) for split in arguments.splits))
     write(arguments.output, found, arguments.workers)
 
 
