@@ -39,6 +39,10 @@ infer.py --demo --dimension lighting --limit 6 --mode infer --dtype bfloat16 --r
 infer.py --demo --dimension layout --limit 12 --batch_size 3 --full --table markdown --results_dir OUT/full
 infer.py --demo --dimension harmony --engine swift --limit 3 --results_dir OUT/swift
 infer.py --demo --dimension harmony --workers 2 --limit 20 --max_batch_size 4 --results_dir OUT/workers
+infer.py --demo --dimension lighting --limit 6 --mode eval --full --resume --results_dir OUT
+infer.py --demo --dimension layout --mode score --results_dir OUT/nothing
+infer.py --demo --dimension layout --limit 6 --test_jsonl OUT/nowhere.jsonl --results_dir OUT
+infer.py --demo --dimension layout --limit 6 --input_csv CSV --results_dir OUT
 infer.py --dimension lighting
 infer.py --dimension lighting --data_root nowhere
 infer.py --demo --no_such_flag
@@ -59,6 +63,17 @@ score_images.py --demo nowhere
 best_of_n.py OUT/rooms.csv --group_pattern images/(\w+)/images --k 2 --copy_to OUT/best
 best_of_n.py OUT/rooms.jsonl --group_pattern images/(\w+)/images --by lighting --json
 best_of_n.py OUT/rooms.csv --group_by prompt
+filter_images.py OUT/rooms.csv --floor layout=3 --floor overall=2.5
+evaluate_correlation.py OUT/rooms.csv CSV --json
+score_images.py --demo --reference demo
+score_images.py --demo --views 2 --json
+score_images.py --demo ROOMS --reference OUT/rooms.csv --report OUT/gallery.html --output_csv OUT/compared.csv
+infer.py --demo --split val --results_dir OUT/val
+calibrate.py OUT/val --output OUT/demo.calibration.json
+score_images.py --demo ROOMS --calibration OUT/demo.calibration.json --max_width 2 --output_jsonl OUT/sure.jsonl
+compare_images.py --demo demo/series/layout/00_floating_0.00.jpg demo/series/layout/00_floating_1.00.jpg --json
+audit.py --demo --count 4 --json
+explain.py --demo demo/rooms.jpg --output_dir OUT/maps --json
 fuse_scores.py fit OUT/rooms.csv tests/data/no_such.csv --output OUT/weights.json
 convert_csv_to_jsonl.py --input_csv CSV --dry_run
 convert_csv_to_jsonl.py --input_csv CSV --prompt_version 2 --prompts_from demo/SA-BENCH/annotations --output_jsonl OUT/q.jsonl
@@ -69,7 +84,7 @@ run_ablation.sh --demo --device cpu --dry_run
 """
 HELPS = (
     "score_images.py best_of_n.py filter_images.py compare_images.py infer.py evaluate_correlation.py "
-    "convert_csv_to_jsonl.py train_sft.sh serve.py download.py "
+    "convert_csv_to_jsonl.py train_sft.sh serve.py download.py calibrate.py audit.py explain.py "
     "fuse_scores.py run_ablation.sh"
 )
 
