@@ -33,17 +33,20 @@ def is_on_cpu(arguments: argparse.Namespace) -> bool:
     """Whether the flags, or the lack of a GPU, mean training on a CPU. Raises ``InputError`` where neither is meant."""
     if arguments.device == "cpu":
         return True
-    if gpu_count(arguments.cuda_visible_devices) > 0:
+    if gpu_count() > 0:
         return False
     if arguments.device == "auto" and arguments.demo:
         return True
     raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
 
 
-def gpu_count(visible: str | None) -> int:
-    """GPUs that the run may use."""
-    if visible is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+def see_only(visible: str) -> None:
+    """Let this process, and what it starts, see these GPUs alone: ids with commas between. Only before torch looks for them."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+def gpu_count() -> int:
+    """The GPUs that this process sees."""
     import torch
 
     return torch.cuda.device_count()

@@ -17,7 +17,7 @@ from saiqa.files import checkpoint_folders, folders
 from saiqa.files.checkpoint_files import CONFIG_FILE
 from saiqa.model.pixels import PixelBounds
 from saiqa.training import soft_labels
-from saiqa.training.machine import Nodes, free_port, gpu_count, is_on_cpu, process_count
+from saiqa.training.machine import Nodes, free_port, gpu_count, is_on_cpu, process_count, see_only
 from saiqa.training.options import (
     CPU_ENVIRONMENT,
     PLACES,
@@ -178,8 +178,10 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
     if base in (output, *output.parents):
         raise errors.UsageError("--output_dir is in the base model's folder", "Give another folder")
 
+    if arguments.cuda_visible_devices is not None:
+        see_only(arguments.cuda_visible_devices)
     cpu = is_on_cpu(arguments)
-    gpus = 0 if cpu else gpu_count(arguments.cuda_visible_devices)
+    gpus = 0 if cpu else gpu_count()
     processes = process_count(arguments.nproc_per_node, gpus, note)
     nodes = Nodes.of_environment()
     data_root = folders.input_path(arguments.data_root) if arguments.data_root else roots.data
