@@ -82,7 +82,7 @@ def make_ratings(folder: Path, rows: int) -> None:
         ratings = ({"images": [f"{facts.DATA_FOLDER}/images/{i}.jpg"], "logits": logits(chance)} for i in ids)
         jsonl.write_jsonl(folder / facts.result_name(dimension, facts.RECOMMENDED, MODEL, ".jsonl"), ratings)
         columns = [f"{dimension}_score_{rater}" for rater in range(RATERS)]
-        mean = facts.MOS_COLUMN.format(dimension=dimension)
+        mean = facts.mos_column(dimension)
         table = []
         for image_id in ids:
             scores = [chance.randint(1, 5) for _ in columns]

@@ -27,7 +27,7 @@ def rooms(dimension: str) -> tuple[list[Path], list[float]]:
     data = folders.roots(demo=True).data
     table = csv_files.read_csv(folders.annotation_csv(data, dimension, "val"))
     images = data / facts.IMAGES_FOLDER.format(dimension=dimension)
-    mos = [float(text) for text in table.column(facts.MOS_COLUMN.format(dimension=dimension))]
+    mos = [float(text) for text in table.column(facts.mos_column(dimension))]
     return [images / f"{room}.jpg" for room in table.column(facts.ID_COLUMN)], mos
 
 

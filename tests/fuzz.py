@@ -34,7 +34,7 @@ from saiqa import overall  # noqa: E402
 from saiqa.benchmark import score_stage  # noqa: E402
 from saiqa.errors import UserError  # noqa: E402
 from saiqa.evaluate import scored_table  # noqa: E402
-from saiqa.files import question_files  # noqa: E402
+from saiqa.files import jsonl, question_files  # noqa: E402
 from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image, size_of  # noqa: E402
 from saiqa.pictures import scored_files  # noqa: E402
 from saiqa.preferences import pairs  # noqa: E402
@@ -161,7 +161,7 @@ def readers(folder: Path) -> Target:
     }
     read = {
         "questions.jsonl": question_files.read_records,
-        "ratings.jsonl": score_stage.read_ratings,
+        "ratings.jsonl": lambda path: score_stage.scored_ratings(jsonl.stream_images(path), path.name),
         "log.partial": log.Partial.read,
         "scores.jsonl": pairs.read_scored,
         "scores.csv": scored_files.read_table,

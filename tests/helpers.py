@@ -113,7 +113,7 @@ MOS = ["3.5", "1.2", "4.75", "2.0", "2.9"]
 
 def write_annotations(root: DataRoot, dimension: str, ids: Sequence[str], mos: Sequence[str]) -> None:
     """The test CSV and JSONL of one dimension."""
-    rater, mean = f"{dimension}_score_a", facts.MOS_COLUMN.format(dimension=dimension)
+    rater, mean = f"{dimension}_score_a", facts.mos_column(dimension)
     rows = [{"id": i, "model": "m,1", rater: "3", mean: m} for i, m in zip(ids, mos, strict=True)]
     write_csv(root.csv(dimension), rows)
     write_jsonl(root.jsonl(dimension), [record(dimension, image_id) for image_id in ids])

@@ -116,6 +116,17 @@ PREDICTION_COLUMN = "score_pred"
 REFERENCE_NAME = "reference.csv"  # in the demo's folder: its test rooms, scored
 POOLED_COLUMNS = ("dimension", "id", "score_mos", "score_pred")
 
+
+def mos_column(dimension: str) -> str:
+    """The column of a dimension's mean opinion score, e.g. ``lighting_score_mos``."""
+    return MOS_COLUMN.format(dimension=dimension)
+
+
+def scored_columns(gt_column: str) -> tuple[str, str, str]:
+    """The columns that a scored table has at least: id, mean opinion score, score of the model."""
+    return ID_COLUMN, gt_column, PREDICTION_COLUMN
+
+
 # ---- file and folder names -------------------------------------------------------------------------------------------
 
 DATA_FOLDER = "SA-BENCH"

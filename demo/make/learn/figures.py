@@ -36,7 +36,7 @@ COLOURS = dict(zip(facts.DIMENSIONS, ("#b5482a", "#7a4a9c", "#2b6ca3", "#b08a00"
 def scored(dimension: str) -> list[tuple[str, float, float]]:
     """(id, MOS, score) of the test pictures, from the last run of ``infer.py --demo``."""
     name = facts.result_name(dimension, facts.RECOMMENDED, facts.tuned_model(), ".csv")
-    column = facts.MOS_COLUMN.format(dimension=dimension)
+    column = facts.mos_column(dimension)
     rows = csv_files.read_csv(study.DEMO.results / name).rows
     return [(row["id"], float(row[column]), float(row["score_pred"])) for row in rows]
 

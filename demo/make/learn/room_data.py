@@ -53,7 +53,7 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
         for number, row in enumerate(rows):
             pictures.append(np.asarray(Image.open(folder / f"{row[facts.ID_COLUMN]}.jpg").convert("RGB")))
             targets.append([float(true_quality(0.0))] * len(facts.DIMENSIONS))
-            targets[-1][column] = float(row[facts.MOS_COLUMN.format(dimension=dimension)])
+            targets[-1][column] = float(row[facts.mos_column(dimension)])
             weights.append([FAULTLESS] * len(facts.DIMENSIONS))
             weights[-1][column] = 1.0
             rated.append(column)

@@ -38,7 +38,7 @@ def ceiling(dimension: str, split: str = "test") -> float:
 def mean_opinions(dimension: str, split: str) -> dict[str, float]:
     """Image id -> MOS."""
     table = csv_files.read_csv(folders.annotation_csv(DEMO.data, dimension, split))
-    return {row[facts.ID_COLUMN]: float(row[facts.MOS_COLUMN.format(dimension=dimension)]) for row in table.rows}
+    return {row[facts.ID_COLUMN]: float(row[facts.mos_column(dimension)]) for row in table.rows}
 
 
 def image_file(dimension: str, image_id: str) -> Path:

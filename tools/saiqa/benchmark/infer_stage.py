@@ -14,17 +14,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from saiqa import facts, scoring
-from saiqa.benchmark.jobs import Job
 from saiqa.benchmark.questions import Question, Questions, missing_reason
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.files import folders, stamps
+from saiqa.files.job_files import Job, JobFiles
 from saiqa.notes import Notes
 from saiqa.progress import Progress
-from saiqa.run.log import Partial, failure_line
+from saiqa.run.log import failure_line
 from saiqa.run.rate import Answers
 from saiqa.run.ray_workers import Workers, rate_batches
 from saiqa.run.record import Failures, failed_list, package_versions, write_run_record
-from saiqa.run.run import Run, changed_note, find_earlier
+from saiqa.run.run import Kept, Run, changed_note
 from saiqa.run.spec import Model
 
 # ---- what is known already -------------------------------------------------------------------------------------------
@@ -40,20 +40,22 @@ class Inference:
     with_digests: bool = False
 
 
-def prepare(job: Job, model: Model, resume: bool, with_digests: bool, out: Notes) -> Inference:
+def prepare(files: JobFiles, model: Model, resume: bool, with_digests: bool, out: Notes) -> Inference:
     """Check everything cheap of the infer stage; with ``resume``, take over what an earlier run has done.
 
     Args:
+        files: with the questions.
         with_digests: keep the digest of every picture, and tell by it whether a picture has changed.
 
     Raises:
         InputError: as ``Questions``, or the earlier run was another one.
     """
-    log = folders.partial_path(job.output_jsonl)
-    earlier = find_earlier(log, [job.output_jsonl], Partial.of_result, out.note) if resume else None
-    questions = Questions(job, out, earlier.log if earlier else None, with_digests)
-    run = Run(log, model, model.identity(questions.prompt_hash), questions.images, earlier)
-    if earlier:
+    assert files.questions is not None
+    job = files.job
+    kept = Kept.beside([job.output_jsonl], resume, out.note)
+    questions = Questions(files.questions, job.limit, out, kept.earlier, with_digests)
+    run = Run(kept, model, model.identity(questions.prompt_hash), questions.images)
+    if run.earlier:
         out.note(f"{job.dimension}: {questions.rated} of {len(questions)} images are rated already")
     if questions.changed:
         out.note(f"{job.dimension}: {changed_note(questions.changed)}")
@@ -80,7 +82,7 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
             out.note(f"{folders.shown(job.output_jsonl)} is complete as far as the images are there; nothing to infer")
         return questions.missing
     started = time.monotonic()
-    with run.kept(out.note):
+    with run.keeping(out.note):
         log = run.begin(out.note)
         failures = _rate(inference, engine, chunk, out) if engine else questions.missing
         if log.count or log.others:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from saiqa import scoring
-from saiqa.benchmark.jobs import Job
-from saiqa.files import folders, ids, places, question_files, stamps
+from saiqa.files import folders, ids, places, stamps
 from saiqa.files.digests import text_digest
 from saiqa.files.places import RemotePath
+from saiqa.files.question_files import QuestionFile, Record
 from saiqa.notes import Notes
 from saiqa.run import log
 
@@ -51,13 +51,15 @@ class Question:
 
 
 class Questions:
-    """The questions of a job, each with its record's own prompt and answer prefix, the first ``job.limit`` of them.
+    """The questions of a file, each with its record's own prompt and answer prefix.
 
-    Iterating reads the file again; no question is held. What is held is 8 bytes an image while the file is checked, and
+    Iterating reads the file again; no question is held. What is held is 8 bytes per image while the file is checked, and
     what is missing.
 
     Args:
-        job: whose questions.
+        file: where they are.
+        limit: only the first so many; None for all.
+        out: told of ids that come more than once, and of records without an answer.
         earlier: what an earlier run has rated; it forgets the pictures that have changed since.
         with_digests: tell changed pictures by their content, which reads them all.
 
@@ -76,19 +78,23 @@ class Questions:
         InputError: the file is missing or broken, or not one of the images is there.
     """
 
-    def __init__(self, job: Job, out: Notes, earlier: log.Partial | None = None, with_digests: bool = False):
-        folders.require_data(job.test_jsonl)
-        _warn_of_other_name(job, out)
-        self._job = job
-        self._prefix, self._prefix_source = self._fallback_prefix()
-        self._with_digests = with_digests
+    def __init__(
+        self,
+        file: QuestionFile,
+        limit: int | None,
+        out: Notes,
+        earlier: log.Partial | None = None,
+        with_digests: bool = False,
+    ) -> None:
+        self._file, self._limit, self._with_digests = file, limit, with_digests
+        self._prefix, self._prefix_source = file.fallback()
         self._count = self.rated = self.changed = self.askable = self.twins = 0
         self.missing: dict[str, str] = {}
         asked = self._check(out, earlier)
         self.prompts, self.prompt_hash = sorted(asked.pairs), asked.digest()
         if not self.rated and not self.askable:
             first = folders.shown(places.place(next(iter(self)).file))
-            what = f"none of the {self._count} images of {folders.shown(job.test_jsonl)} is there, {first} first"
+            what = f"none of the {self._count} images of {folders.shown(file.path)} is there, {first} first"
             raise folders.missing_data(what)
 
     def __len__(self) -> int:
@@ -99,44 +105,30 @@ class Questions:
         return sum(question.id in image_ids for question in self) if self.twins else len(image_ids)
 
     def __iter__(self) -> Iterator[Question]:
-        for record in itertools.islice(self._records(), self._job.limit):
-            yield self._question(record)
-
-    def _records(self) -> Iterator[question_files.Record]:
-        """The file, read again at every call."""
-        return question_files.stream_records(self._job.test_jsonl)
+        return map(self._question, itertools.islice(self._file, self._limit))
 
     def images(self) -> Iterator[str]:
         """The paths of the images as they are written, in order."""
         return (question.image for question in self)
 
-    def _question(self, record: question_files.Record) -> Question:
+    def _question(self, record: Record) -> Question:
         answer = _split_answer(record.response)
-        file = folders.image_file(record.image, self._job.data_root)
+        file = self._file.image_file(record)
         return Question(record.image, file, _same(record.query), answer[0] if answer else self._prefix)
-
-    def _fallback_prefix(self) -> tuple[str, str]:
-        """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
-        for record in self._records():
-            answer = _split_answer(record.response)
-            if answer:
-                return answer[0], "another record of the file"
-        sentences = question_files.sentences(self._job.data_root, self._job.dimension, self._job.version)
-        return sentences.before, sentences.source
 
     def _check(self, out: Notes, earlier: log.Partial | None) -> _Asked:
         """Look at the whole file, and count."""
         asked, digests, lacking = _Asked(), array("Q"), 0
-        for number, record in enumerate(self._records()):
-            digests.append(text_digest(folders.image_id(record.image)))
+        for number, record in enumerate(self._file):
+            digests.append(text_digest(record.image_id))
             lacking += _split_answer(record.response) is None
-            if self._job.limit is None or number < self._job.limit:
+            if self._limit is None or number < self._limit:
                 question = self._question(record)
                 asked.add(question)
                 self._take(question, earlier)
         self._count_twins(digests, out)
         if lacking:
-            where = f"{lacking} of {len(digests)} records of {folders.shown(self._job.test_jsonl)}"
+            where = f"{lacking} of {len(digests)} records of {folders.shown(self._file.path)}"
             out.note(f"{where} have no answer: taking the answer sentence of {self._prefix_source}, {self._prefix!r}")
         return asked
 
@@ -163,33 +155,22 @@ class Questions:
         self.twins = len(twins)
         if self.twins:
             named = ids.few(self._named(twins), self.twins)
-            out.note(f"{folders.shown(self._job.test_jsonl)}: {named} come more than once; every line of them is rated")
+            out.note(f"{folders.shown(self._file.path)}: {named} come more than once; every line of them is rated")
 
     def _named(self, digests: array) -> Iterator[str]:
         """The ids that have one of the digests, which are sorted; each once, in the order of the file."""
         named = set()
-        for record in self._records():
-            image_id = folders.image_id(record.image)
-            digest = text_digest(image_id)
+        for record in self._file:
+            digest = text_digest(record.image_id)
             at = bisect.bisect_left(digests, digest)
-            if at < len(digests) and digests[at] == digest and image_id not in named:
-                named.add(image_id)
-                yield image_id
+            if at < len(digests) and digests[at] == digest and record.image_id not in named:
+                named.add(record.image_id)
+                yield record.image_id
 
 
 def missing_reason(question: Question) -> str:
     """Why an image whose file is not there has no rating."""
     return f"{question.file} is not there"
-
-
-def _warn_of_other_name(job: Job, out: Notes) -> None:
-    version = folders.version_in_name(job.test_jsonl)
-    if version not in (None, job.version):
-        what = f"{job.test_jsonl.name} holds prompt {version} while --prompt_version is {job.version}"
-        out.warn(f"{what}. The prompts in the file are the ones used")
-    dimension = folders.dimension_in_name(job.test_jsonl)
-    if dimension not in (None, job.dimension):
-        out.warn(f"{job.test_jsonl.name} is named after {dimension} while the dimension is {job.dimension}")
 
 
 class _Asked:
@@ -199,7 +180,7 @@ class _Asked:
         pairs: the first few different pairs of prompt and answer prefix in alphabetical order.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.pairs: set[tuple[str, str]] = set()
         self._sum = 0
 

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import itertools
-import operator
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from saiqa import facts, scoring
-from saiqa.benchmark.jobs import Job
 from saiqa.errors import InputError
-from saiqa.files import csv_files, folders, ids, jsonl, question_files
+from saiqa.files import csv_files, folders, ids
+from saiqa.files.csv_files import Cells
+from saiqa.files.job_files import Job, JobFiles
+from saiqa.files.question_files import QuestionFile
 from saiqa.notes import Notes
 from saiqa.run.record import Failures, failed_list, read_run_record, write_run_record
 
 
-def read_people(job: Job, rated: Iterable[str], columns: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """The table of people's ratings, as ``csv_files.read_cells`` returns it, for the images that are rated.
+def check_people(people: Cells, rated: Iterable[str], dimension: str) -> None:
+    """Refuse a table of people's ratings that is of other images.
 
     Args:
         rated: ids that have, or will have, a rating of the model.
-        columns: columns that must be there besides the id.
 
     Raises:
-        InputError: the table is missing or broken, or it has none of the rated ids.
+        InputError: the table has none of the rated ids.
     """
-    folders.require_data(job.input_csv)
-    names, rows = csv_files.read_cells(job.input_csv, required=(facts.ID_COLUMN, *columns))
-    if not _meet(set(_ids(names, rows)), rated):
-        what = f"{folders.shown(job.input_csv)} has none of the ids of the {job.dimension} images to score"
+    if not _meet(set(people.column(facts.ID_COLUMN)), rated):
+        what = f"{folders.shown(people.path)} has none of the ids of the {dimension} images to score"
         raise InputError(what, "Give the --input_csv that belongs to the images")
-    return names, rows
 
 
 def _meet(people: set[str], rated: Iterable[str]) -> bool:
@@ -53,45 +50,49 @@ class Scoring:
 
     Attributes:
         ratings: what the result holds, under the ids of the table.
-        columns, rows: the table of people's ratings, cell by cell.
+        people: the table of people's ratings.
+        questions: what was asked; a limit counts them.
         met: ids of the table -> those of the result that are the same number, and are not there as text.
     """
 
     job: Job
     ratings: Ratings
-    columns: list[str]
-    rows: list[list[str]]
+    people: Cells
+    questions: QuestionFile
     met: dict[str, str]
 
 
-def prepare_scoring(job: Job) -> Scoring:
-    """Read what the score stage needs.
+def prepare(files: JobFiles) -> Scoring:
+    """Check everything of the score stage.
+
+    Args:
+        files: with questions, ratings and people.
 
     Raises:
-        InputError: a file is missing or broken, or the two files have no id in common.
+        InputError: the ratings are broken, or the two files have no id in common.
     """
-    ratings = read_ratings(job.output_jsonl)
-    columns, rows = read_people(job, ratings.scores)
-    met = ids.same_number(_ids(columns, rows), ratings.scores)
+    assert files.questions is not None and files.ratings is not None and files.people is not None
+    job, people = files.job, files.people
+    ratings = scored_ratings(files.ratings, folders.shown(job.output_jsonl))
+    check_people(people, ratings.scores, job.dimension)
+    met = ids.same_number(people.column(facts.ID_COLUMN), ratings.scores)
     for image_id, rated in met.items():
         ratings.rename(rated, image_id)
-    return Scoring(job, ratings, columns, rows, met)
+    return Scoring(job, ratings, people, files.questions, met)
 
 
 def score(scoring_job: Scoring, out: Notes) -> tuple[int, Failures]:
     """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
-    job, scores, columns = scoring_job.job, scoring_job.ratings.scores, scoring_job.columns
-    known = set(_ids(columns, scoring_job.rows))
+    job, scores = scoring_job.job, scoring_job.ratings.scores
+    known = set(scoring_job.people.column(facts.ID_COLUMN))
     failures = {image_id: f"not in {folders.shown(job.input_csv)}" for image_id in scores if image_id not in known}
-    rows = _limited_rows(scoring_job)
-    not_rated = f"no rating in {folders.shown(job.output_jsonl)}"
-    values = scoring_job.ratings.in_turn(_ids(columns, rows), not_rated)
-    reasons = {i: value for i, value in zip(_ids(columns, rows), values, strict=True) if isinstance(value, str)}
-    failures |= reasons
-    predictions = ["" if isinstance(value, str) else repr(value) for value in values]
-    _write_scored(job.output_csv, columns, rows, predictions)
+    table = _limited(scoring_job)
+    image_ids = table.column(facts.ID_COLUMN)
+    values = scoring_job.ratings.in_turn(image_ids, f"no rating in {folders.shown(job.output_jsonl)}")
+    failures |= {i: value for i, value in zip(image_ids, values, strict=True) if isinstance(value, str)}
+    _write_scored(job.output_csv, table, ["" if isinstance(value, str) else repr(value) for value in values])
     scored = sum(not isinstance(value, str) for value in values)
-    irregular = _irregular(scoring_job, rows)
+    irregular = _irregular(scoring_job, image_ids)
     for count, what in irregular.values():
         if count:
             out.note(f"{job.dimension}: {count} {what}")
@@ -101,8 +102,9 @@ def score(scoring_job: Scoring, out: Notes) -> tuple[int, Failures]:
     return scored, failures
 
 
-def _write_scored(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]], predictions: Sequence[str]) -> None:
+def _write_scored(path: Path, table: Cells, predictions: Sequence[str]) -> None:
     """The table with the predictions as its last column, in place of one that it may have."""
+    columns, rows = table.columns, table.rows
     kept = [place for place, name in enumerate(columns) if name != facts.PREDICTION_COLUMN]
     if len(kept) < len(columns):
         columns, *rows = ([row[place] for place in kept] for row in (columns, *rows))
@@ -145,16 +147,12 @@ class Ratings:
         return [next(turns[i]) if i in turns else self.scores.get(i, otherwise) for i in image_ids]
 
 
-def read_ratings(path: Path) -> Ratings:
-    """What a result holds.
-
-    Raises:
-        InputError: the file is broken.
-    """
+def scored_ratings(lines: Iterable[tuple[str, dict]], source: str) -> Ratings:
+    """The lines of a result, each after its image's path, as scores; ``source`` names it. Raises what ``lines`` raises."""
     ratings = Ratings()
-    for number, line in jsonl.stream_jsonl(path):
-        image_id = folders.image_id(jsonl.only_image(path, number, line))
-        value = _score_or_reason(line.get("logits"), path, ratings)
+    for image, line in lines:
+        image_id = folders.image_id(image)
+        value = _score_or_reason(line.get("logits"), source, ratings)
         if image_id in ratings.scores:
             ratings.later.setdefault(image_id, []).append(value)
         else:
@@ -162,11 +160,11 @@ def read_ratings(path: Path) -> Ratings:
     return ratings
 
 
-def _irregular(scoring_job: Scoring, rows: Sequence[Sequence[str]]) -> dict[str, tuple[int, str]]:
+def _irregular(scoring_job: Scoring, image_ids: Iterable[str]) -> dict[str, tuple[int, str]]:
     """What is out of the ordinary and still gives scores: name in the run record -> how often, and what it is."""
     job, ratings = scoring_job.job, scoring_job.ratings
     table, result = folders.shown(job.input_csv), folders.shown(job.output_jsonl)
-    counts = Counter(_ids(scoring_job.columns, rows))
+    counts = Counter(image_ids)
     twins = [image_id for image_id, count in counts.items() if count > 1]
     sharing = sum(max(0, counts[i] - ratings.count(i)) for i in twins if i in ratings.scores)
     left_over = sum(max(0, ratings.count(i) - counts[i]) for i in ratings.later if i in counts)
@@ -185,33 +183,30 @@ def _irregular(scoring_job: Scoring, rows: Sequence[Sequence[str]]) -> dict[str,
     }
 
 
-def _ids(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    return map(operator.itemgetter(columns.index(facts.ID_COLUMN)), rows)
-
-
-def _limited_rows(scoring_job: Scoring) -> list[list[str]]:
+def _limited(scoring_job: Scoring) -> Cells:
     """The rows of the first ``job.limit`` images of the questions; all rows without a limit."""
-    job, columns, rows = scoring_job.job, scoring_job.columns, scoring_job.rows
-    if job.limit is None:
-        return rows
-    folders.require_data(job.test_jsonl)
-    asked = [folders.image_id(record.image) for record in question_files.stream_records(job.test_jsonl)]
-    first, whole = Counter(asked[: job.limit]), Counter(asked)
-    met = ids.same_number(_ids(columns, rows), whole)
+    limit, people = scoring_job.job.limit, scoring_job.people
+    if limit is None:
+        return people
+    asked = [record.image_id for record in scoring_job.questions]
+    first, whole = Counter(asked[:limit]), Counter(asked)
+    image_ids = people.column(facts.ID_COLUMN)
+    met = ids.same_number(image_ids, whole)
     # Of an id whose questions come again behind the limit, so many rows as come before it.
-    wanted = {i: count if count < whole[i] else len(rows) for i, count in first.items()}
-    placed = zip(rows, ids.numbered(_ids(columns, rows)), strict=True)
-    return [row for row, (image_id, before) in placed if before < wanted.get(met.get(image_id, image_id), 0)]
+    wanted = {i: count if count < whole[i] else len(image_ids) for i, count in first.items()}
+    placed = zip(people.rows, ids.numbered(image_ids), strict=True)
+    rows = [row for row, (image_id, before) in placed if before < wanted.get(met.get(image_id, image_id), 0)]
+    return replace(people, rows=rows)
 
 
-def _score_or_reason(logits: object, path: Path, ratings: Ratings) -> float | str:
+def _score_or_reason(logits: object, source: str, ratings: Ratings) -> float | str:
     """A score from 1 to 5, or why there is none; where it is of fewer than the five words that is counted."""
     if not isinstance(logits, dict):
-        return f"no rating in {folders.shown(path)}"
+        return f"no rating in {source}"
     try:
         value, complete = scoring.score_of_known(logits)
     except scoring.ScoringError as error:
-        return f"{error} in {folders.shown(path)}"
+        return f"{error} in {source}"
     ratings.lacking_words += not complete
     return value
 

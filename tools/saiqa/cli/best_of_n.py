@@ -7,11 +7,10 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from saiqa.cli.console import ArgumentParser, Output, add_output, floor, positive_int
-from saiqa.errors import Failed, Incomplete, InputError, UsageError
+from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.files import folders, places, text_files
 from saiqa.files.places import Place, RemotePath
 from saiqa.files.table_files import write_table
@@ -185,27 +184,19 @@ def refuse_existing(targets: Sequence[Path], args: argparse.Namespace) -> None:
 
 def put(source: Place, target: Path, link: bool) -> None:
     """Copy or link one file, whole or not at all. Raises ``Failed``, and ``NotFetched`` for a URL that does not answer."""
-    content = None
     if isinstance(source, RemotePath):
         try:
             content = source.read_bytes()
         except OSError as error:
             raise NotFetched(f"cannot be fetched: {error}") from None
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if content is not None or isinstance(source, RemotePath):
-            temporary.write_bytes(content or b"")
-        elif link:
-            temporary.symlink_to(source.resolve())
+        with text_files.replacing(target) as new:
+            new.write_bytes(content)
+        return
+    with text_files.replacing(target) as new:
+        if link:
+            new.symlink_to(source.resolve())
         else:
-            shutil.copy2(source, temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        what = f"cannot write {folders.shown(target.parent)}/{target.name}: {error.strerror}"
-        raise Failed(what, "Choose another") from error
+            shutil.copy2(source, new)
 
 
 # ---- the ranking -----------------------------------------------------------------------------------------------------

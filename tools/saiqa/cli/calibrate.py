@@ -128,7 +128,7 @@ def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibr
     seen |= {"system": said["engine"].get("system") or "", "upright": bool(said["engine"].get("upright"))}
     model = Model.of(checkpoint, engine="prefill", device="auto", dtype="auto", batch_size=8, **seen)
     data_root = jobs.data_root(args)
-    paths = dict.fromkeys(jsonl.only_image(file, n, line) for file in rated for n, line in jsonl.read_jsonl(file))
+    paths = dict.fromkeys(path for file in rated for path, _ in jsonl.stream_images(file))
     images = [folders.resolve_image(path, data_root) for path in paths]
     out.note(f"looking at {len(images)} pictures with {model.checkpoint.name}")
     engine, looks = model.load(), []
@@ -146,11 +146,11 @@ def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibr
 
 def read(ratings: Path, dimension: str) -> Iterator[Rated]:
     """The pictures that have both a rating and a mean opinion score."""
-    column = facts.MOS_COLUMN.format(dimension=dimension)
+    column = facts.mos_column(dimension)
     table = csv_files.read_csv(ratings.with_suffix(".csv"), required=[facts.ID_COLUMN, column])
     mos = {row[facts.ID_COLUMN]: row[column] for row in table.rows}
-    for number, line in jsonl.read_jsonl(ratings):
-        image = folders.image_id(jsonl.only_image(ratings, number, line))
+    for path, line in jsonl.stream_images(ratings):
+        image = folders.image_id(path)
         with suppress(scoring.ScoringError, ValueError, KeyError):  # a failed picture, or one that nobody has rated
             yield Rated(scoring.score_of(line["logits"]), scoring.probabilities(line["logits"]), float(mos[image]))
 

@@ -96,7 +96,7 @@ def make_job(args: argparse.Namespace) -> Job:
         images=images,
         images_as_written=written_folder(images),
         check_images=args.check_images,
-        score_column=args.score_column or facts.MOS_COLUMN.format(dimension=dimension),
+        score_column=args.score_column or facts.mos_column(dimension),
         sentences=sentences_for(dimension, args),
     )
 

@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     require_tables(results, name, args)
     scored = {
-        dimension: read_scored(scored_table(dimension, results, name, args), facts.MOS_COLUMN.format(dimension=dimension))
+        dimension: read_scored(scored_table(dimension, results, name, args), facts.mos_column(dimension))
         for dimension in facts.DIMENSIONS
     }
     pooled = [row for rows in scored.values() for row in rows]
@@ -142,7 +142,7 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
     scored = []
     for dimension in facts.DIMENSIONS:
         path = scored_table(dimension, results, name, args)
-        gt_column = facts.MOS_COLUMN.format(dimension=dimension)
+        gt_column = facts.mos_column(dimension)
         scored.append(summary.read(dimension, path, path.with_suffix(".jsonl"), gt_column))
     data_root = jobs.data_root(args)
     return evaluation.finish(scored, data_root, args, out)

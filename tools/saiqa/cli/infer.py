@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from saiqa import prompts
 from saiqa.benchmark import infer_stage, score_stage
-from saiqa.benchmark.jobs import Job
 from saiqa.cli import evaluation, jobs, model_flags, worker_flags
 from saiqa.cli.console import ArgumentParser, Output, add_output, positive_int
 from saiqa.engines import Engine
 from saiqa.errors import Incomplete, InputError, UsageError
 from saiqa.evaluate import scored_table, summary
-from saiqa.files import checkpoint_folders, folders, locks, text_files
+from saiqa.files import checkpoint_folders, folders, job_files, locks
+from saiqa.files.job_files import EVAL, INFER, SCORE, STAGES, Job, JobFiles
 from saiqa.files.places import Place
 from saiqa.run import record
 from saiqa.run.ray_workers import Workers
 from saiqa.run.spec import Model
 
-MODES = ("infer", "score", "eval", "all")
+ALL = "all"
 
 EXAMPLES = """
 python tools/infer.py --demo                                   try everything on the small bundle in demo/
@@ -40,7 +40,7 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to do").add_argument
-    add("--mode", choices=MODES, default="all", help="one stage, or all three in turn (default: all)")
+    add("--mode", choices=(*STAGES, ALL), default=ALL, help="one stage, or all three in turn (default: all)")
     jobs.add_dimension(add, "by the input file's name, else all")
     add("--split", choices=jobs.SPLITS, default=jobs.TEST, help="default: test; results of another go to results/SPLIT")
     add("--demo", action="store_true", help="data, model and results of the demo instead of the release's")
@@ -76,33 +76,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command. Raises ``errors.UserError``."""
     args = parser().parse_args(argv)
     model_flags.check(args)
-    if evaluation.wanted(args) and args.mode not in ("eval", "all"):
+    stages = STAGES if args.mode == ALL else (args.mode,)
+    if evaluation.wanted(args) and EVAL not in stages:
         raise UsageError("--full, --table and --report are of an evaluation", "Use --mode eval or all")
     evaluation.check(args)
     worker_flags.check(args)
     out = Output(args.json, args.quiet)
     todo = jobs.make_jobs(args)
-    with locks.exclusive(() if args.dry_run else written(todo, args)):
-        run_jobs(todo, args, out)
+    with locks.exclusive([] if args.dry_run else [path for job in todo for path in job_files.outputs(job, stages)]):
+        run_jobs(todo, stages, args, out)
 
 
-def written(todo: Sequence[Job], args: argparse.Namespace) -> list[Path]:
-    """The results that the stages asked for write."""
-    ratings = [job.output_jsonl for job in todo] if args.mode in ("infer", "all") else []
-    return ratings + ([job.output_csv for job in todo] if args.mode in ("score", "all") else [])
-
-
-def run_jobs(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> None:
+def run_jobs(todo: Sequence[Job], stages: Collection[str], args: argparse.Namespace, out: Output) -> None:
     """Check everything, then run the stages asked for, dimension by dimension."""
-    checked = check(todo, args, out)
+    checked = check(todo, stages, args, out)
     if args.dry_run:
-        dry_run(todo, checked, args, out)
+        dry_run(todo, checked, stages, args, out)
         return
     outcomes: dict[str, dict] = {}
     problems: list[InputError] = []
     with loaded([c.inference for c in checked.values() if c.inference], args, out) as engine:
         for job in todo:
-            outcomes[job.dimension] = run_stages(job, checked[job.dimension], engine, problems, args, out)
+            outcomes[job.dimension] = run_stages(job, stages, checked[job.dimension], engine, problems, args, out)
     full = evaluate_fully(todo, outcomes, args, out) if evaluation.wanted(args) else {}
     out.finish({"mode": args.mode, "dimensions": outcomes, **full})
     finish(outcomes, problems, args, out)
@@ -117,33 +112,25 @@ class Checked:
     scored: list[scored_table.ScoredRow] | None = None
 
 
-def check(todo: Sequence[Job], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
+def check(todo: Sequence[Job], stages: Collection[str], args: argparse.Namespace, out: Output) -> dict[str, Checked]:
     """Validate all inputs, of all dimensions, before loading the model."""
-    checked = {job.dimension: Checked() for job in todo}
-    if args.mode in ("infer", "all"):
-        model = model_of(args, out)
-        folders.require_data(*(job.test_jsonl for job in todo))
-        for job in todo:
-            checked[job.dimension].inference = infer_stage.prepare(job, model, args.resume, args.digests, out)
+    model = model_of(args, out) if INFER in stages else None
     for job in todo:
-        check_job(job, checked[job.dimension], args)
-    return checked
+        require_results(job, args)
+    return {files.job.dimension: check_job(files, model, args, out) for files in job_files.open_all(todo, stages, out.warn)}
 
 
-def check_job(job: Job, checked: Checked, args: argparse.Namespace) -> None:
-    """What the stages asked for need on disk, beside questions and checkpoint."""
-    if checked.inference:
-        text_files.check_writable(job.output_jsonl)
-    if args.mode in ("score", "all"):
-        text_files.check_writable(job.output_csv)
-    if args.mode == "all" and checked.inference:
-        score_stage.read_people(job, (question.id for question in checked.inference.questions), columns=[job.gt_column])
-    if args.mode == "score":
-        require_result(job.output_jsonl, "infer", job, args)
-        checked.scoring = score_stage.prepare_scoring(job)
-    if args.mode == "eval":
-        require_result(job.output_csv, "score" if job.output_jsonl.is_file() else "all", job, args)
-        checked.scored = scored_table.read_scored(job.output_csv, job.gt_column)
+def check_job(files: JobFiles, model: Model | None, args: argparse.Namespace, out: Output) -> Checked:
+    """The first stage of a job, checked, from its files. Raises ``InputError``."""
+    job = files.job
+    if model:
+        inference = infer_stage.prepare(files, model, args.resume, args.digests, out)
+        if files.people:
+            score_stage.check_people(files.people, (question.id for question in inference.questions), job.dimension)
+        return Checked(inference=inference)
+    if files.scored:
+        return Checked(scored=scored_table.scored_rows(files.scored, job.gt_column))
+    return Checked(scoring=score_stage.prepare(files))
 
 
 def model_of(args: argparse.Namespace, out: Output) -> Model:
@@ -153,8 +140,14 @@ def model_of(args: argparse.Namespace, out: Output) -> Model:
     return Model.of(checkpoint, **options)
 
 
-def require_result(path: Path, mode: str, job: Job, args: argparse.Namespace) -> None:
-    """Refuse a result that is not there, with the command that makes it."""
+def require_results(job: Job, args: argparse.Namespace) -> None:
+    """Refuse to score or evaluate a result that is not there, with the command that makes it."""
+    if args.mode == SCORE:
+        path, mode = job.output_jsonl, INFER
+    elif args.mode == EVAL:
+        path, mode = job.output_csv, SCORE if job.output_jsonl.is_file() else ALL
+    else:
+        return
     if path.is_file():
         return
     flags = ["--mode", mode, "--dimension", job.dimension, "--prompt_version", str(job.version)]
@@ -186,6 +179,7 @@ def loaded(
 
 def run_stages(
     job: Job,
+    stages: Collection[str],
     checked: Checked,
     engine: Engine | Workers | None,
     problems: list[InputError],
@@ -205,12 +199,13 @@ def run_stages(
         if not outcome["n"]:
             out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
             return {**outcome, "failed": record.failed_list(failures)}
-    if args.mode in ("score", "all"):
-        outcome["n"], unscored = score_stage.score(checked.scoring or score_stage.prepare_scoring(job), out)
+    if SCORE in stages:
+        ready = checked.scoring or score_stage.prepare(job_files.open_one(job, [SCORE]))
+        outcome["n"], unscored = score_stage.score(ready, out)
         failures = unscored | failures  # where both know a reason, inference's is the cause
         outcome["output_csv"] = job.output_csv
         out.note(f"{job.dimension}: {outcome['n']} images scored, {folders.shown(job.output_csv)}")
-    if args.mode in ("eval", "all"):
+    if EVAL in stages:
         rows = checked.scored or scored_table.read_scored(job.output_csv, job.gt_column)
         failures = scored_table.unscored(rows, folders.shown(job.output_csv)) | failures
         outcome |= evaluate(job, rows, problems, args, out)
@@ -238,7 +233,7 @@ def evaluate(
 
 def evaluate_fully(todo: Sequence[Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
     """What ``--full``, ``--table`` and ``--report`` add, over the tables that this run has scored or was pointed to."""
-    done = [job for job in todo if args.mode == "eval" or "output_csv" in outcomes[job.dimension]]
+    done = [job for job in todo if args.mode == EVAL or "output_csv" in outcomes[job.dimension]]
     scored = [summary.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
     return evaluation.finish(scored, todo[0].data_root, args, out)
 
@@ -253,7 +248,7 @@ def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argp
     failed = [(f"{dimension} {f['id']}", f["reason"]) for dimension, o in outcomes.items() for f in o["failed"]]
     undefined = [("no correlation", str(problem)) for problem in problems]
     if failed:
-        again = "Correct them, then add --resume to try them again" if args.mode in ("infer", "all") else ""
+        again = "Correct them, then add --resume to try them again" if args.mode in (INFER, ALL) else ""
         raise Incomplete(f"{len(failed)} images have no score", failed + undefined, again)
     for problem in problems[1:]:
         out.warn(str(problem))
@@ -261,12 +256,14 @@ def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argp
         raise problems[0]
 
 
-def dry_run(todo: Sequence[Job], checked: dict[str, Checked], args: argparse.Namespace, out: Output) -> None:
+def dry_run(
+    todo: Sequence[Job], checked: dict[str, Checked], stages: Collection[str], args: argparse.Namespace, out: Output
+) -> None:
     """Say what a run would read and write."""
     plan, items = {}, []
     for job in todo:
         inference = checked[job.dimension].inference
-        plan[job.dimension] = plan_of(job, inference, args)
+        plan[job.dimension] = plan_of(job, inference, stages, args)
         out.result(f"{job.dimension}:")
         for key, value in plan[job.dimension].items():
             out.result(f"  {key}: {folders.shown(value) if isinstance(value, Path) else value}")
@@ -276,17 +273,19 @@ def dry_run(todo: Sequence[Job], checked: dict[str, Checked], args: argparse.Nam
         raise Incomplete(f"{len(items)} images are missing", items)
 
 
-def plan_of(job: Job, inference: infer_stage.Inference | None, args: argparse.Namespace) -> dict:
+def plan_of(
+    job: Job, inference: infer_stage.Inference | None, stages: Collection[str], args: argparse.Namespace
+) -> dict[str, Place | str | int]:
     """What a run of one dimension would read and write."""
     plan: dict[str, Place | str | int] = {}
     if inference:
         plan |= {"model": inference.run.model.checkpoint, "engine": args.engine, "questions": job.test_jsonl}
         plan |= {"images": len(inference.questions), "to rate": inference.questions.askable}
         plan |= {"missing": inference.questions.among(inference.questions.missing), "writes ratings": job.output_jsonl}
-    if args.mode == "score":
+    if args.mode == SCORE:
         plan["ratings"] = job.output_jsonl
-    if args.mode in ("score", "all"):
+    if SCORE in stages:
         plan |= {"table": job.input_csv, "writes scores": job.output_csv}
-    if args.mode == "eval":
+    if args.mode == EVAL:
         plan["scores"] = job.output_csv
     return plan

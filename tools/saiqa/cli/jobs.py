@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from saiqa import facts
-from saiqa.benchmark.jobs import Job
 from saiqa.cli.console import names_of
 from saiqa.errors import OR_DEMO, UsageError
 from saiqa.files import checkpoint_folders, folders
+from saiqa.files.job_files import Job
 from saiqa.files.places import Place
 
 ALL = "all"

@@ -31,7 +31,7 @@ from saiqa.run import run
 from saiqa.run.log import Partial
 from saiqa.run.ray_workers import Workers
 from saiqa.run.record import write_run_record
-from saiqa.run.run import Run
+from saiqa.run.run import Kept, Run
 from saiqa.scorer import DEMO_CAVEAT, Scorer, given_data_root
 
 EXAMPLES = """
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         out.note(DEMO_CAVEAT)
     with locks.exclusive(outputs), scratch.folder() as temporary:
         this = prepare_run(outputs, images, temporary, scorer, layout, args.resume, out)
-        with this.kept(out.note) if outputs else nullcontext(), ExitStack() as closing:
+        with this.keeping(out.note) if outputs else nullcontext(), ExitStack() as closing:
             stamped = open_images(this, images, args.digests, listed, out)
             engine = load(this, len(images), len(stamped), scorer, args, closing, out)
             this.begin(out.note)
@@ -104,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             failed, notes, generators = score(this, stamped, scored, layout, listed, out)
             say(len(images), notes, generators, layout, out)
             record = run_record(this, scorer, layout, failed, notes) | {"workers": getattr(engine, "count", 1)}
-            if len(failed) == len(images) and outputs and not this.log.others:
-                out.warn("not one image could be scored, so that nothing was written")
-                outputs = []
-            write(outputs, this, layout, listed, record, out)
+            outputs = write(outputs, this, layout, listed, record, out)
             if report:
                 shown = map(layout.json_value, named_lines(this, listed))
                 report_flags.write(report, shown, layout, in_words(record), scorer, args.maps, out)
@@ -174,15 +171,14 @@ def prepare_run(
     Raises:
         InputError: the run to be continued was of another model, prompt or engine.
     """
-    log = folders.partial_path(outputs[0]) if outputs else temporary / "log.jsonl"
     identity = scorer.model.identity(prompt_hash(scorer, layout))
 
     def read_finished(output: Path, record: dict) -> Partial:
         run.refuse_other(output, record["identity"], identity)
         return layout.finished_log(output, record, temporary / "finished.jsonl")
 
-    earlier = run.find_earlier(log, outputs, read_finished, out.note) if resume else None
-    return Run(log, scorer.model, identity, lambda: iter(images), earlier)
+    kept = Kept.beside(outputs or [temporary / "log"], resume, out.note, read_finished)
+    return Run(kept, scorer.model, identity, lambda: iter(images))
 
 
 # ---- the work --------------------------------------------------------------------------------------------------------
@@ -214,7 +210,7 @@ def open_images(this: Run, images: Sequence[str], with_digests: bool, listed: Li
 
     What an earlier list has said of them is taken over into ``listed``.
     """
-    earlier = this.earlier.log if this.earlier else None
+    earlier = this.earlier
     stamped, changed = {}, 0
     for image in images:
         stamp = stamps.of(image, with_digests)
@@ -293,8 +289,11 @@ def named_lines(this: Run, listed: Listed) -> Iterator[dict]:
 # ---- after the work --------------------------------------------------------------------------------------------------
 
 
-def write(outputs: Sequence[Path], this: Run, layout: Layout, listed: Listed, record: dict, out: Output) -> None:
-    """Write the results, each whole or not at all, and beside them how they were made."""
+def write(outputs: list[Path], this: Run, layout: Layout, listed: Listed, record: dict, out: Output) -> list[Path]:
+    """Write the results, each whole or not at all, and beside them how they were made; return those that were written."""
+    if outputs and not record["n"] and not this.log.others:
+        out.warn("not one image could be scored, so that nothing was written")
+        return []
     if outputs:
         listed.meet(itertools.islice(lines(this, listed), this.log.others))
         layout = replace(layout, listed=list(listed.columns))
@@ -302,6 +301,7 @@ def write(outputs: Sequence[Path], this: Run, layout: Layout, listed: Listed, re
         results.write(path, layout, lines(this, listed))
         write_run_record(path, record)
         out.note(f"{record['images']} images, {folders.shown(path)}")
+    return outputs
 
 
 def summary(scorer: Scorer, record: dict, generators: Sequence[Generator], outputs: Sequence[Path]) -> dict:

@@ -46,27 +46,27 @@ def read_run(text: str, results: Path, version: int) -> Run:
     if not there:
         what = f"{text} is neither a file nor a model with tables such as {folders.shown(named['lighting'])}"
         raise InputError(what, "Give a scored or merged CSV, or a model that tools/infer.py has scored")
-    rows = [_of_dimension(dimension, path) for dimension, path in there.items()]
+    tables = {d: csv_files.read_cells(path, required=facts.scored_columns(facts.mos_column(d))) for d, path in there.items()}
+    rows = [_of_dimension(dimension, table) for dimension, table in tables.items()]
     return Run(text, {key: row for part in rows for key, row in part.items()})
 
 
 def _read_table(path: Path) -> dict[Key, scored_table.ScoredRow]:
-    columns = csv_files.read_csv(path, required=[facts.ID_COLUMN, facts.PREDICTION_COLUMN]).columns
-    if set(facts.POOLED_COLUMNS) <= set(columns):
-        dimensions = csv_files.read_csv(path).column(facts.POOLED_COLUMNS[0])
-        rows = scored_table.read_scored(path, facts.POOLED_COLUMNS[2])
-        return _keyed(dimensions, rows)
-    found = [d for d in facts.DIMENSIONS if facts.MOS_COLUMN.format(dimension=d) in columns]
+    table = csv_files.read_cells(path, required=[facts.ID_COLUMN, facts.PREDICTION_COLUMN])
+    if set(facts.POOLED_COLUMNS) <= set(table.columns):
+        rows = scored_table.scored_rows(table, facts.POOLED_COLUMNS[2])
+        return _keyed(table.column(facts.POOLED_COLUMNS[0]), rows)
+    found = [d for d in facts.DIMENSIONS if facts.mos_column(d) in table.columns]
     if len(found) != 1:
         raise InputError(
             f"{folders.shown(path)} has the mean opinion scores of {len(found)} dimensions",
             "A scored table has those of one, a merged one the columns " + ", ".join(facts.POOLED_COLUMNS),
         )
-    return _of_dimension(found[0], path)
+    return _of_dimension(found[0], table)
 
 
-def _of_dimension(dimension: str, path: Path) -> dict[Key, scored_table.ScoredRow]:
-    rows = scored_table.read_scored(path, facts.MOS_COLUMN.format(dimension=dimension))
+def _of_dimension(dimension: str, table: csv_files.Cells) -> dict[Key, scored_table.ScoredRow]:
+    rows = scored_table.scored_rows(table, facts.mos_column(dimension))
     return _keyed([dimension] * len(rows), rows)
 
 

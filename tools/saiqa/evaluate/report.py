@@ -199,8 +199,7 @@ def _image_paths(table: Scored) -> dict[str, list[str]]:
     if table.ratings is None or not table.ratings.is_file():
         return {}
     paths: dict[str, list[str]] = {}
-    for number, line in jsonl.stream_jsonl(table.ratings):
-        path = jsonl.only_image(table.ratings, number, line)
+    for path, _ in jsonl.stream_images(table.ratings):
         paths.setdefault(folders.image_id(path), []).append(path)
     met = ids.same_number((row.id for row in table.rows), paths)
     return paths | {image_id: paths[rated] for image_id, rated in met.items()}

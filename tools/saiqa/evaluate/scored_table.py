@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,8 @@ from saiqa import facts, scoring
 from saiqa.errors import InputError, lacking
 from saiqa.evaluate.figures import Correlation, CorrelationError, correlate
 from saiqa.files import csv_files, folders
+from saiqa.files.csv_files import Cells
+from saiqa.files.places import Place
 from saiqa.run.record import Failures
 
 
@@ -27,15 +28,18 @@ class ScoredRow(NamedTuple):
 
 def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
     """The rows of a scored CSV. Raises ``InputError`` for missing files and columns, and scores outside 1 to 5."""
-    columns = (facts.ID_COLUMN, gt_column, facts.PREDICTION_COLUMN)
-    there, rows = csv_files.read_cells(path, required=columns)
-    cells = map(operator.itemgetter(*map(there.index, columns)), rows)
-    scored = [ScoredRow(i, mos, prediction, number(mos), number(prediction)) for i, mos, prediction in cells]
-    check_scores(path, scored)
+    return scored_rows(csv_files.read_cells(path, required=facts.scored_columns(gt_column)), gt_column)
+
+
+def scored_rows(table: Cells, gt_column: str) -> list[ScoredRow]:
+    """The rows of a table that has the columns of a scored one. Raises ``InputError`` for scores outside 1 to 5."""
+    columns = map(table.column, facts.scored_columns(gt_column))
+    scored = [ScoredRow(i, mos, made, number(mos), number(made)) for i, mos, made in zip(*columns, strict=True)]
+    check_scores(table.path, scored)
     return scored
 
 
-def check_scores(path: Path, rows: Sequence[ScoredRow]) -> None:
+def check_scores(path: Place, rows: Sequence[ScoredRow]) -> None:
     """Refuse rows of a file whose prediction is no score. Raises ``InputError``."""
     for row in rows:
         if row.prediction is not None and not scoring.is_score(row.prediction):

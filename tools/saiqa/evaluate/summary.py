@@ -54,11 +54,10 @@ class Scored:
 
 def read(dimension: str, path: Path, ratings: Path, gt_column: str) -> Scored:
     """Read a scored table. Raises ``InputError`` as ``scored_table.read_scored``."""
-    rows = scored_table.read_scored(path, gt_column)
-    table = csv_files.read_csv(path)
+    table = csv_files.read_cells(path, required=facts.scored_columns(gt_column))
     there = facts.GENERATOR_COLUMN in table.columns
     generators = [text or NO_GENERATOR for text in table.column(facts.GENERATOR_COLUMN)] if there else None
-    return Scored(dimension, path, ratings, rows, generators)
+    return Scored(dimension, path, ratings, scored_table.scored_rows(table, gt_column), generators)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,19 @@ from saiqa.files.text_files import atomic_writer, read_text
 
 
 @dataclass(frozen=True)
+class Cells:
+    """A CSV file: column names in order, and the cells of each row in that order."""
+
+    path: Place
+    columns: list[str]
+    rows: list[list[str]]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column, [rows]."""
+        return list(map(operator.itemgetter(self.columns.index(name)), self.rows))
+
+
+@dataclass(frozen=True)
 class Table:
     """A CSV file: column names in order, and a mapping of column to text for each row."""
 
@@ -40,14 +53,14 @@ def read_csv(path: Place, required: Sequence[str] = ()) -> Table:
         InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, or
             a column name that comes twice.
     """
-    columns, rows = read_cells(path, required)
-    return Table(path, columns, [dict(zip(columns, cells, strict=True)) for cells in rows])
+    cells = read_cells(path, required)
+    return Table(path, cells.columns, [dict(zip(cells.columns, row, strict=True)) for row in cells.rows])
 
 
-def read_cells(path: Place, required: Sequence[str] = ()) -> tuple[list[str], list[list[str]]]:
-    """As ``read_csv``, in a third of the time: the columns, and the cells of each row in their order."""
+def read_cells(path: Place, required: Sequence[str] = ()) -> Cells:
+    """As ``read_csv``, in a third of the time."""
     columns, lines = _open_csv(path, required)
-    return columns, [cells for _, cells in lines]
+    return Cells(path, columns, [row for _, row in lines])
 
 
 def open_csv(path: Place, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from saiqa.errors import Failed
+from saiqa.files.text_files import write_text
 
 _CACHE = Path("saiqa") / "digests.json"  # below the user's cache folder
 _MOST_ENTRIES = 10_000
@@ -65,9 +67,5 @@ def _read_cache() -> dict[str, str]:
 
 def _write_cache(entries: dict[str, str]) -> None:
     """Best effort: a machine whose cache cannot be written reads its files every time."""
-    with contextlib.suppress(OSError, RuntimeError):
-        path = _cache_file()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            json.dump(dict(list(entries.items())[-_MOST_ENTRIES:]), file)
-        os.replace(file.name, path)
+    with suppress(Failed, RuntimeError):
+        write_text(_cache_file(), json.dumps(dict(list(entries.items())[-_MOST_ENTRIES:])))

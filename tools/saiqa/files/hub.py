@@ -220,7 +220,7 @@ def download(one: Plan, advance: Callable[[], None]) -> None:
 def _download_file(one: Plan, file: RemoteFile) -> None:
     """Get one file, from where a run before has stopped.
 
-    ``hf_hub_download`` would start a file over; what makes a connection anew, its ``http_get``, can begin in the midst.
+    ``hf_hub_download``, and ``snapshot_download`` with it, would start a file over; ``http_get`` below them can continue one.
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get

@@ -98,6 +98,11 @@ def json_line(value: dict) -> str:
     return _encode(value) + "\n"
 
 
+def stream_images(path: Place) -> Iterator[tuple[str, dict]]:
+    """The objects of a JSONL of images, one in memory at a time, each after the path of its image. Raises as ``only_image``."""
+    return ((only_image(path, number, value), value) for number, value in stream_jsonl(path))
+
+
 def only_image(path: Place, number: int, value: dict) -> str:
     """The one image path of a line. Raises ``InputError`` for a line with none or several."""
     images = value.get("images")

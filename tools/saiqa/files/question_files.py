@@ -21,6 +21,10 @@ class Record:
     query: str
     response: str
 
+    @property
+    def image_id(self) -> str:
+        return folders.image_id(self.image)
+
 
 def read_records(path: Place) -> list[Record]:
     """The records of a benchmark JSONL, in order.
@@ -103,6 +107,31 @@ def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
     """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
     annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
     return annotated or own_sentences(dimension, version)
+
+
+@dataclass(frozen=True)
+class QuestionFile:
+    """A benchmark JSONL of one dimension, and the folder of its images. Every iteration reads it again; nothing is held."""
+
+    path: Place
+    dimension: str
+    version: int
+    data_root: Place
+
+    def __iter__(self) -> Iterator[Record]:
+        return stream_records(self.path)
+
+    def image_file(self, record: Record) -> str | RemotePath:
+        """The file of a record's image, as ``folders.image_file``."""
+        return folders.image_file(record.image, self.data_root)
+
+    def fallback(self) -> tuple[str, str]:
+        """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
+        for record in self:
+            if answer := split_answer(record.response):
+                return answer[0], "another record of the file"
+        found = sentences(self.data_root, self.dimension, self.version)
+        return found.before, found.source
 
 
 def all_sentences(data: Place, version: int) -> dict[str, Sentences]:

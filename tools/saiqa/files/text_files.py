@@ -1,4 +1,4 @@
-"""Text files that are whole or absent, and errors that name the file."""
+"""Files that are whole or absent, above all of text, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -28,6 +28,25 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
             with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
                 yield file
             _give_name(descriptor, path, temporary)
+    except OSError as error:
+        raise cannot_write(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A free name beside ``path``; what is made there takes the place of ``path`` when the block ends without an error.
+
+    Raises:
+        Failed: the folder cannot be written to.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
     except OSError as error:
         raise cannot_write(path, error.strerror or str(error)) from error
     finally:

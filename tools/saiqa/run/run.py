@@ -23,38 +23,50 @@ from saiqa.stopping import as_interrupt
 
 
 @dataclass(frozen=True)
-class Earlier:
-    """What an earlier run has left: its log, or its finished result as a log."""
+class Kept:
+    """What is kept of a run: where its log lies, and what an earlier run has left to be continued.
 
-    log: Partial
-    finished: bool
-
-
-def find_earlier(
-    log: Path, outputs: Sequence[Path], read_finished: Callable[[Path, dict], Partial], note: Callable[[str], None]
-) -> Earlier | None:
-    """What ``--resume`` can continue: the log, else the first finished result.
-
-    Args:
-        log: where the log of these results lies.
-        outputs: the results, of which any may be finished.
-        read_finished: a finished result and its run record, as a log.
-        note: told where there is nothing.
-
-    Raises:
-        InputError: a file is broken, or nothing tells how the finished result was made.
+    Attributes:
+        path: of the log, beside the first result.
+        earlier: the log of an earlier run, or its finished result as a log; None where nothing is continued.
+        finished: whether it is a finished result.
     """
-    if partial := Partial.read(log):
-        return Earlier(partial, finished=False)
-    finished = next((output for output in outputs if output.is_file()), None)
-    if finished is None:
-        note(f"{folders.shown(outputs[0])}: nothing to resume, starting from the first image")
-        return None
-    record = read_run_record(finished)
-    if "identity" not in record:
-        what = f"nothing tells how {folders.shown(finished)} was made: no {folders.run_record_path(finished).name}"
-        raise InputError(what, "Run without --resume to make it anew")
-    return Earlier(read_finished(finished, record), finished=True)
+
+    path: Path
+    earlier: Partial | None = None
+    finished: bool = False
+
+    @classmethod
+    def beside(
+        cls,
+        outputs: Sequence[Path],
+        resume: bool,
+        note: Callable[[str], None],
+        read_finished: Callable[[Path, dict], Partial] = Partial.of_result,
+    ) -> Kept:
+        """What is kept beside results, of which any may be finished; with ``resume``, what can be continued.
+
+        Args:
+            note: told where there is nothing to resume.
+            read_finished: a finished result and its run record, as a log.
+
+        Raises:
+            InputError: a file is broken, or nothing tells how the finished result was made.
+        """
+        log = folders.partial_path(outputs[0])
+        if not resume:
+            return cls(log)
+        if partial := Partial.read(log):
+            return cls(log, partial)
+        finished = next((output for output in outputs if output.is_file()), None)
+        if finished is None:
+            note(f"{folders.shown(outputs[0])}: nothing to resume, starting from the first image")
+            return cls(log)
+        record = read_run_record(finished)
+        if "identity" not in record:
+            what = f"nothing tells how {folders.shown(finished)} was made: no {folders.run_record_path(finished).name}"
+            raise InputError(what, "Run without --resume to make it anew")
+        return cls(log, read_finished(finished, record), finished=True)
 
 
 @dataclass
@@ -62,27 +74,25 @@ class Run:
     """One run, from the check of what there is to the finished log.
 
     Attributes:
-        log_path: where the lines are kept.
+        kept: where the lines are kept, and what it continues.
         model: what rates.
         identity: of the lines to be made.
         images: the images of this run in order, again at every call; none is held here.
-        earlier: what it continues.
         details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
     """
 
-    log_path: Path
+    kept: Kept
     model: Model
     identity: dict
     images: Callable[[], Iterable[str]]
-    earlier: Earlier | None = None
     details: dict = field(default_factory=dict)
     _log: Partial | None = field(default=None, init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Take over the earlier run's identity. Raises ``InputError`` where it is another."""
         if self.earlier:
-            header = self.earlier.log.header
-            refuse_other(self.earlier.log.path, header.get("identity"), self.identity)
+            header = self.earlier.header
+            refuse_other(self.earlier.path, header.get("identity"), self.identity)
             self.identity = header["identity"]  # with the dtype that "auto" was then
             self.details = header.get("engine", {})
 
@@ -93,23 +103,28 @@ class Run:
         return self._log
 
     @property
+    def earlier(self) -> Partial | None:
+        """What it continues."""
+        return self.kept.earlier
+
+    @property
     def finished(self) -> bool:
         """Whether what it continues is a finished result."""
-        return self.earlier is not None and self.earlier.finished
+        return self.kept.finished
 
     def is_rated(self, image: str) -> bool:
         """Whether the earlier run has rated the image."""
-        return self.earlier is not None and image in self.earlier.log.rated
+        return self.earlier is not None and image in self.earlier.rated
 
     def was_tried(self, image: str) -> bool:
         """Whether the earlier run has tried the image in vain."""
-        return self.earlier is not None and image in self.earlier.log.failed
+        return self.earlier is not None and image in self.earlier.failed
 
     def settle(self, details: Mapping) -> None:
         """Note what the loaded engine is. Raises ``InputError`` where the earlier run had another dtype, as ``settled``."""
         identity = self.model.settled(self.identity, details)
         if self.earlier:
-            refuse_other(self.earlier.log.path, self.identity, identity)
+            refuse_other(self.earlier.path, self.identity, identity)
         self.identity, self.details = identity, dict(details)
 
     def begin(self, note: Callable[[str], None]) -> Partial:
@@ -119,27 +134,27 @@ class Run:
             note: told what was set aside, and how many images keep their lines although they are not named now.
         """
         if self.earlier is None:
-            _set_aside(self.log_path, note)
-        self._log = Partial(self.log_path, {"identity": self.identity, "engine": self.details})
-        self.log.start(self.earlier.log if self.earlier else None, self.images)
+            _set_aside(self.kept.path, note)
+        self._log = Partial(self.kept.path, {"identity": self.identity, "engine": self.details})
+        self.log.start(self.earlier, self.images)
         if self.log.others:
             note(f"{self.log.others} lines of the earlier run, of images that are not named now, are kept")
         return self.log
 
     def known_lines(self) -> Iterator[str]:
         """The lines that the log has of this run's images from the earlier one, in the order of the images."""
-        return Partial.read_whole(self.log_path).ratings(self.images()) if self.earlier else iter(())
+        return Partial.read_whole(self.kept.path).ratings(self.images()) if self.earlier else iter(())
 
     @contextmanager
-    def kept(self, note: Callable[[str], None]) -> Iterator[None]:
+    def keeping(self, note: Callable[[str], None]) -> Iterator[None]:
         """Where the block is cut short, say how to go on."""
         try:
             with as_interrupt():
                 yield
         except BaseException as error:
-            if self._log is None or not self.log_path.is_file():
+            if self._log is None or not self.kept.path.is_file():
                 raise
-            hint = f"{self.log.count} rated images are kept in {folders.shown(self.log_path)}; continue with --resume"
+            hint = f"{self.log.count} rated images are kept in {folders.shown(self.kept.path)}; continue with --resume"
             if isinstance(error, KeyboardInterrupt):
                 raise KeyboardInterrupt(hint) from None
             note(hint)

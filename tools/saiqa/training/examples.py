@@ -76,7 +76,7 @@ def read(files: Sequence[Path], data_root: Path) -> list[Example]:
             image = Path(str(folders.resolve_image(record.image, data_root))).absolute()
             answer = scoring.split_answer(record.response)
             word_value = float(facts.WORD_VALUES[answer[1]]) if answer else 0.0
-            mos, marks = ratings.get(folders.image_id(record.image), (word_value, ()))
+            mos, marks = ratings.get(record.image_id, (word_value, ()))
             found.append(Example(file, record.image, image, group, record.query, record.response, mos, marks))
     return found
 
@@ -96,7 +96,7 @@ def _ratings(file: Path, group: str) -> dict[str, tuple[float, tuple[float, ...]
     if not table.is_file():
         return {}
     columns, rows = csv_files.open_csv(table, required=[facts.ID_COLUMN])
-    mos_column = facts.MOS_COLUMN.format(dimension=group)
+    mos_column = facts.mos_column(group)
     if mos_column not in columns:
         return {}
     raters = [name for name in columns if re.fullmatch(rf"{re.escape(group)}_score_\d+", name)]
