@@ -126,6 +126,10 @@ def record(dimension: str, image_id: str, **changed) -> dict:
     return {**line, **changed}
 
 
+# Log-probabilities of the five words for a room that is good.
+GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
+
+
 def rating(dimension: str, image_id: str, logits: dict) -> dict:
     """A line of a result."""
     return {"images": [f"SA-BENCH/images/{dimension}/images/{image_id}.png"], "logits": logits}
