@@ -12,14 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import SMALL_BUNDLE, TOOLS
+from helpers import GOOD, SMALL_BUNDLE, TOOLS
 from saiqa import ImageScore, Scorer, facts, overall
 from saiqa.engines import Failure, Rating
 from saiqa.errors import InputError
 from saiqa.image_score import image_score
 from saiqa.scorer import CHUNK_IMAGES
-
-LOGPROBS = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +144,12 @@ def test_the_sentences_are_those_of_the_annotations_if_there(scorer, make_data_r
 
 
 def test_a_score_that_is_missing_has_a_reason():
-    answers = {"layout": Rating(LOGPROBS), "lighting": Failure("no rating word")}
+    answers = {"layout": Rating(GOOD), "lighting": Failure("no rating word")}
     result = image_score("a", answers)
     assert (list(result.scores), result.overall, result.error) == (["layout"], None, "lighting: no rating word")
     result = image_score("a", {"layout": Failure("torn"), "lighting": Failure("torn")})
     assert result.error == "torn"
-    result = image_score("a", {"layout": Rating({**LOGPROBS, "bad": float("nan")})})
+    result = image_score("a", {"layout": Rating({**GOOD, "bad": float("nan")})})
     assert "bad is not a finite number" in result.error
 
 

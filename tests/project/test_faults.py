@@ -19,6 +19,7 @@ import pytest
 
 from helpers import (
     COMMANDS,
+    GOOD,
     IDS,
     NO_ANNOTATIONS,
     SMALL_BUNDLE,
@@ -35,8 +36,6 @@ from saiqa import facts
 from saiqa.files import folders
 from saiqa.scoring import ScoringError, by_word, find_rating_token, score_of
 
-FULL = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
-
 
 def score_lighting(root, run_main, logits_by_id):
     write_jsonl(root.ratings("lighting"), [rating("lighting", i, logits) for i, logits in logits_by_id.items()])
@@ -48,7 +47,7 @@ def test_fault_01_a_distribution_without_the_words_is_no_score_of_3(make_data_ro
     with pytest.raises(ScoringError):
         score_of(by_word({" the": -0.1, " a": -3.0}))
     root = make_data_root(["lighting"])
-    ran, scores = score_lighting(root, run_main, {**dict.fromkeys(IDS, FULL), "abc": {" the": -0.1, " a": -3.0}})
+    ran, scores = score_lighting(root, run_main, {**dict.fromkeys(IDS, GOOD), "abc": {" the": -0.1, " a": -3.0}})
     assert (ran.code, scores["abc"]) == (3, "")
     assert "lighting abc: no log-probability for excellent, good, fair, poor, bad" in ran.err
 
@@ -66,12 +65,12 @@ def test_fault_03_of_two_spellings_the_likelier_wins_in_any_order(spellings):
 
 
 def test_fault_04_a_word_outside_the_top_5_is_never_taken_for_minus_50(make_data_root, run_main):
-    exact = score_of({**FULL, "bad": -9.5})
-    assert exact != pytest.approx(score_of({**FULL, "bad": -50.0}), abs=1e-6)
+    exact = score_of({**GOOD, "bad": -9.5})
+    assert exact != pytest.approx(score_of({**GOOD, "bad": -50.0}), abs=1e-6)
     root = make_data_root(["lighting"])
-    top = {word: FULL[word] for word in facts.WORDS[:4]}
+    top = {word: GOOD[word] for word in facts.WORDS[:4]}
     fillers = dict.fromkeys(facts.WORDS, -50.0)
-    logits = {**dict.fromkeys(IDS, FULL), "abc": top, "1e5": {**top, "bad": -50.0}, "0010": fillers}
+    logits = {**dict.fromkeys(IDS, GOOD), "abc": top, "1e5": {**top, "bad": -50.0}, "0010": fillers}
     ran, scores = score_lighting(root, run_main, logits)
     assert (ran.code, scores["0010"]) == (3, "")  # and not 3.0
     assert scores["abc"] == scores["1e5"] and "2 lines of " in ran.err
@@ -108,7 +107,7 @@ def test_fault_06_a_failed_image_is_listed_counted_and_told_by_the_exit_code(mak
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_fault_07_constant_predictions_are_an_error_and_never_nan(make_data_root, run_main, flags):
     root = make_data_root(["lighting"])
-    score_lighting(root, run_main, dict.fromkeys(IDS, FULL))
+    score_lighting(root, run_main, dict.fromkeys(IDS, GOOD))
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "eval", *flags)
     assert ran.code == 2
     assert "nan" not in ran.out.lower()
