@@ -6,8 +6,8 @@ import pytest
 
 from helpers import REPOSITORY, read_csv, write_csv
 from saiqa import facts
+from scored_tables import COMMAND
 
-COMMAND = "evaluate_correlation.py"
 MOS = ["1.0", "2.5", "3.0", "4.5"]
 
 
