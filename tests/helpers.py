@@ -157,6 +157,15 @@ def read_jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def paint(path: Path, seed: int = 0) -> Path:
+    """A small picture, another for every seed."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (64 + seed % 3, 48), (37 * seed % 256, 91 * seed % 256, 200 - seed % 200)).save(path)
+    return path
+
+
 # ---- runs that are cut short ------------------------------------------------------------------------------------------
 
 

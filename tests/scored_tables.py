@@ -12,7 +12,7 @@ ROWS = 40  # of a table
 
 
 def scored_rows(dimension: str, seed: int, noise: float = 0.5) -> list[dict]:
-    """Rows of two generators: scores that lie a normal draw of this ``noise`` off the opinion; the seed changes it alone."""
+    """Rows of two generators: opinions, the same for every seed, and scores a normal draw of this ``noise`` off them."""
     number = list(facts.DIMENSIONS).index(dimension)
     draw = numpy.random.default_rng([seed, number])
     mos = numpy.random.default_rng(number).uniform(1, 5, ROWS).round(2)

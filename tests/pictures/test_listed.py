@@ -7,20 +7,19 @@ import json
 import pytest
 from PIL import Image
 
-from helpers import NO_ANNOTATIONS, SMALL_BUNDLE, read_csv, read_jsonl, write_csv, write_jsonl
+from helpers import read_csv, read_jsonl, write_csv, write_jsonl
 from saiqa import facts
 
 SCORES = [*facts.DIMENSIONS, "overall", "error"]
 
 
 @pytest.fixture
-def score(run_main, tmp_path, monkeypatch):
+def score(score, tmp_path, monkeypatch):
     """Run the command on the small bundle, in a folder with pictures r00.png to r11.png."""
     monkeypatch.chdir(tmp_path)
     for number in range(12):
         Image.new("RGB", (64, 48), (20 * number, 255 - 20 * number, 90)).save(tmp_path / f"r{number:02}.png")
-    flags = ["--model_path", SMALL_BUNDLE, "--data_root", NO_ANNOTATIONS, "--device", "cpu"]
-    return lambda *args: run_main("score_images.py", *args, *flags)
+    return score
 
 
 def listing(n=3, **more):
