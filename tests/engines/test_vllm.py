@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from helpers import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, run_command
+from reference_cases import CASES, TOLERANCE, request_of
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
 from saiqa.errors import Failed, InputError
@@ -27,14 +28,7 @@ from saiqa.facts import WORDS
 from saiqa.model.pixels import PixelBounds
 from saiqa.reward import Reward
 
-TOLERANCE = 1e-4
-CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
-
 with_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed: requirements-vllm.txt")
-
-
-def request_of(case) -> Request:
-    return Request(SMALL_BUNDLE / case["image"], case["query"], case["answer_prefix"])
 
 
 def assert_alike(answer, logprobs):
