@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers import IDS, MOS, DataRoot, Quiet, Ran, stopping_engine, write_annotations
+from helpers import IDS, MOS, SMALL_BUNDLE, DataRoot, Quiet, Ran, stopping_engine, write_annotations
 from saiqa import facts
+
+# What these assert tells its values too.
+pytest.register_assert_rewrite("reference_cases", "serving")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -71,6 +74,14 @@ def stop_after(monkeypatch):
 
     yield install
     monkeypatch.undo()
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    """The small bundle's scorer, loaded for a file of tests."""
+    from saiqa import Scorer
+
+    return Scorer(SMALL_BUNDLE, device="cpu")
 
 
 @pytest.fixture

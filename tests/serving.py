@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from helpers import interruptible
@@ -25,6 +26,7 @@ from saiqa.files.checkpoint_folders import fingerprint
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 STOP_SECONDS = 120
 MEGA = 1_000_000
+TOLERANCE = 1e-5  # of a score in float32, in whatever batch it was computed
 
 
 @dataclass
@@ -119,6 +121,13 @@ def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "PNG") -> b
     small = Image.frombytes("RGB", (4, 3), generator.randbytes(36))
     buffer = io.BytesIO()
     small.resize(size, Image.Resampling.BILINEAR).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """A PNG of pixels [height, width, 3] uint8."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 

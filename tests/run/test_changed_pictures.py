@@ -10,14 +10,8 @@ import pytest
 from PIL import Image
 
 from helpers import SMALL_BUNDLE, read_jsonl, write_jsonl
-from saiqa import Scorer
 
 PICTURES = sorted((SMALL_BUNDLE / "images").glob("ref_[345].*"))
-
-
-@pytest.fixture(scope="module")
-def scorer():
-    return Scorer(SMALL_BUNDLE, device="cpu")
 
 
 @pytest.fixture(scope="module")
