@@ -14,8 +14,8 @@ import pytest
 from helpers import IDS, MOS, SMALL_BUNDLE, DataRoot, Quiet, Ran, stopping_engine, write_annotations
 from saiqa import facts
 
-# What these assert tells its values too.
-pytest.register_assert_rewrite("reference_cases", "serving")
+# An assertion in it tells its values, as in a file of tests.
+pytest.register_assert_rewrite("reference_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -132,3 +132,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 PICTURES = [picture(seed) for seed in range(16)]
+
+
+def form(*pictures: bytes, kind: str = "png") -> list:
+    """Pictures as the files of a form, named 0.png, 1.png, ..."""
+    return [("images", (f"{n}.{kind}", data)) for n, data in enumerate(pictures)]

@@ -14,7 +14,7 @@ from saiqa.files.folders import demo_rooms
 from saiqa.pictures import overlay
 from saiqa.scorer import DEMO_CAVEAT
 from saiqa.service.site import PAGE
-from serving import PICTURES, served_here
+from serving import PICTURES, form, served_here
 
 ROOM = demo_rooms()[6]
 
@@ -33,14 +33,10 @@ def ask(url):
     return explain
 
 
-def form(*pictures: bytes) -> list:
-    return [("images", (f"{n}.jpg", data)) for n, data in enumerate(pictures)]
-
-
 def test_a_map_is_that_of_the_scorer(ask, url):
     plain = Scorer(demo=True, device="cpu", dtype="float32")
     for dimension in facts.DIMENSIONS:
-        answer = ask(files=form(ROOM.read_bytes()), data={"dimensions": dimension})
+        answer = ask(files=form(ROOM.read_bytes(), kind="jpg"), data={"dimensions": dimension})
         assert answer.status_code == 200, answer.text
         body, wanted = answer.json(), plain.explain(ROOM, dimension)
         assert (body["name"], body["dimension"], body["method"]) == ("0.jpg", dimension, wanted.method)
@@ -57,7 +53,7 @@ def test_base64_is_taken_and_a_broken_picture_is_an_error(ask):
     sent = ask(json={"images": [{"name": "a", "data": data}], "dimensions": ["layout"]}).json()
     assert sent["name"] == "a" and len(sent["map"]) == 5
     for broken in (b"no picture", ROOM.read_bytes()[:2000]):
-        answer = ask(files=form(broken), data={"dimensions": "layout"})
+        answer = ask(files=form(broken, kind="jpg"), data={"dimensions": "layout"})
         assert answer.status_code == 200 and answer.json()["map"] == []
         assert answer.json()["error"].startswith("cannot read the image")
 
