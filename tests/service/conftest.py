@@ -1,6 +1,8 @@
-"""What the tests of the service share: a running one, and what its scorer says."""
+"""What the tests of the service share: a running one, what its scorer says, and its page in a browser."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +24,50 @@ def expected_scores(scorer) -> list[dict[str, float]]:
 def service(scorer, expected_scores):  # expected_scores first: the scorer is the service's from then on
     with served_here(scorer, **LIMITS) as url:
         yield url
+
+
+# ---- the page in a browser: selenium is imported where it is needed --------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def expected(scorer) -> list:
+    """What the scorer says of the pictures of ``files``."""
+    return scorer.score(PICTURES[:3])
+
+
+@pytest.fixture(scope="module")
+def url(scorer, expected):  # expected first: the scorer is the service's from then on
+    with served_here(scorer, images=2, megapixels=1) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    from chromium import started
+
+    driver = started(tmp_path_factory.mktemp("profile"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, url):
+    """The page, fresh and without a history."""
+    from service_page import is_met, wait
+
+    browser.get(url)
+    wait(browser, lambda: is_met(browser))  # from then on it keeps nothing by itself
+    browser.execute_script("sessionStorage.clear()")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.refresh()
+    wait(browser, lambda: is_met(browser))
+    return browser
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    """Three pictures, whose names a CSV must quote."""
+    paths = [tmp_path / name for name in ("first.png", 'a "second", one.png', "third.png")]
+    for path, data in zip(paths, PICTURES, strict=False):
+        path.write_bytes(data)
+    return paths
