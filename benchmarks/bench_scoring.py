@@ -66,7 +66,7 @@ def commands(folder: Path, rows: int) -> dict[str, list[str | Path]]:
     """The command of each stage, on ratings made in ``folder``, so many in each dimension."""
     folder.mkdir()
     make_ratings(folder, rows)
-    where = ["--data_root", folder, "--results_dir", folder, "--model_path", folder / MODEL]
+    where: list[str | Path] = ["--data_root", folder, "--results_dir", folder, "--model_path", folder / MODEL]
     return {
         "score": ["tools/infer.py", "--mode", "score", *where],
         "eval": ["tools/infer.py", "--mode", "eval", *where],

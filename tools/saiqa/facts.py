@@ -72,7 +72,7 @@ INTERIOR_DEFINITIONS = {
 ANSWER_TEMPLATE = "Judged by its {dimension}, this picture is {word}."
 
 
-def query(dimension, version=RECOMMENDED):
+def query(dimension: str, version: int = RECOMMENDED) -> str:
     """The user turn for one dimension and prompt version, starting with ``<image>``.
 
     Version 1 is the question; 2 puts the tag ``<dimension>`` in front; 3 adds what the dimension means in general;
@@ -89,19 +89,19 @@ def query(dimension, version=RECOMMENDED):
     return IMAGE_TAG + texts[version]
 
 
-def response(dimension, word):
+def response(dimension: str, word: str) -> str:
     """The whole answer for one dimension and rating word. Raises ``KeyError`` for words and dimensions unknown here."""
     if word not in WORD_VALUES:
         raise KeyError(word)
     return ANSWER_TEMPLATE.format(dimension=_known(dimension), word=word)
 
 
-def answer_prefix(dimension):
+def answer_prefix(dimension: str) -> str:
     """The answer up to, and without, the blank before the rating word."""
     return ANSWER_TEMPLATE.partition("{word}")[0].format(dimension=_known(dimension)).rstrip()
 
 
-def _known(dimension):
+def _known(dimension: str) -> str:
     if dimension not in DIMENSIONS:
         raise KeyError(dimension)
     return dimension
@@ -163,26 +163,26 @@ IMAGE_FORMATS_TEXT = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC"
 IMAGE_SUFFIXES = tuple(suffix for suffixes in IMAGE_FORMATS.values() for suffix in suffixes)
 
 
-def annotation_csv(dimension, split):
+def annotation_csv(dimension: str, split: str) -> str:
     """File name of a dimension's annotation table, e.g. ``lighting_3k_test.csv``."""
     return _annotation_stem(dimension, split) + ".csv"
 
 
-def annotation_jsonl(dimension, split, version=RECOMMENDED):
+def annotation_jsonl(dimension: str, split: str, version: int = RECOMMENDED) -> str:
     """File name of a dimension's questions and answers, e.g. ``lighting_3k_test_prompt4.jsonl``."""
     return QUESTIONS_JSONL.format(stem=_annotation_stem(dimension, split), version=version)
 
 
-def _annotation_stem(dimension, split):
+def _annotation_stem(dimension: str, split: str) -> str:
     return ANNOTATION_STEM.format(dimension=dimension, subset=DIMENSIONS[dimension], split=split)
 
 
-def result_name(dimension, version, model_name, suffix):
+def result_name(dimension: str, version: int, model_name: str, suffix: str) -> str:
     """File name of a result, e.g. ``lighting_prompt4_sa-iqa-prompt4.csv``; the merged table has ``POOLED``."""
     return RESULT_STEM.format(dimension=dimension, version=version, model_name=model_name) + suffix
 
 
-def tuned_model(version=RECOMMENDED):
+def tuned_model(version: int = RECOMMENDED) -> str:
     """Folder name of the checkpoint tuned on a prompt version, e.g. ``sa-iqa-prompt4``."""
     return TUNED_MODEL_FOLDER.format(version=version)
 
@@ -194,11 +194,11 @@ HUB_OWNERS = ("gaoyuan-ai", "AliHome3D", "AliKunYu")
 HUB_REPOSITORIES = {MODELS_FOLDER: "model", DATA_FOLDER: "dataset"}
 
 
-def download_command(*parts):
+def download_command(*parts: str) -> str:
     """The line that downloads parts of the release (``model``, ``base_model``, ``annotations``, ``data``), whoever owns it."""
     return " ".join(("python tools/download.py", *parts))
 
 
-def hub_command(folder, owner=HUB_OWNERS[0]):
+def hub_command(folder: str, owner: str = HUB_OWNERS[0]) -> str:
     """The Hub's own line for all of ``SA-BENCH`` or ``SA-IQA-model``, from the repository root."""
     return f"hf download {owner}/{folder} --repo-type {HUB_REPOSITORIES[folder]} --local-dir {folder}"

@@ -3,17 +3,26 @@
 Log files get whole lines without carriage returns; results on stdout are never touched.
 """
 
+from __future__ import annotations
+
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Self, TextIO, TypeVar
 
 from saiqa.stopping import check_stopped
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+Item = TypeVar("Item")
 
 LINE_EVERY_PERCENT = 10
 LINE_EVERY_SECONDS = 30
 
 
-def progress_iter(iterable, total=None, desc="", **_):
+def progress_iter(iterable: Iterable[Item], total: int | None = None, desc: str = "", **_: object) -> Iterator[Item]:
     """The items of ``iterable``, with progress while they are taken: the name that scripts around the release import.
 
     Args:
@@ -34,7 +43,7 @@ def progress_iter(iterable, total=None, desc="", **_):
 _hushed = False
 
 
-def hush(quiet):
+def hush(quiet: bool) -> None:
     """Whether progress stays unsaid from here on, in this process."""
     global _hushed
     _hushed = quiet
@@ -50,7 +59,7 @@ class Progress:
         stream: where to write; stderr when omitted.
     """
 
-    def __init__(self, total, label, unit="images", stream=None):
+    def __init__(self, total: int, label: str, unit: str = "images", stream: TextIO | None = None):
         self.total, self.label, self.unit = total, label, unit
         self.stream = stream or sys.stderr
         self.done = 0
@@ -59,14 +68,14 @@ class Progress:
         self._shown = not _hushed and total > 0
         self._bar = self._terminal_bar() if self._shown and self.stream.isatty() else None
 
-    def _terminal_bar(self):
+    def _terminal_bar(self) -> tqdm | None:
         try:
             from tqdm import tqdm
         except ModuleNotFoundError:  # scoring and pooling work without it
             return None
         return tqdm(total=self.total, desc=self.label, unit=f" {self.unit}", file=self.stream, dynamic_ncols=True)
 
-    def advance(self, count=1):
+    def advance(self, count: int = 1) -> None:
         """Report that ``count`` more items are finished."""
         check_stopped()
         self.done += count
@@ -76,7 +85,7 @@ class Progress:
             self._say()
 
     @contextmanager
-    def aside(self):
+    def aside(self) -> Iterator[None]:
         """Within, other lines may be written to the terminal: the bar makes room for them."""
         if self._bar is None:
             yield
@@ -84,12 +93,12 @@ class Progress:
         with self._bar.external_write_mode(file=sys.stdout):
             yield
 
-    def _line_is_due(self):
+    def _line_is_due(self) -> bool:
         step = (self.done - self._said_done) * 100 >= LINE_EVERY_PERCENT * self.total
         waited = time.monotonic() - self._said_at >= LINE_EVERY_SECONDS
         return step or waited or self.done == self.total
 
-    def _say(self):
+    def _say(self) -> None:
         now = time.monotonic()
         rate = self.done / max(now - self._started, 1e-9)
         share = 100 * self.done // max(self.total, 1)
@@ -97,9 +106,9 @@ class Progress:
         print(line, file=self.stream, flush=True)
         self._said_at, self._said_done = now, self.done
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
