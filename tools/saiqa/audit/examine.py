@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -94,19 +93,19 @@ class Examination:
         said = f"the next word is one of the five with probability {known[worst]:.3f} at least, on average"
         return Check("answers", bool(known[worst] >= _LEAST_KNOWN), f"{said} ({self.scorer.dimensions[worst]})")
 
-    def _ordered(self, everything: Any) -> Check:
+    def _ordered(self, everything: ratings.Array) -> Check:
         share = ratings.unimodal(everything).mean(0)
         worst = int(share.argmin())
         said = f"of {len(everything)} distributions a dimension {share[worst]:.0%} at least have one peak"
         return Check("order of the words", bool(share[worst] >= _LEAST_UNIMODAL), f"{said} ({self.scorer.dimensions[worst]})")
 
-    def _varies(self, everything: Any) -> Check:
+    def _varies(self, everything: ratings.Array) -> Check:
         deviation = ratings.scores(everything).std(0)
         worst = int(deviation.argmin())
         said = f"scores differ by {deviation[worst]:.2f} points at least ({self.scorer.dimensions[worst]})"
         return Check("no constant", bool(deviation[worst] >= _LEAST_DEVIATION), said)
 
-    def _apart(self, everything: Any) -> Check:
+    def _apart(self, everything: ratings.Array) -> Check:
         scores = ratings.scores(everything)
         if scores.std(0).min() == 0:
             return Check("dimensions", False, "a dimension is the same for every picture")
@@ -117,16 +116,16 @@ class Examination:
 
     # ---- changed pictures -------------------------------------------------------------------------------------------
 
-    def _changed(self, said: str, pictures: list[Image.Image]) -> Any:
+    def _changed(self, said: str, pictures: list[Image.Image]) -> ratings.Array:
         logprobs = ratings.rate(self.scorer, pictures)
         self._show(said, pictures[0], logprobs)
         return logprobs
 
-    def _show(self, said: str, picture: Image.Image, logprobs: Any) -> None:
+    def _show(self, said: str, picture: Image.Image, logprobs: ratings.Array) -> None:
         found = dict(zip(self.scorer.dimensions, ratings.scores(logprobs)[0].tolist(), strict=True))
         self.shown.append((said, picture, found))
 
-    def _small_changes(self) -> tuple[Any, Check]:
+    def _small_changes(self) -> tuple[ratings.Array, Check]:
         before = ratings.scores(self.base)
         moved = [
             ratings.scores(self._changed(name, [change(room) for room in self.rooms])) - before
@@ -137,13 +136,13 @@ class Examination:
         said = f"{', '.join(changes.SMALL)} move a score by {noise[worst]:.2f} points at most ({self.scorer.dimensions[worst]})"
         return noise, Check("small changes", bool(noise[worst] <= _MOST_NOISE), said)
 
-    def _harmed(self, name: str, harm: changes.Harm) -> list[Any]:
+    def _harmed(self, name: str, harm: changes.Harm) -> list[ratings.Array]:
         return [
             self._changed(f"{name} {strength:g}", [harm.apply(room, strength) for room in self.rooms])
             for strength in harm.strengths
         ]
 
-    def _falls(self, name: str, harm: changes.Harm, harmed: Sequence[Any], noise: Any) -> Check:
+    def _falls(self, name: str, harm: changes.Harm, harmed: Sequence[ratings.Array], noise: ratings.Array) -> Check:
         places = [self.scorer.dimensions.index(dimension) for dimension in harm.lowers if dimension in self.scorer.dimensions]
         means = np.stack([ratings.scores(logprobs).mean(0) for logprobs in (self.base, *harmed)])
         fall = means[0] - means[-1]

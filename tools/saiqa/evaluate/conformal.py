@@ -11,9 +11,12 @@ way round, and one quantile for all held the mean of high scores less often than
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from saiqa.calibration import Fit, spread
+
+if TYPE_CHECKING:
+    from saiqa.evaluate.figures import Floats
 
 FEWEST = 30  # pictures; fewer say little about one in ten
 _FOLDS = 10
@@ -60,7 +63,7 @@ def fit(
     return Fit(len(x), slope, intercept, size, least, edges, groups, prompt)
 
 
-def _grouped(x: Any, residuals: Any) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
+def _grouped(x: Floats, residuals: Floats) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
     """The scores between groups of about as many pictures, and the residuals of each, ascending."""
     import numpy
 
@@ -71,7 +74,7 @@ def _grouped(x: Any, residuals: Any) -> tuple[tuple[float, ...], tuple[tuple[flo
     return tuple(map(float, edges)), tuple(tuple(sorted(float(f"{value:.6g}") for value in group)) for group in groups)
 
 
-def _fitted(x: Any, spreads: Any, y: Any) -> tuple[float, float, float, float]:
+def _fitted(x: Floats, spreads: Floats, y: Floats) -> tuple[float, float, float, float]:
     """Slope, intercept, the size of an error for a spread of one, and its least."""
     import numpy
 

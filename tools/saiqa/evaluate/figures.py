@@ -8,6 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    Floats = NDArray[numpy.float64]
 
 FEWEST_ROWS = 3  # two points always lie on a line
 
@@ -37,7 +44,7 @@ class Correlation:
     dropped: int
 
 
-def correlate(predicted: Sequence[float | None], measured: Sequence[float | None]) -> Correlation:
+def correlate(predicted: Sequence[float | None] | Floats, measured: Sequence[float | None] | Floats) -> Correlation:
     """Compare predictions with mean opinion scores, row by row.
 
     Args:

@@ -9,9 +9,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from saiqa.evaluate.figures import Correlation, CorrelationError, correlate, is_number
 from saiqa.evaluate.logistic import Curve, CurveError, fit_logistic
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import NDArray
+
+    from saiqa.evaluate.figures import Floats
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -84,7 +91,7 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
     return Agreement(figures, mapped, curve, intervals, statements)
 
 
-def complete(*columns: Sequence[float | None]):
+def complete(*columns: Sequence[float | None]) -> Floats:
     """The rows in which every column has a number, as one float64 array [columns, rows]."""
     import numpy
 
@@ -92,7 +99,7 @@ def complete(*columns: Sequence[float | None]):
     return numpy.asarray(rows, dtype=numpy.float64).reshape(len(rows), len(columns)).T
 
 
-def _resampled(x, y, curve: Curve | None) -> dict:
+def _resampled(x: Floats, y: Floats, curve: Curve | None) -> dict[str, Floats]:
     """The figures in every resample, name -> [resamples]; NaN where one is undefined.
 
     The curve is held as fitted to all rows. To first order that is what fitting it anew gives: at the best fit the
@@ -101,7 +108,7 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     import numpy
     from scipy import stats
 
-    def figures(x, y, axis=-1):
+    def figures(x: Floats, y: Floats, axis: int = -1) -> Floats:
         found = [_pearson(x, y), _spearman(x, y), numpy.sqrt(((x - y) ** 2).mean(axis))]
         mapped = [] if curve is None else [_pearson(curve(x), y)]
         return numpy.stack([*found, *mapped, stats.kendalltau(x, y, axis=axis).statistic])
@@ -110,7 +117,7 @@ def _resampled(x, y, curve: Curve | None) -> dict:
     return dict(zip(names, resample(figures, x, y), strict=True))
 
 
-def resample(figures: Callable, *columns):
+def resample(figures: Callable[..., Floats], *columns: NDArray[numpy.number]) -> Floats:
     """What ``figures`` makes of resampled rows, [figures, RESAMPLES]; it takes columns [..., rows] and their axis."""
     from scipy import stats
 
@@ -123,19 +130,19 @@ def resample(figures: Callable, *columns):
     return found.bootstrap_distribution
 
 
-def _pearson(x, y):
+def _pearson(x: Floats, y: Floats) -> Floats:
     from scipy import stats
 
     return stats.pearsonr(x, y, axis=-1).statistic
 
 
-def _spearman(x, y):
+def _spearman(x: Floats, y: Floats) -> Floats:
     from scipy import stats
 
     return _pearson(stats.rankdata(x, axis=-1), stats.rankdata(y, axis=-1))
 
 
-def percentile_interval(values) -> Interval | None:
+def percentile_interval(values: Floats) -> Interval | None:
     """The percentile interval; None where a resample has no value."""
     import numpy
 
@@ -198,7 +205,7 @@ def compare(first: Sequence[float | None], second: Sequence[float | None], measu
         raise CorrelationError(f"{len(y)} rows are complete in both runs, a comparison needs {FEWEST_FOR_INTERVAL}")
     of_first, of_second = correlate(a, y), correlate(b, y)
 
-    def differences(a, b, y, axis=-1):
+    def differences(a: Floats, b: Floats, y: Floats, axis: int = -1) -> Floats:
         return numpy.stack([measure(a, y) - measure(b, y) for measure in (_pearson, _spearman)])
 
     plcc, srcc = resample(differences, a, b, y)
@@ -210,7 +217,7 @@ def compare(first: Sequence[float | None], second: Sequence[float | None], measu
     )
 
 
-def _difference(first: float, second: float, resampled) -> Difference:
+def _difference(first: float, second: float, resampled: Floats) -> Difference:
     interval = percentile_interval(resampled)
     if interval is None:
         return Difference(first, second, None, None, None)

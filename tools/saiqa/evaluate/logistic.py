@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike
+
+    from saiqa.evaluate.figures import Floats
 
 FEWEST_FOR_CURVE = 10  # four parameters bend to anything shorter
 _FEWEST_ON_SLOPE = 0.05  # share of the rows
@@ -26,7 +34,7 @@ class Curve:
     centre: float
     width: float
 
-    def __call__(self, scores):
+    def __call__(self, scores: ArrayLike) -> Floats:
         """The mapped scores, float64 of the same shape."""
         import numpy
         from scipy.special import expit
@@ -34,7 +42,7 @@ class Curve:
         scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
         return self.lower + (self.upper - self.lower) * expit(scaled)
 
-    def is_step(self, scores) -> bool:
+    def is_step(self, scores: ArrayLike) -> bool:
         """Whether the curve parts the scores in low and high with hardly any on its slope, from 10% to 90% of the rise."""
         import numpy
 
@@ -43,7 +51,7 @@ class Curve:
         return bool(scaled.min() < 0 < scaled.max() and on_slope.mean() < _FEWEST_ON_SLOPE)
 
 
-def fit_logistic(x, y) -> Curve:
+def fit_logistic(x: ArrayLike, y: ArrayLike) -> Curve:
     """The least-squares logistic from scores ``x`` to mean opinion scores ``y``, [rows] each.
 
     For a given centre and width the two levels are a linear regression, so the search is over two parameters only: a
@@ -71,12 +79,12 @@ def fit_logistic(x, y) -> Curve:
     return Curve(float(lower + rise), float(lower), float(mean - offset * spread / slope), float(spread / slope))
 
 
-def _best_shape(z, y) -> tuple[float, float]:
+def _best_shape(z: Floats, y: Floats) -> tuple[float, float]:
     """Slope and offset of the best logistic of the standardised scores ``z``."""
     import numpy
     from scipy.optimize import least_squares
 
-    def residuals(parameters):
+    def residuals(parameters: Sequence[float] | Floats) -> Floats:
         basis = _basis(z, math.exp(parameters[0]), parameters[1])
         rise, lower = _regression(basis, y)
         return lower + rise * basis - y
@@ -92,7 +100,7 @@ def _best_shape(z, y) -> tuple[float, float]:
     return slope, _bounded_offset(z, slope, best[1])
 
 
-def _basis(z, slope: float, offset: float):
+def _basis(z: Floats, slope: float, offset: float) -> Floats:
     """The logistic between 0 and 1. Its limits (a line, an exponential, a step) are approached and not passed."""
     from scipy.special import expit
 
@@ -104,11 +112,11 @@ def _bounded_slope(slope: float) -> float:
     return min(max(slope, 1e-3), 1e3)
 
 
-def _bounded_offset(z, slope: float, offset: float) -> float:
+def _bounded_offset(z: Floats, slope: float, offset: float) -> float:
     return float(min(max(offset, -slope * z.max() - 20), -slope * z.min() + 20))
 
 
-def _regression(basis, y) -> tuple[float, float]:
+def _regression(basis: Floats, y: Floats) -> tuple[float, float]:
     """Slope and intercept of ``y`` on ``basis``; slope 0 where the basis is flat."""
     centred = basis - basis.mean()
     power = centred @ centred

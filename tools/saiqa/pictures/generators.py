@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from saiqa import facts
 from saiqa.evaluate import intervals, tables
 from saiqa.pictures.listed import LISTED_KEY, cell
 from saiqa.pictures.results import OVERALL_COLUMN, Layout
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 HOW = (
     f"Means of the scores by {facts.GENERATOR_COLUMN}, best overall first; brackets: {intervals.CONFIDENCE:.0%} intervals, "
@@ -63,7 +67,7 @@ class ByGenerator:
         return sorted(found, key=lambda one: -one.means.get(OVERALL_COLUMN, 0))
 
 
-def _generator(name: str, scores) -> Generator:
+def _generator(name: str, scores: DataFrame) -> Generator:
     """The means of a frame of scores [images, dimensions and overall]; NaN where there is none."""
     import numpy
 

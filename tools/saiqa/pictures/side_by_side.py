@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saiqa import facts
 from saiqa.errors import InputError
@@ -15,6 +16,9 @@ from saiqa.pictures.better import NoDistribution, better
 from saiqa.pictures.lists import resolve
 from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, word_column
 from saiqa.pictures.scored_files import read_table
+
+if TYPE_CHECKING:
+    from saiqa.evaluate.figures import Floats
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 HOW = (
@@ -120,7 +124,7 @@ def means(pairs: Iterable[Pair]) -> dict[str, Mean]:
     return {str(name): _mean(column.dropna().to_numpy()) for name, column in table.items() if column.notna().any()}
 
 
-def _mean(values) -> Mean:
+def _mean(values: Floats) -> Mean:
     interval = None
     if len(values) >= intervals.FEWEST_FOR_INTERVAL:
         interval = intervals.percentile_interval(intervals.resample(lambda x, axis=-1: x.mean(axis), values))

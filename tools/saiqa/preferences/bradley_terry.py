@@ -12,9 +12,17 @@ there is one best fit. Pure; numpy and scipy are imported on first use.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from saiqa.evaluate.intervals import SEED, Interval, percentile_interval, resample
+
+if TYPE_CHECKING:
+    import numpy
+    from numpy.typing import ArrayLike, NDArray
+
+    from saiqa.evaluate.figures import Floats
+
+    Integers = NDArray[numpy.int64]
 
 A, TIE, B = 1, 0, -1  # outcomes
 
@@ -37,11 +45,11 @@ class Fit:
         tie: v; 0 where there were no ties.
     """
 
-    strengths: Any  # an array, and numpy is not imported yet
+    strengths: Floats
     tie: float
 
     @property
-    def weights(self):
+    def weights(self) -> Floats:
         """The strengths scaled to add up to 1, [dimensions]. Raises ``FitError`` where all are 0."""
         total = float(self.strengths.sum())
         if total < 1e-9:
@@ -49,7 +57,7 @@ class Fit:
         return self.strengths / total
 
 
-def fit(differences, outcomes) -> Fit:
+def fit(differences: ArrayLike, outcomes: ArrayLike) -> Fit:
     """The most likely model.
 
     Args:
@@ -71,7 +79,7 @@ def fit(differences, outcomes) -> Fit:
     return Fit(strengths, float(numpy.exp(found.x[-1])) if ties else 0.0)
 
 
-def _loss(parameters, differences, outcomes, ties: bool):
+def _loss(parameters: Floats, differences: Floats, outcomes: Integers, ties: bool) -> tuple[float, Floats]:
     """Penalised negative log-likelihood and its gradient."""
     import numpy
 
@@ -88,7 +96,7 @@ def _loss(parameters, differences, outcomes, ties: bool):
     return float((log_z - chosen).sum() + RIDGE / 2 * strengths @ strengths), numpy.concatenate(gradient)
 
 
-def is_separated(fitted: Fit, differences, outcomes) -> bool:
+def is_separated(fitted: Fit, differences: ArrayLike, outcomes: ArrayLike) -> bool:
     """Whether the fit tells every decided pair right: then only the penalty keeps its strengths finite."""
     import numpy
 
@@ -97,7 +105,7 @@ def is_separated(fitted: Fit, differences, outcomes) -> bool:
     return bool((_right(margins, outcomes)[outcomes != TIE] == 1).all())
 
 
-def weight_intervals(differences, outcomes, groups) -> list[Interval | None]:
+def weight_intervals(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayLike) -> list[Interval | None]:
     """The percentile interval of each weight, [dimensions]; distinct pairs are resampled.
 
     Wide intervals beside a good accuracy mean that the dimensions' scores go together: one can stand for the other.
@@ -135,7 +143,7 @@ class HeldOut:
     intervals: dict[str, Interval | None]
 
 
-def cross_validate(differences, outcomes, groups, seed: int) -> HeldOut:
+def cross_validate(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayLike, seed: int) -> HeldOut:
     """Fit on four fifths of the pairs and predict the fifth one, in turns.
 
     Args:
@@ -162,14 +170,14 @@ def cross_validate(differences, outcomes, groups, seed: int) -> HeldOut:
     return HeldOut(int(decided.sum()), float(right["fitted"].mean()), float(right["mean"].mean()), intervals)
 
 
-def _right(margins, outcomes):
+def _right(margins: Floats, outcomes: Integers) -> Floats:
     """1 where the sign of the margin is the outcome, 0 where it is not, 0.5 where there is no margin."""
     import numpy
 
     return (1 + numpy.sign(margins) * outcomes) / 2
 
 
-def _interval(values, groups) -> Interval | None:
+def _interval(values: Floats, groups: Integers) -> Interval | None:
     """The percentile interval of the mean, groups resampled."""
     import numpy
 
