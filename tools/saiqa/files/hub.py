@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, cast
 
 from saiqa import facts
 from saiqa.errors import Failed, InputError, first_line
 from saiqa.files.folders import shown
+
+if TYPE_CHECKING:
+    from huggingface_hub import DatasetInfo, ModelInfo
 
 # Weights are read from safetensors only; other formats are left, and so is what could run as code.
 WEIGHTS_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf")
@@ -100,14 +104,14 @@ def find(part: Part, owners: Sequence[str], with_code: bool = False) -> Remote:
         try:
             with hub_errors(repo_id):
                 info = HfApi().repo_info(repo_id, repo_type=repo_type, files_metadata=True, timeout=TIMEOUT_SECONDS)
-            return _remote(part, info, repo_id, repo_type, with_code)
+            return _remote(part, cast("ModelInfo | DatasetInfo", info), repo_id, repo_type, with_code)
         except Refused as refusal:
             refusals.append(refusal)
     what = f"no {part.repository} to be had: {', '.join(refusal.what for refusal in refusals)}"
     raise InputError(what, next((refusal.remedy for refusal in refusals if refusal.remedy), "Check --owner and HF_ENDPOINT"))
 
 
-def _remote(part: Part, info, repo_id: str, repo_type: str, with_code: bool) -> Remote:
+def _remote(part: Part, info: ModelInfo | DatasetInfo, repo_id: str, repo_type: str, with_code: bool) -> Remote:
     unwanted = WEIGHTS_SUFFIXES if with_code else WEIGHTS_SUFFIXES + CODE_SUFFIXES
     files, left_out = [], []
     for sibling in info.siblings or ():
@@ -124,7 +128,7 @@ def _remote(part: Part, info, repo_id: str, repo_type: str, with_code: bool) -> 
     if missing:
         there = sorted({PurePosixPath(sibling.rfilename).parts[0] for sibling in info.siblings or ()})
         raise InputError(f"{repo_id} has no folder {missing[0]}", f"It has {', '.join(there) or 'nothing'}")
-    return Remote(repo_id, repo_type, info.sha, files, left_out)
+    return Remote(repo_id, repo_type, info.sha or "main", files, left_out)
 
 
 # ---- what is missing here --------------------------------------------------------------------------------------------
