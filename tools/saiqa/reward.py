@@ -11,10 +11,10 @@ import io
 import math
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, Unpack
 
 from saiqa import facts
 from saiqa.errors import Failed
@@ -25,7 +25,7 @@ from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from saiqa import Scorer
-    from saiqa.files.connection import Connection
+    from saiqa.files.connection import Body, Connection
     from saiqa.run.given_images import ImageLike
 
 SERVICE_VARIABLE = "SAIQA_SERVICE"
@@ -45,6 +45,14 @@ class Source(Protocol):
     """What scores: ``saiqa.Scorer``, or ``Client`` for one elsewhere."""
 
     def score(self, images: Sequence, dimensions: Sequence[str] | None = None) -> list[ImageScore]: ...
+
+
+class Options(TypedDict, total=False):
+    """What ``Reward.from_environment`` can be told besides; as ``Reward`` has it."""
+
+    token: str | None
+    dimensions: Sequence[str] | None
+    unscored: str
 
 
 class Reward:
@@ -100,7 +108,7 @@ class Reward:
         self._turn = _turn_of(self.source)
 
     @classmethod
-    def from_environment(cls, **options) -> Reward:
+    def from_environment(cls, **options: Unpack[Options]) -> Reward:
         """The reward that the environment describes, for trainers whose configuration has no place for it.
 
         ``SAIQA_SERVICE`` is the address of a service (with ``SAIQA_TOKEN``); without it the model is loaded here:
@@ -114,7 +122,7 @@ class Reward:
         return cls(Scorer(os.environ.get(MODEL_VARIABLE), demo=demo), **options)
 
     def __call__(
-        self, images, prompts: Sequence[str] | None = None, metadata: Sequence[Mapping] | None = None
+        self, images: Iterable[ImageLike], prompts: Sequence[str] | None = None, metadata: Sequence[Mapping] | None = None
     ) -> tuple[list[float], dict[str, list]]:
         """Reward images.
 
@@ -155,7 +163,7 @@ def _without_score(reason: str) -> ImageScore:
     return ImageScore("", {}, {}, None, reason)
 
 
-def _picture(image) -> ImageLike | ImageScore:
+def _picture(image: ImageLike) -> ImageLike | ImageScore:
     """What ``Scorer.score`` takes: a tensor becomes a picture; one with NaN has no score."""
     if not is_tensor(image):
         return image
@@ -232,11 +240,11 @@ class Client:
     def _score_files(self, files: Sequence[bytes], dimensions: list[str]) -> Iterator[ImageScore]:
         most_bytes = int(self._limits["max_request_bytes"] * _SHARE_OF_BODY)
         for chunk in _chunks(files, self._limits["max_images"], most_bytes):
-            form = {"files": [("images", ("image", file)) for file in chunk], "data": {"dimensions": dimensions}}
+            form: Body = {"files": [("images", ("image", file)) for file in chunk], "data": {"dimensions": dimensions}}
             results = self._send("POST", "/score", **form)["results"]
             yield from (_as_sent(result) for result in results)
 
-    def _send(self, method: str, path: str, **body) -> dict:
+    def _send(self, method: str, path: str, **body: Unpack[Body]) -> dict[str, Any]:
         """The answer as JSON; asks again while the service is busy or away."""
         answer = self._connection.send(method, path, **body)
         if not answer.is_success:

@@ -14,7 +14,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import httpx
 from PIL import Image
@@ -22,7 +22,7 @@ from PIL import Image
 from saiqa.engines import Failure, Rating, Request, checked_rating
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
 from saiqa.errors import InputError
-from saiqa.files.connection import Connection
+from saiqa.files.connection import Body, Connection
 from saiqa.model.decoding import Decoded
 from saiqa.model.ovis2_5 import around_image
 from saiqa.model.pixels import PixelBounds
@@ -154,7 +154,7 @@ class VllmClient:
             raise InputError(f"{self.base_url}: {reason}", f"Start the server with this checkpoint by {SERVER}")
         return checked_rating(logprobs, notes=notes)
 
-    def _send(self, method: str, path: str, **body) -> httpx.Response:
+    def _send(self, method: str, path: str, **body: Unpack[Body]) -> httpx.Response:
         """The answer, good or a refusal of this one question; asks again while the server is busy or away."""
         answer = self._connection.send(method, path, must_be_there=method == "GET", **body)
         if not answer.is_success and answer.status_code != httpx.codes.BAD_REQUEST:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypedDict, Unpack
 
 import httpx
 
@@ -13,6 +14,14 @@ from saiqa.errors import Failed, InputError, UserError
 _LONGEST_PAUSE_SECONDS = 30
 
 _log = logging.getLogger(__name__)
+
+
+class Body(TypedDict, total=False):
+    """What a request brings: an object as ``json``, or a form of values (``data``) and ``files``: (field, (name, content))."""
+
+    json: Mapping[str, object]
+    data: Mapping[str, object]
+    files: Sequence[tuple[str, tuple[str, bytes]]]
 
 
 class Connection:
@@ -32,12 +41,12 @@ class Connection:
         # trust_env off: a proxy of the environment is for the world outside, not for one's own machines.
         self._http = httpx.Client(base_url=address, headers=headers, timeout=timeout_seconds, trust_env=False)
 
-    def send(self, method: str, path: str, must_be_there: bool = False, **body) -> httpx.Response:
+    def send(self, method: str, path: str, must_be_there: bool = False, **body: Unpack[Body]) -> httpx.Response:
         """The answer, whatever it says but "later".
 
         Args:
             must_be_there: do not wait for a service that nobody has started yet.
-            body: as httpx takes it.
+            body: as httpx takes it; see ``Body``.
 
         Raises:
             Failed: the service cannot be reached, or is busy for longer than ``timeout_seconds``.
