@@ -118,7 +118,7 @@ def describe_input(system: str, bounds: PixelBounds, preprocessing: Preprocessin
     return {"system": system or None, **shown}
 
 
-def load_engine(name: str, model_path: str | Path, **options) -> Engine:
+def load_engine(name: str, model_path: str | Path, **options: object) -> Engine:
     """Import and construct one engine of ``ENGINES``.
 
     Args:

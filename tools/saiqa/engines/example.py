@@ -23,8 +23,16 @@ class ExampleEngine:
 
     name = "example"
 
-    def __init__(self, model_path: str | Path, *, system: str | None = None, bounds: PixelBounds | None = None, **options):
-        self.upright = options.get("upright", False)
+    def __init__(
+        self,
+        model_path: str | Path,
+        *,
+        system: str | None = None,
+        bounds: PixelBounds | None = None,
+        upright: bool = False,
+        **options: object,
+    ):
+        self.upright = upright
         self._told = (system_prompt(model_path, system), bounds or PixelBounds.of_checkpoint(model_path))
         self._preprocessing = Preprocessing.of_checkpoint(model_path)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import io
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -318,7 +318,7 @@ def _image_size(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> 
         return Failure(unreadable(error))
 
 
-def _ahead(readers: ThreadPoolExecutor, batches: list[list[Row]], read) -> Iterator[list[tuple[Row, Future]]]:
+def _ahead(readers: Executor, batches: list[list[Row]], read: Callable[[Row], object]) -> Iterator[list[tuple[Row, Future]]]:
     """The batches with their images being read, the next batch's while the model works on the present one."""
     waiting = None
     for batch in batches:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # ms-swift asks a model hub for its own news unless told that the model is a local folder; its log is not the user's.
 os.environ.setdefault("LOG_LEVEL", "ERROR")
@@ -37,6 +37,11 @@ from saiqa.model.pixels import PixelBounds, Preprocessing
 from saiqa.prompts import system_prompt
 from saiqa.scoring import find_rating_token
 
+if TYPE_CHECKING:
+    import torch
+    from swift.infer_engine import ChatCompletionResponse
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
 
 
@@ -45,7 +50,9 @@ class _WordEngine(TransformersEngine):
 
     watched_ids: tuple[int, ...] = ()
 
-    def preprocess_logits(self, batched_logits, batched_generate_ids, top_logprobs):
+    def preprocess_logits(
+        self, batched_logits: list[torch.Tensor] | None, batched_generate_ids: torch.Tensor, top_logprobs: int | None
+    ) -> list[list[dict[int, float]]] | None:
         if batched_logits is None:
             return None
         steps = [logits.float().log_softmax(-1) for logits in batched_logits]
@@ -102,7 +109,7 @@ class SwiftEngine:
         self.forms = _single_token_forms(tokenizer)
         self.engine.watched_ids = tuple(i for ids in self.forms.values() for i in ids)
 
-    def _load(self, path: Path):
+    def _load(self, path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         options = {
             "torch_dtype": self.dtype,
             "model_type": "ovis2_5",
@@ -147,7 +154,9 @@ class SwiftEngine:
             answers[place] = self._rating(response, requests[place].answer_prefix, noted)
         return answers
 
-    def _rating(self, response, answer_prefix: str, notes: tuple[str, ...]) -> Rating | Failure:
+    def _rating(
+        self, response: ChatCompletionResponse | Exception, answer_prefix: str, notes: tuple[str, ...]
+    ) -> Rating | Failure:
         if isinstance(response, Exception):
             return Failure(f"ms-swift failed: {response}")
         choice = response.choices[0]
@@ -175,7 +184,7 @@ def _written(word: str, form: tuple[bool, str]) -> str:
     return f" {spelled}" if blank else spelled
 
 
-def _single_token_forms(tokenizer) -> dict[tuple[bool, str], list[int]]:
+def _single_token_forms(tokenizer: PreTrainedTokenizerBase) -> dict[tuple[bool, str], list[int]]:
     """The forms in which each of the five words is one token, with the five token ids."""
     forms = {}
     for form in ((blank, case) for blank in (True, False) for case in ("lower", "capitalized", "upper")):

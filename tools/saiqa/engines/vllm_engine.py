@@ -179,7 +179,7 @@ def mend_processor() -> None:
     from vllm.model_executor.models import ovis2_5 as models
     from vllm.transformers_utils.processors import ovis2_5 as processors
 
-    def marks(self, indicators: Sequence[int]) -> list[int]:
+    def marks(self: models.Ovis2_5MultiModalProcessor, indicators: Sequence[int]) -> list[int]:
         known = self.info.get_hf_processor().extra_special_tokens
         ids = [known[name] for name in _MARKS]
         first = self.info.get_hf_config().visual_vocab_size - len(INDICATOR_IDS)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ from transformers.activations import ACT2FN
 
 from saiqa.files.checkpoint_files import PREPROCESSOR_FILE
 from saiqa.model.pixels import PixelBounds, Preprocessing, resized_size
+
+if TYPE_CHECKING:
+    from transformers.modeling_outputs import CausalLMOutputWithPast
 
 # Placeholders in a token sequence, all negative so that they can never be a word.
 VISUAL_EMBEDDING_ID = -300
@@ -73,7 +76,7 @@ class Ovis2_5VisionConfig(PretrainedConfig):
         temporal_patch_size: int = 1,
         preserve_original_pe: bool = True,
         use_rope: bool = True,
-        **kwargs,
+        **kwargs: object,
     ):
         super().__init__(**kwargs)
         self.hidden_size = hidden_size
@@ -113,7 +116,7 @@ class Ovis2_5Config(PretrainedConfig):
         hidden_size: int | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
-        **kwargs,
+        **kwargs: object,
     ):
         self.llm_config = _as_config(Qwen3Config, llm_config)
         self.vit_config = _as_config(Ovis2_5VisionConfig, vit_config)
@@ -124,7 +127,7 @@ class Ovis2_5Config(PretrainedConfig):
         kwargs.setdefault("tie_word_embeddings", self.llm_config.tie_word_embeddings)
         super().__init__(**kwargs)
 
-    def get_text_config(self, *args, **kwargs) -> Qwen3Config:
+    def get_text_config(self, *args: object, **kwargs: object) -> Qwen3Config:
         return self.llm_config
 
     def to_dict(self) -> dict:
@@ -414,7 +417,9 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
         self.llm.set_output_embeddings(value)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args, **kwargs):
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *args: object, **kwargs: object
+    ) -> Self | tuple[Self, dict[str, object]]:
         """As in transformers, with the preprocessing that stands beside the weights. Raises ``InputError`` without one."""
         preprocessing = Preprocessing.of_checkpoint(pretrained_model_name_or_path)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
@@ -422,7 +427,9 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
         model.visual_tokenizer.preprocessing = preprocessing
         return loaded
 
-    def save_pretrained(self, save_directory: str | Path, *args, state_dict: dict | None = None, **kwargs) -> None:
+    def save_pretrained(
+        self, save_directory: str | Path, *args: object, state_dict: dict | None = None, **kwargs: object
+    ) -> None:
         """As in transformers, with the preprocessing; a tied head is not written, whatever state dict a trainer hands over."""
         if state_dict is not None and self.config.llm_config.tie_word_embeddings:
             state_dict = {name: weight for name, weight in state_dict.items() if name not in self._tied_weights_keys}
@@ -467,8 +474,8 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
         grid_thws: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
-    ):
+        **kwargs: object,
+    ) -> CausalLMOutputWithPast:
         """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images.
 
         Logits are made for the last ``logits_to_keep`` places, or those where it is true; for all where it is 0.

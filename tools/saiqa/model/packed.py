@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,9 @@ from transformers import Qwen3ForCausalLM
 
 from saiqa.errors import Failed, first_line
 from saiqa.model.int8 import Int8Linear
+
+if TYPE_CHECKING:
+    from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
 
 # A product of few rows takes another path through the BLAS than one of many, with other last digits, and that of one row also
 # splits differently among threads. Where rows are few, they come in groups of this many, so that a rating's digits depend
@@ -152,19 +156,23 @@ def _gathered(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
 class _Layer:
     """A Qwen3 layer's weights as a packed pass wants them: what is multiplied with the same tokens lies side by side.
 
-    The modules' own weights become views of it, so that nothing is held twice.
+    The modules' own weights become views of it, so that nothing is held twice. In 8 bits the last layer has ``query`` and
+    ``key_value``, every other one ``query_key_value``, and what it has not is None.
     """
 
-    def __init__(self, layer):
+    query_key_value: torch.Tensor | Int8Linear
+    query: torch.Tensor | Int8Linear
+    key_value: torch.Tensor | Int8Linear
+
+    def __init__(self, layer: Qwen3DecoderLayer):
         attention, mlp = layer.self_attn, layer.mlp
         self.head_dim, self.activation = attention.head_dim, mlp.act_fn
         self.input_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.query_norm, self.key_norm = attention.q_norm, attention.k_norm
         self.widths = [attention.q_proj.out_features, attention.k_proj.out_features + attention.v_proj.out_features]
         if isinstance(mlp.down_proj, Int8Linear):
-            self.query_key_value, self.query, self.key_value = (
-                getattr(attention, name, None) for name in ("query_key_value", "query", "key_value")
-            )
+            for name in ("query_key_value", "query", "key_value"):
+                setattr(self, name, getattr(attention, name, None))
             self.attention_out, self.gate_up, self.down = attention.o_proj, mlp.gate_up, mlp.down_proj
         else:
             self.query_key_value = _side_by_side(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -212,7 +220,7 @@ def _keys_and_values(
     return _heads(key, layer.head_dim, layer.key_norm, cos, sin), value.unflatten(-1, (-1, layer.head_dim))
 
 
-def _heads(projected: torch.Tensor, head_dim: int, norm, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+def _heads(projected: torch.Tensor, head_dim: int, norm: Qwen3RMSNorm, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     return rotate(rms_norm(projected.unflatten(-1, (-1, head_dim)), norm), cos, sin)
 
 
@@ -223,7 +231,7 @@ def _rest(hidden: torch.Tensor, attended: torch.Tensor, layer: _Layer) -> torch.
     return hidden.add_(_product(layer.activation(gate).mul_(up), layer.down))
 
 
-def rms_norm(x: torch.Tensor, norm) -> torch.Tensor:
+def rms_norm(x: torch.Tensor, norm: Qwen3RMSNorm) -> torch.Tensor:
     """Qwen3's RMSNorm over the last axis, its mean in float32, in as few walks through memory as the device knows."""
     if x.is_cuda:
         return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
@@ -274,11 +282,18 @@ def _seen(x: torch.Tensor, span: Span, start: int, end: int) -> torch.Tensor:
     return x[span.start : end] if start == span.prefix_end else torch.cat([x[span.start : span.prefix_end], x[start:end]])
 
 
-def _attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **options) -> torch.Tensor:
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    is_causal: bool = False,
+) -> torch.Tensor:
     """Queries [tokens, heads, head_dim] of one row, keys and values [seen tokens, KV heads, head_dim] -> as the queries.
 
     The heads that share a KV head lie side by side as one item of a batch: so keys and values need not be copied for each.
     """
     query = query.unflatten(1, (key.shape[1], -1)).permute(1, 2, 0, 3)
     key, value = (x.transpose(0, 1)[:, None].expand(-1, query.shape[1], -1, -1) for x in (key, value))
-    return F.scaled_dot_product_attention(query, key, value, **options).permute(2, 0, 1, 3).flatten(1, 2)
+    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, is_causal=is_causal)
+    return attended.permute(2, 0, 1, 3).flatten(1, 2)
