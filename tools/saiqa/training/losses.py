@@ -11,6 +11,9 @@ over the five: of the raters' marks, or a discretised normal around their mean, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import torch
 import torch.nn.functional as F
 from swift.loss import loss_map
@@ -22,6 +25,10 @@ from saiqa import scoring
 from saiqa.facts import WORD_VALUES, WORDS
 from saiqa.training.soft_labels import WORD_SCALE, loss_type
 
+if TYPE_CHECKING:
+    from swift.trainers import Trainer, TrainingArguments
+    from transformers.modeling_outputs import CausalLMOutputWithPast
+
 _IGNORED = -100  # label of a token without a loss
 
 
@@ -30,7 +37,7 @@ class WordScale(LossScale):
 
     is_binary = True
 
-    def get_loss_scale(self, context, **_):
+    def get_loss_scale(self, context: str | list[int], **_: object) -> tuple[list[str | list[int]], list[float]]:
         answer = scoring.split_answer(context) if isinstance(context, str) else None
         if answer is None:
             return [context], [0.0]
@@ -43,7 +50,7 @@ class WordScale(LossScale):
 class RatingLoss(BaseLoss):
     """Loss on the five words where the rating word stands. Targets come as ``channel`` of the examples (``soft_labels``)."""
 
-    def __init__(self, args, trainer):
+    def __init__(self, args: TrainingArguments, trainer: Trainer):
         super().__init__(args, trainer)
         tokenizer = trainer.template.tokenizer
         self._spellings = [
@@ -52,13 +59,23 @@ class RatingLoss(BaseLoss):
         self._targets: list[str] = []
         inner = trainer.compute_loss
 
-        def with_targets(model, inputs, *rest, **options):
+        def with_targets(
+            model: torch.nn.Module, inputs: Mapping[str, Any], *rest: object, **options: object
+        ) -> torch.Tensor | tuple[torch.Tensor, CausalLMOutputWithPast]:
             self._targets = list(inputs.get("channel") or ())
             return inner(model, inputs, *rest, **options)
 
         trainer.compute_loss = with_targets  # ms-swift takes ``channel`` out of the inputs and hands it to no loss
 
-    def __call__(self, outputs, labels, *, num_items_in_batch=None, loss_scale=None, **_):
+    def __call__(
+        self,
+        outputs: CausalLMOutputWithPast,
+        labels: torch.Tensor,
+        *,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        loss_scale: torch.Tensor | None = None,
+        **_: object,
+    ) -> torch.Tensor:
         following = torch.roll(labels, shifts=-1, dims=-1)
         at = following != _IGNORED
         words, logits = following[at], outputs.logits[at].float()
@@ -78,14 +95,14 @@ class RatingLoss(BaseLoss):
 class SharesLoss(RatingLoss):
     """Cross entropy to a distribution over the five words."""
 
-    def losses(self, logits, ids, shares, mos):
+    def losses(self, logits: torch.Tensor, ids: torch.Tensor, shares: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
         return -(shares * F.log_softmax(logits, -1).gather(1, ids)).sum(1)
 
 
 class ScoreLoss(RatingLoss):
     """Squared difference between score and mean opinion score."""
 
-    def losses(self, logits, ids, shares, mos):
+    def losses(self, logits: torch.Tensor, ids: torch.Tensor, shares: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
         values = torch.tensor([float(WORD_VALUES[word]) for word in WORDS], device=logits.device)
         return (logits.gather(1, ids).softmax(-1) @ values - mos) ** 2
 

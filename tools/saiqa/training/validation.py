@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -22,11 +22,14 @@ from saiqa.model.ovis2_5 import image_to_patches, image_token_ids, turn_text
 from saiqa.model.pixels import PixelBounds, Preprocessing, shrink
 from saiqa.training.spec import Spec
 
+if TYPE_CHECKING:
+    from swift.trainers import Trainer
+
 
 class Validator:
     """Rates the validation examples, each once however many processes there are."""
 
-    def __init__(self, trainer: Any, spec: Spec):
+    def __init__(self, trainer: Trainer, spec: Spec):
         self.trainer, self.spec = trainer, spec
         self.bounds = PixelBounds(spec.min_pixels, spec.max_pixels)
         self.preprocessing = Preprocessing.of_checkpoint(spec.base)
@@ -61,7 +64,7 @@ class Validator:
         finally:
             model.train(training)
 
-    def _pass(self, model: Any, places: Sequence[int]) -> list[list[float]]:
+    def _pass(self, model: torch.nn.Module, places: Sequence[int]) -> list[list[float]]:
         device = next(model.parameters()).device
         vit = self.trainer.template.get_base_model(model).config.vit_config
         rows, patches, grids, words = [], [], [], []
