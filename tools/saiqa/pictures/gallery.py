@@ -84,24 +84,31 @@ def write(
     everything = list(lines)
     beside = _emptied(thumbnails_folder(path), len(everything) > EMBEDDED)
     cards = list(_cards(everything, dimensions, beside))
-    scored = [card for card in cards if card["scores"]]
     page.write(
         path,
         "gallery.html.j2",
-        scored=len(scored),
-        failed=[card for card in cards if card["error"]],
+        **_of_cards(cards, dimensions, draw),
         dimensions=dimensions,
         meanings=facts.MEANINGS,
-        histograms={name: histogram(card["scores"].get(name) for card in scored) for name in dimensions},
-        extremes={name: under_maps(extremes(scored, name), name, draw) for name in dimensions},
         standing=standing,
-        groups=groups(scored),
         made=made,
         caveat=caveat,
         reference=reference,
         today=datetime.date.today().isoformat(),
-        data={"dimensions": dimensions, "cards": [_compact(card, dimensions) for card in scored]},
     )
+
+
+def _of_cards(cards: Sequence[Card], dimensions: Sequence[str], draw: Draw | None) -> dict[str, Any]:
+    """What the template is told of the pictures."""
+    scored = [card for card in cards if card["scores"]]
+    return {
+        "scored": len(scored),
+        "failed": [card for card in cards if card["error"]],
+        "histograms": {name: histogram(card["scores"].get(name) for card in scored) for name in dimensions},
+        "extremes": {name: under_maps(extremes(scored, name), name, draw) for name in dimensions},
+        "groups": groups(scored),
+        "data": {"dimensions": dimensions, "cards": [_compact(card, dimensions) for card in scored]},
+    }
 
 
 def _emptied(beside: Path, wanted: bool) -> Path | None:
