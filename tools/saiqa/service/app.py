@@ -18,13 +18,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import hmac
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, params
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import ClientDisconnect
@@ -214,15 +214,17 @@ def create_app(scorer: Scorer, settings: Settings) -> Gate:
 
     # No /docs: FastAPI's loads its scripts from a content delivery network.
     app = FastAPI(title="SA-IQA", lifespan=lifespan, docs_url=None, redoc_url=None)
-    _add_routes(app, service)
+    guarded = [Depends(_require(settings.token))]
+    _add_questions(app, service, guarded)
+    _add_reports(app, service, guarded)
     _add_errors(app)
     app.add_middleware(Measured, metrics=service.metrics, paths=("/score", picture_maps.PATH, decisions.PATH))
     app.mount("/", Site(settings.frames, service.examples))
     return Gate(app, settings.hosts)
 
 
-def _add_routes(app: FastAPI, service: Service) -> None:
-    guarded = [Depends(_require(service.settings.token))]
+def _add_questions(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
+    """The routes that take pictures."""
     described: dict[str, Any] = {"openapi_extra": {"requestBody": request_body(TEXT_FIELDS)}, "responses": _REFUSALS}
 
     @app.post("/score", response_model=Answer, dependencies=guarded, **described)
@@ -254,6 +256,10 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     async def only_post() -> JSONResponse:
         return JSONResponse({"detail": "Send pictures with POST"}, 405, {"Allow": "POST"})
 
+
+def _add_reports(app: FastAPI, service: Service, guarded: Sequence[params.Depends]) -> None:
+    """The routes that tell how the service is."""
+
     @app.head("/health", include_in_schema=False)
     @app.get("/health", responses={503: _DETAIL})
     async def health() -> JSONResponse:
@@ -265,7 +271,7 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-def _require(token: str | None):
+def _require(token: str | None) -> Callable[[Request], Awaitable[None]]:
     """A dependency that lets in who brings the token."""
 
     async def check(request: Request) -> None:
