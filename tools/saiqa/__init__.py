@@ -34,7 +34,7 @@ if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handl
     signal.signal(signal.SIGINT, _end_early)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> type[ImageScore | Scorer]:
     if name in __all__:
         from saiqa import image_score, scorer
 

@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 from saiqa import facts
 from saiqa.calibration import UNLIKE, Calibration, prompt_digest
@@ -162,7 +162,9 @@ class Scorer:
         self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
     ) -> list[ImageScore]: ...
 
-    def score(self, images, dimensions=None, progress=False):
+    def score(
+        self, images: OneImage | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
+    ) -> ImageScore | list[ImageScore]:
         """Score one image or many.
 
         Args:
@@ -182,7 +184,7 @@ class Scorer:
         """
         if is_one(images):
             return next(self.stream([images], dimensions))
-        results = self.stream(images, dimensions)
+        results = self.stream(cast("Iterable[ImageLike]", images), dimensions)
         return list(progress_iter(results, len(images), "score") if progress and isinstance(images, Sized) else results)
 
     __call__ = score

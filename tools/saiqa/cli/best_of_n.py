@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from saiqa.cli.console import ArgumentParser, Output, add_output, floor, positive_int
 from saiqa.errors import Incomplete, InputError, UsageError
@@ -127,7 +128,7 @@ def group_function(args: argparse.Namespace) -> Callable[[dict[str, str]], str]:
     return lambda row: ranking.group_of(row[args.image_column], pattern)
 
 
-def _no_group(column: str):
+def _no_group(column: str) -> NoReturn:
     raise NoCandidate(f"no {column}")
 
 

@@ -15,7 +15,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from saiqa import __version__, progress
 from saiqa.errors import (
@@ -127,7 +127,7 @@ class ArgumentParser(argparse.ArgumentParser):
         examples: real commands, one a line.
     """
 
-    def __init__(self, *, description: str, examples: str, **options):
+    def __init__(self, *, description: str, examples: str, **options: Any):
         super().__init__(
             description=description,
             epilog="examples:\n" + "\n".join(f"  {spoken(line)}" for line in examples.strip().splitlines()),
@@ -137,7 +137,7 @@ class ArgumentParser(argparse.ArgumentParser):
         )
         self.add_argument("--version", action="version", version=f"saiqa {__version__}")
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         typed = sys.argv[1:] if args is None else args
         return super().parse_known_args([self._underscored(arg) for arg in typed], namespace)
 

@@ -22,6 +22,7 @@ from saiqa.service import TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from saiqa import Scorer
+    from saiqa.service.gate import Gate
 
 _WAITING_CONNECTIONS = 512
 _OTHER_FILES = 128  # that are open besides connections: libraries, spooled uploads
@@ -122,7 +123,7 @@ def is_loopback(host: str) -> bool:
     return ipaddress.ip_address(host).is_loopback
 
 
-def make_app(args: argparse.Namespace, token: str | None, out: Output):
+def make_app(args: argparse.Namespace, token: str | None, out: Output) -> Gate:
     """The application with its model loaded. Raises ``UserError`` where there is no model."""
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
@@ -164,7 +165,7 @@ def load(scorer: Scorer) -> None:
         thread.submit(lambda: scorer.engine).result()
 
 
-def serve(app, listener: socket.socket, most_connections: int) -> None:
+def serve(app: Gate, listener: socket.socket, most_connections: int) -> None:
     """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return within ten seconds."""
     import uvicorn
 

@@ -16,7 +16,7 @@ _BREAKS = re.compile("(?<=[-_./])")  # where a long name may break
 _THUMBNAIL_PIXELS = 360  # longer side
 
 
-def write(path: Path, template: str, **values) -> None:
+def write(path: Path, template: str, **values: object) -> None:
     """Write a template of this folder, filled in, whole or not at all; ``style`` is ours, ``data`` is for its script.
 
     Raises:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from saiqa import facts
 from saiqa.errors import InputError, lacking
@@ -20,6 +20,10 @@ from saiqa.files.jsonl import to_json
 from saiqa.files.places import Place
 from saiqa.model import thumbnails
 from saiqa.run.record import read_run_record
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 DISAGREEMENTS = 10
 _BINS_PER_POINT = 4  # of the 1..5 scale
@@ -85,14 +89,15 @@ def _scatter(assessment: Assessment) -> dict:
         low, high = _scale(assessment)
         size = 14 if len(pairs) < 1000 else 4
         axes.plot([low, high], [low, high], color="#999999", linewidth=1)
-        axes.scatter(*zip(*pairs, strict=True), s=size, alpha=0.5, color=_POINTS, linewidths=0, rasterized=True)
-        _draw_curve(axes, assessment.agreement, [prediction for prediction, _ in pairs])
+        scores, people = zip(*pairs, strict=True)
+        axes.scatter(scores, people, s=size, alpha=0.5, color=_POINTS, linewidths=0, rasterized=True)
+        _draw_curve(axes, assessment.agreement, scores)
         axes.set(xlim=(low - 0.1, high + 0.1), ylim=(low - 0.1, high + 0.1), aspect="equal")
     axes.set(xlabel="score", ylabel="MOS", title=assessment.dimension)
     return _image(figure, f"Scatter plot of MOS over score, {assessment.dimension}: {_in_words(assessment)}.")
 
 
-def _draw_curve(axes, found: Agreement | str, predictions: Sequence[float]) -> None:
+def _draw_curve(axes: Axes, found: Agreement | str, predictions: Sequence[float]) -> None:
     import numpy
 
     if isinstance(found, Agreement) and found.curve:
@@ -104,7 +109,7 @@ def _histogram(assessment: Assessment) -> dict:
     import numpy
 
     low, high = _scale(assessment)
-    bins = numpy.arange(low, high + 1e-9, 1 / _BINS_PER_POINT)
+    bins = numpy.arange(low, high + 1e-9, 1 / _BINS_PER_POINT).tolist()
     figure, axes = _axes()
     columns = {
         "MOS": ([row.mos for row in assessment.rows if row.mos is not None], _PEOPLE),
@@ -140,7 +145,7 @@ def _in_words(assessment: Assessment) -> str:
     return f"PLCC {found.figures.plcc:.3f}, SRCC {found.figures.srcc:.3f}, {found.figures.n} images"
 
 
-def _axes():
+def _axes() -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 4.2), layout="constrained")
@@ -149,7 +154,7 @@ def _axes():
     return figure, axes
 
 
-def _image(figure, alt: str) -> dict:
+def _image(figure: Figure, alt: str) -> dict:
     file = io.BytesIO()
     figure.savefig(file, format="svg", dpi=200, metadata={"Date": None})
     return {"source": thumbnails.data_address("image/svg+xml", file.getvalue()), "alt": alt}

@@ -6,11 +6,15 @@ import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from saiqa.errors import InputError, first_line, lacking
 from saiqa.files import csv_files, folders
 from saiqa.files.text_files import atomic_writer, reading
+
+if TYPE_CHECKING:
+    from pyarrow.parquet import ParquetFile
 
 SUFFIX = ".parquet"
 _ROWS_AT_ONCE = 10_000
@@ -38,7 +42,7 @@ def open_parquet(path: Path, required: Sequence[str] = ()) -> tuple[list[str], I
     return columns, enumerate(_rows(path, file), 1)
 
 
-def _rows(path: Path, file) -> Iterator[dict[str, str]]:
+def _rows(path: Path, file: ParquetFile) -> Iterator[dict[str, str]]:
     try:
         for batch in file.iter_batches(_ROWS_AT_ONCE):
             for row in batch.to_pylist():
@@ -83,7 +87,7 @@ def _value(cell: str, is_number: bool) -> str | float | None:
     return cell.encode("utf-8", "backslashreplace").decode()
 
 
-def _pyarrow():
+def _pyarrow() -> ModuleType:
     try:
         from pyarrow import parquet
     except ModuleNotFoundError as error:

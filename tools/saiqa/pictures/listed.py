@@ -24,7 +24,7 @@ class Listed:
     of: dict[str, Mapping[str, Any]]
     columns: dict[str, None] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for values in self.of.values():
             self._meet(values)
 

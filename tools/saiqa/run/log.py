@@ -26,7 +26,7 @@ class LineIndex:
     Images are told apart by ``text_digest``.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._digests, self._offsets, self._times, self._contents = (array("Q") for _ in range(4))
         self._is_sorted = True
 

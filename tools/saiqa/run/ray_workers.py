@@ -12,6 +12,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 from saiqa.engines import Engine, Failure, Rating, Request
 from saiqa.errors import Failed, InputError, UserError, first_line, lacking
@@ -148,7 +150,7 @@ class Workers:
             self._note(f"worker {done.worker + 1} of {self.count} died and was started again; its images are done again")
         return [Rating(*answer) if isinstance(answer, tuple) else Failure(answer) for answer in answers]
 
-    def _get(self, answers):
+    def _get(self, answers: object) -> Any:
         """``ray.get`` whose errors are the worker's own, or ``Failed``."""
         from ray.exceptions import RayActorError, RayTaskError
 
@@ -220,7 +222,7 @@ def _packed(requests: Sequence[Request]) -> list[tuple]:
     return [(request.image, request.prompt, request.answer_prefix) for request in requests]
 
 
-def _connect(address: str | None):
+def _connect(address: str | None) -> ModuleType:
     """Ray, started on this machine's loopback interface alone, or joined at ``address``."""
     import secrets
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from saiqa import prompts
 from saiqa.engines import Engine, describe_input, load_engine
@@ -54,7 +55,7 @@ class Model:
         system: str | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
-        **options,
+        **options: Any,
     ) -> Model:
         """A model whose system prompt and pixel bounds are the checkpoint's where they are not given.
 
