@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -183,6 +184,16 @@ def stopping_engine(after: int, error: type[BaseException]):
             return super().rate(requests)
 
     return Stopping
+
+
+# ---- addresses -------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens at."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
 
 
 # ---- files behind a URL ----------------------------------------------------------------------------------------------

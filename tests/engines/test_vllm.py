@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from helpers import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, run_command
+from helpers import NO_ANNOTATIONS, SMALL_BUNDLE, TOOLS, free_port, run_command
 from reference_cases import CASES, TOLERANCE, request_of
 from saiqa.engines import Failure, Rating, Request, load_engine
 from saiqa.engines.vllm_inputs import Inputs, Question, by_image
@@ -183,12 +183,6 @@ def test_questions_about_one_image_come_together():
 
 
 CLIENT = "saiqa.engines.vllm_client:VllmClient"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

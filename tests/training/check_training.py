@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import run_command
+from helpers import free_port, run_command
 from saiqa.files import checkpoint_folders
 from saiqa.training.soft_labels import LOSSES
 from trainings import (
@@ -93,9 +92,7 @@ def scored(checkpoint: Path) -> None:
 @pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "separate folders"])
 def test_two_machines_train_as_one(tmp_path, data, undisturbed, shared):
     """Two launchers on the loopback, one process each, against one launcher with two processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     flags = [*SHORT, *ALONE, *data]
     outputs = [tmp_path / "first", tmp_path / ("first" if shared else "second")]
     started = []

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from saiqa.errors import InputError
 from saiqa.files import folders
@@ -13,12 +14,12 @@ from saiqa.files.places import Place
 from saiqa.files.text_files import atomic_writer, empty_file, reading
 
 
-def to_json(payload, indent: int | None = 2) -> str:
+def to_json(payload: object, indent: int | None = 2) -> str:
     """Strict JSON: paths as text, numbers that are not finite as null, numpy's numbers as numbers."""
     return json.dumps(_plain(payload), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
