@@ -1,10 +1,10 @@
 """The score as a reward of ms-swift's GRPO: ``--external_plugins tools/swift_reward_plugin.py --reward_funcs saiqa``.
 
-A language model under GRPO writes text: a prompt, a scene, a program. What makes a picture of it is yours; name it in
+A language model under GRPO writes text: a prompt, a scene, a program. You provide the function that renders it; name it in
 ``SAIQA_RENDERER=module:function``, in the working directory or installed. It is called as ``function(completions, **columns)``
-with the columns of the dataset, and returns one image a completion (anything that ``saiqa.reward.Reward`` takes). Without it a
-completion must be the path of an image file.
-Where the scores come from is said by ``SAIQA_SERVICE``, or ``SAIQA_MODEL_PATH``, or ``SAIQA_DEMO=1``.
+with the columns of the dataset, and returns one image per completion (anything that ``saiqa.reward.Reward`` takes). Without it,
+a completion must be the path of an image file.
+``SAIQA_SERVICE``, ``SAIQA_MODEL_PATH`` or ``SAIQA_DEMO=1`` selects where the scores come from.
 """
 
 from __future__ import annotations

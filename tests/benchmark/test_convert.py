@@ -80,7 +80,7 @@ def test_rows_that_cannot_be_converted_are_listed_and_left_out(make_data_root, r
     ran = run_main(COMMAND, "--input_csv", root.csv("layout"), "--check_images")
     assert ran.code == 3
     assert len(read_jsonl(root.jsonl("layout"))) == 1
-    for says in ("007: no image", "abc: MOS ''", "1e5: MOS '6.0'", "0010: MOS 'nan'", "4 rows are left out"):
+    for says in ("007: no image", "abc: MOS ''", "1e5: MOS '6.0'", "0010: MOS 'nan'", "4 rows were left out"):
         assert says in ran.err
 
 
@@ -152,7 +152,7 @@ def test_rows_of_an_id_that_comes_twice_are_all_converted(make_data_root, run_ma
     root = make_data_root(["layout"])
     write_csv(root.csv("layout"), [{"id": i, "layout_score_mos": m} for i, m in (("abc", "3"), ("007", "5"), ("abc", "1"))])
     ran = run_main(COMMAND, "--input_csv", root.csv("layout"))
-    assert (ran.code, f"{root.csv('layout')}: abc come more than once; each row is a line" in ran.err) == (0, True)
+    assert (ran.code, f"{root.csv('layout')}: abc occur more than once; each row becomes a line" in ran.err) == (0, True)
     lines = read_jsonl(root.jsonl("layout"))
     assert [line["images"] for line in lines] == [record("layout", i)["images"] for i in ("abc", "007", "abc")]
     assert [line["response"] for line in lines] == [facts.response("layout", word) for word in ("fair", "excellent", "bad")]

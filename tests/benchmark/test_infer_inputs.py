@@ -136,7 +136,7 @@ def test_a_training_run_folder_gives_its_newest_checkpoint(make_data_root, run_m
     flags = ["--dimension", "lighting", "--mode", "infer", "--model_path", trained, "--dry_run"]
     ran = run_main("infer.py", *root.flags, *flags)
     assert ran.code == 0, ran.err
-    assert "taking the newest checkpoint of the training run in it, v1-20250102-000000/checkpoint-9" in ran.err
+    assert "using the newest checkpoint of the training run in it, v1-20250102-000000/checkpoint-9" in ran.err
     assert "lighting_prompt4_sa-iqa-prompt4.jsonl" in ran.out
 
 
@@ -157,4 +157,4 @@ def test_a_half_finished_download_is_refused(make_data_root, run_main, tmp_path)
     index = {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     ran = run_main("infer.py", *make_data_root(["lighting"]).flags, "--model_path", model)
-    assert (ran.code, "lacks 1 of its 2 files of weights" in ran.err) == (2, True)
+    assert (ran.code, "lacks 1 of its 2 weight files" in ran.err) == (2, True)

@@ -134,7 +134,7 @@ def test_what_it_says_of_itself(engine):
 @with_vllm
 @pytest.mark.parametrize("device", ["cuda:7", "no such device"])
 def test_another_device_is_refused(device):
-    with pytest.raises(InputError, match="this vLLM computes on"):
+    with pytest.raises(InputError, match="this vLLM runs on"):
         load_engine("vllm", SMALL_BUNDLE, device=device)
 
 
@@ -169,7 +169,7 @@ def test_questions_are_those_of_the_reference(case):
     assert question.before + [-1] * question.visual + question.after == [max(token, -1) for token in wanted]
     assert question.misread(wanted) is None
     assert "resizes" in question.misread(wanted[:10] + wanted[9:])
-    assert "other words" in question.misread([*wanted[:-1], wanted[-1] + 1])
+    assert "another prompt" in question.misread([*wanted[:-1], wanted[-1] + 1])
 
 
 def test_questions_about_one_image_come_together():
@@ -263,19 +263,19 @@ def test_a_server_that_cannot_say_five_words_is_refused():
     with ThreadingHTTPServer(("127.0.0.1", 0), _Vague) as vague:
         threading.Thread(target=vague.serve_forever, daemon=True).start()
         client = load_engine(CLIENT, SMALL_BUNDLE, base_url=f"http://127.0.0.1:{vague.server_port}/v1")
-        with pytest.raises(InputError, match="does not say all five words' log-probabilities"):
+        with pytest.raises(InputError, match="does not return all five words' log-probabilities"):
             client.rate([request_of(CASES[0])])
         vague.shutdown()
 
 
 def test_nobody_at_the_address_is_one_line():
     url = f"http://127.0.0.1:{free_port()}/v1"
-    with pytest.raises(Failed, match="does not score: ConnectError"):
+    with pytest.raises(Failed, match="does not answer: ConnectError"):
         load_engine(CLIENT, SMALL_BUNDLE, base_url=url)
     ran = run_command("score_images.py", "--demo", "--engine", "prefill", "--base_url", url)
     assert ran.code == 2 and "--base_url is for --engine vllm" in ran.err
 
 
 def test_an_address_without_protocol_is_refused():
-    with pytest.raises(InputError, match="is no address"):
+    with pytest.raises(InputError, match="is not an address"):
         load_engine(CLIENT, SMALL_BUNDLE, base_url="127.0.0.1:8000")

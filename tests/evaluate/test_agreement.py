@@ -88,7 +88,7 @@ def test_few_rows_have_figures_and_no_intervals():
 def test_no_interval_where_resamples_are_constant():
     found = intervals.assess([3.0] * 11 + [4.0], list(numpy.linspace(1, 5, 12)))
     assert "srcc" not in found.intervals
-    assert "no interval of srcc: it is undefined in some resamples" in found.statements
+    assert "no interval for srcc: it is undefined in some resamples" in found.statements
 
 
 # ---- the logistic ----------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_a_line_is_a_limit_of_the_logistic():
 @pytest.mark.parametrize(
     ("x", "y", "why"),
     [
-        (numpy.linspace(1, 5, 50), numpy.linspace(5, 1, 50), "the best curve falls"),
+        (numpy.linspace(1, 5, 50), numpy.linspace(5, 1, 50), "the best curve decreases"),
         (numpy.linspace(1, 5, 50), numpy.full(50, 2.5), "all mean opinion scores are 2.5"),
         (numpy.full(50, 2.5), numpy.linspace(1, 5, 50), "all predictions are 2.5"),
         (numpy.linspace(1, 5, 9), numpy.linspace(1, 5, 9), "9 rows"),
@@ -139,13 +139,13 @@ def test_reversed_scores_have_no_logistic_plcc():
     found = intervals.assess(-x, y)
     assert found.figures.plcc < -0.5
     assert found.plcc_logistic is None and "plcc_logistic" not in found.intervals
-    assert found.statements == ["no logistic fit: the best curve falls, the scores run against the mean opinion scores"]
+    assert found.statements == ["no logistic fit: the best curve decreases: scores and MOS are negatively related"]
 
 
 def test_a_step_is_called_one():
     x = numpy.linspace(1, 5, 100)
     y = numpy.where(x < 3.2, 2.0, 4.0) + numpy.random.default_rng(0).normal(0, 0.1, 100)
-    assert intervals.assess(x, y).statements == ["the logistic fit is a step at 3.20, which flatters its PLCC"]
+    assert intervals.assess(x, y).statements == ["the logistic fit is a step at 3.20, which inflates its PLCC"]
 
 
 # ---- two runs --------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def test_another_checkpoint_engine_or_prompt_is_refused():
 def test_a_broken_file_is_named(tmp_path, text):
     file = tmp_path / "broken.json"
     file.write_text(text)
-    with pytest.raises(InputError, match="no calibration"):
+    with pytest.raises(InputError, match="not a calibration"):
         calibration.read(file)
 
 
@@ -169,4 +169,4 @@ def test_flags_of_intervals_need_a_calibration(demo_calibration):
     ran = run_command("score_images.py", "--demo", "--max_width", "1")
     assert ran.code == 2 and "--calibration" in ran.err
     ran = run_command("score_images.py", "--demo", "--calibration", demo_calibration, "--engine", "swift")
-    assert ran.code == 2 and "the calibration is of another" in ran.err
+    assert ran.code == 2 and "the calibration is for another" in ran.err

@@ -67,4 +67,4 @@ def test_what_cannot_be_compared(write_results, run_main, tmp_path, monkeypatch,
 
 def test_a_comparison_is_no_report(run_main):
     ran = run_main(COMMAND, "--compare", "a", "b", "--full")
-    assert ran.code == 2 and "--compare goes with --table and --json only" in ran.err
+    assert ran.code == 2 and "--compare can only be combined with" in ran.err

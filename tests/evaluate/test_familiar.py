@@ -102,7 +102,7 @@ def test_the_scorer_says_so_too_and_broken_files_are_named(knowing, tmp_path):
     value = json.loads(knowing.read_text())
     value["familiar"]["whitening"][3] = [1.0]
     (tmp_path / "broken.json").write_text(json.dumps(value))
-    with pytest.raises(calibration.InputError, match="no triangle"):
+    with pytest.raises(calibration.InputError, match="not a lower triangle"):
         calibration.read(tmp_path / "broken.json")
 
 

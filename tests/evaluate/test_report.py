@@ -76,7 +76,7 @@ def test_the_report_is_one_file_with_words_for_every_picture(report):
 def test_the_report_tells_how_the_scores_were_made(report):
     text = report[0].read_text()
     assert "/models/&lt;mine&gt;" in text and "engine prefill" in text and "infer.py --x" in text
-    assert text.count("Nothing tells how they were made") == 3
+    assert text.count("There is no record of how they were made") == 3
     assert text.count("infer.py --x") == 2  # said once, and in its record
     assert "flux|1" in text and "sd_3 &amp; co" in text and "seed 0" in text
 

@@ -37,7 +37,7 @@ def test_all_dimensions_are_drawn_each_in_its_way(run_main, tmp_path):
 def test_another_checkpoint_is_told_that_nobody_checked(run_main, tmp_path):
     flags = ("--model_path", SMALL_BUNDLE, "--data_root", tmp_path, "--device", "cpu", "--output_dir", tmp_path / "maps")
     ran = run_main("explain.py", ROOMS[0], *flags)
-    assert ran.code == 0 and "checked on the demo's checkpoint alone" in ran.err
+    assert ran.code == 0 and "validated on the demo's checkpoint only" in ran.err
 
 
 def test_pictures_of_one_name_and_a_broken_one(run_main, tmp_path):
@@ -56,12 +56,12 @@ def test_pictures_of_one_name_and_a_broken_one(run_main, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (["--demo", "--dimension", "beauty"], "'beauty' is not of"),
-        ([], "no pictures are named"),
+        (["--demo", "--dimension", "beauty"], "'beauty' is not among"),
+        ([], "no pictures given"),
         (["--demo", "--engine", "swift"], "--engine swift has no maps"),
         (["--demo", "--dtype", "int8"], "no maps in --dtype int8"),
         (["nowhere.jpg", "--demo"], "nowhere.jpg is not there"),
-        (["https://example.org/a.jpg", "--demo"], "is no file of this machine"),
+        (["https://example.org/a.jpg", "--demo"], "is not a local file"),
         (["--demo", "--method", "magic"], "invalid choice: 'magic'"),
     ],
 )

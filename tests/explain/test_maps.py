@@ -144,7 +144,7 @@ def test_the_names_of_the_methods_are_those_of_the_model():
 
 def test_mistakes_are_clear(scorer, tmp_path):
     for options in ({"dimension": "beauty"}, {"dimension": "layout", "method": "magic"}):
-        with pytest.raises(ValueError, match="is one of"):
+        with pytest.raises(ValueError, match="must be one of"):
             scorer.explain(ROOMS[0], **options)
     (tmp_path / "no.jpg").write_bytes(b"no picture")
     for image in (tmp_path / "no.jpg", tmp_path / "away.jpg", io.BytesIO(b"no picture")):
@@ -152,7 +152,7 @@ def test_mistakes_are_clear(scorer, tmp_path):
             scorer.explain(image, "layout")
     with pytest.raises(UsageError, match="int8"):
         Scorer(demo=True, device="cpu", dtype="int8").explain(ROOMS[0], "layout")
-    with pytest.raises(TypeError, match="is no image"):
+    with pytest.raises(TypeError, match="is not an image"):
         scorer.explain(3, "layout")
 
 

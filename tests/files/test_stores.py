@@ -100,7 +100,7 @@ def test_pictures_behind_urls_are_scored_as_their_files(run_main, served, tmp_pa
 
 def test_a_list_behind_a_url_is_refused(run_main, served):
     ran = run_main("score_images.py", f"{served}/list.csv", "--model_path", SMALL_BUNDLE, "--device", "cpu")
-    assert (ran.code, ran.out) == (2, "") and ran.err.endswith("Download it: lists are files of this machine\n")
+    assert (ran.code, ran.out) == (2, "") and ran.err.endswith("Download it: lists must be local files\n")
 
 
 def test_a_report_fetches_its_thumbnails(make_data_root, run_main, served, tmp_path):
@@ -132,9 +132,9 @@ def test_a_protocol_without_its_package_says_what_to_install(make_data_root, run
 def test_unknown_protocols_and_remote_results_are_refused(make_data_root, run_main):
     root = make_data_root(["lighting"])
     ran, _ = rated(root, run_main, "--data_root", "nowhere://bucket")
-    assert (ran.code, "no protocol that fsspec knows" in ran.err) == (2, True)
+    assert (ran.code, "not a protocol that fsspec knows" in ran.err) == (2, True)
     ran, _ = rated(root, run_main, "--results_dir", "memory://results")
-    assert (ran.code, "results are written to folders of this machine" in ran.err) == (2, True)
+    assert (ran.code, "results can only be written to local folders" in ran.err) == (2, True)
 
 
 def test_a_remote_data_root_without_the_annotations_names_them(make_data_root, run_main, served):

@@ -180,7 +180,7 @@ def test_a_busy_service_is_asked_again_when_it_says(service, pixels, expected):
 
 
 def test_a_service_that_is_not_there_is_an_error_in_time():
-    with pytest.raises(Failed, match="does not score"):
+    with pytest.raises(Failed, match="does not answer"):
         Client("http://127.0.0.1:1", timeout_seconds=0.6).score([b"x"])
 
 

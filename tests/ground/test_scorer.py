@@ -70,7 +70,7 @@ def test_one_bad_picture_fails_alone(scorer, picture, tmp_path):
     results = scorer.score([b"no picture", picture, tmp_path / "missing.png", torn, b""])
     assert [result.error is None for result in results] == [False, True, False, False, False]
     assert all(result.scores == {} and result.overall is None for result in results if result.error)
-    assert "this is no JPEG" in results[0].error
+    assert "this is not a JPEG" in results[0].error
     assert "missing.png" in results[2].error
 
 
@@ -105,16 +105,16 @@ def test_arrays_of_another_kind_are_refused(scorer, array):
 
 
 def test_what_is_no_image_is_refused(scorer):
-    with pytest.raises(TypeError, match="int is no image"):
+    with pytest.raises(TypeError, match="int is not an image"):
         scorer.score([3])
 
 
 def test_unknown_names_are_refused(scorer, picture):
-    with pytest.raises(ValueError, match="dimension is one of"):
+    with pytest.raises(ValueError, match="dimension must be one of"):
         scorer.score([picture], ["beauty"])
     with pytest.raises(ValueError, match="not 'lighting'"):
         scorer.score([picture], "lighting")
-    with pytest.raises(ValueError, match="engine is one of"):
+    with pytest.raises(ValueError, match="engine must be one of"):
         Scorer(SMALL_BUNDLE, engine="none")
 
 
@@ -174,11 +174,11 @@ def test_overall_is_a_weighted_mean():
     [
         ("{", "cannot read"),
         ("[]", 'no "weights"'),
-        ('{"weights": {"distortion": 1}}', "not of the four dimensions"),
-        ('{"weights": {"distortion": 0.5, "harmony": 0.5, "layout": 0.5, "lighting": 0.5}}', "add up to 2"),
-        ('{"weights": {"distortion": -0.5, "harmony": 0.5, "layout": 0.5, "lighting": 0.5}}', "from 0 up"),
-        ('{"weights": {"distortion": NaN, "harmony": 0.5, "layout": 0.5, "lighting": 0}}', "from 0 up"),
-        ('{"weights": {"distortion": "1", "harmony": 0, "layout": 0, "lighting": 0}}', "from 0 up"),
+        ('{"weights": {"distortion": 1}}', "not for the four dimensions"),
+        ('{"weights": {"distortion": 0.5, "harmony": 0.5, "layout": 0.5, "lighting": 0.5}}', "sum to 2"),
+        ('{"weights": {"distortion": -0.5, "harmony": 0.5, "layout": 0.5, "lighting": 0.5}}', "at least 0"),
+        ('{"weights": {"distortion": NaN, "harmony": 0.5, "layout": 0.5, "lighting": 0}}', "at least 0"),
+        ('{"weights": {"distortion": "1", "harmony": 0, "layout": 0, "lighting": 0}}', "at least 0"),
     ],
 )
 def test_broken_weights_are_refused(tmp_path, text, says):

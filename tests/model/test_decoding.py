@@ -68,7 +68,7 @@ def test_floats_with_a_defined_white(values):
         (GREY.astype(np.float32) * 2.5, "it holds floats from"),
         (GREY.astype(np.float32) - 9, "it holds floats from"),
         (np.where(GREY > 9, GREY, np.nan).astype(np.float32), "it holds floats from"),
-        (GREY.astype(np.int32) * 1000, "nothing says which of them is white"),
+        (GREY.astype(np.int32) * 1000, "nothing says which value is white"),
     ],
 )
 def test_values_without_a_defined_white_are_refused(values, why):
@@ -149,7 +149,7 @@ def test_every_format_shows_the_same_picture(kind):
 
 def test_other_formats_are_refused_whatever_they_are_called(tmp_path):
     (tmp_path / "a.jpg").write_bytes(stored(Image.fromarray(COLOUR), "PPM").getvalue())
-    with pytest.raises(ValueError, match=r"a\.jpg' is no JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file"):
+    with pytest.raises(ValueError, match=r"a\.jpg' is not a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file"):
         open_image(tmp_path / "a.jpg")
 
 

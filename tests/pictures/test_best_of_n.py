@@ -142,7 +142,7 @@ def test_nothing_is_overwritten_silently(scored, run_main, tmp_path):
     target.parent.mkdir(parents=True)
     target.write_text("mine")
     ran = run_main("best_of_n.py", scored, *PATTERN, "--copy_to", "best")
-    assert ran.code == 2 and "best/p2/1_c.png and 0 more are there already" in ran.err
+    assert ran.code == 2 and "best/p2/1_c.png and 0 more already exist" in ran.err
     assert target.read_text() == "mine" and not (tmp_path / "best" / "p1").exists()
     assert run_main("best_of_n.py", scored, *PATTERN, "--copy_to", "best", "--overwrite").code == 0
     assert target.read_text() == "p2/c.png"
@@ -183,11 +183,11 @@ def test_a_group_cannot_lead_out_of_the_folder(scored, run_main, tmp_path):
         (["--group_by", "image", "--group_pattern", "x"], "not allowed with"),
         (["--group_by", "prompt"], "has no column prompt"),
         (["--group_pattern", "("], "missing )"),
-        (["--group_pattern", "nowhere"], "not one image of s.csv can be ranked"),
+        (["--group_pattern", "nowhere"], "no image in s.csv can be ranked"),
         ([*PATTERN, "--by", "beauty"], "has no column beauty"),
-        ([*PATTERN, "--floor", "layout"], "'layout' is not like layout=3"),
-        ([*PATTERN, "--floor", "layout=nan"], "'layout=nan' is not like layout=3"),
-        ([*PATTERN, "--k", "0"], "not a whole number from 1 up"),
+        ([*PATTERN, "--floor", "layout"], "'layout' is not of the form layout=3"),
+        ([*PATTERN, "--floor", "layout=nan"], "'layout=nan' is not of the form layout=3"),
+        ([*PATTERN, "--k", "0"], "not a whole number of at least 1"),
         ([*PATTERN, "--output_csv", "s.csv"], "the scored file itself"),
         ([*PATTERN, "--copy_to", "a", "--link_to", "b"], "not allowed with"),
     ],
@@ -234,7 +234,7 @@ def test_images_behind_urls_are_fetched_and_never_linked(tmp_path, run_main, ser
     ran = run_main("best_of_n.py", *flags, "--link_to", tmp_path / "links")
     assert ran.code == 2 and "behind a URL" in ran.err and not (tmp_path / "links").exists()
     ran = run_main("best_of_n.py", *flags, "--copy_to", tmp_path / "best")
-    assert ran.code == 3 and f"{served}/gone.png: cannot be fetched" in ran.err and "Traceback" not in ran.err
+    assert ran.code == 3 and f"{served}/gone.png: cannot be downloaded" in ran.err and "Traceback" not in ran.err
     assert {path.name: path.read_bytes() for path in (tmp_path / "best").rglob("*.png")} == {"1_a.png": b"pixels"}
     unreachable = [{"image": "http://127.0.0.1:9/b.png", "overall": "3.0", "error": ""}]
     write_csv(tmp_path / "u.csv", unreachable)

@@ -50,13 +50,13 @@ def test_a_temperature_divides_the_log_odds():
 
 @pytest.mark.parametrize(
     ("change", "says"),
-    [({"good": 2.0}, "not from 0 to 1"), ({"good": float("nan")}, "not from 0 to 1"), ({"good": 0.9}, "add up to")],
+    [({"good": 2.0}, "not from 0 to 1"), ({"good": float("nan")}, "not from 0 to 1"), ({"good": 0.9}, "sum to")],
 )
 def test_what_is_no_distribution(change, says):
     flat = dict.fromkeys(WORDS, 0.2)
     with pytest.raises(NoDistribution, match=says):
         better(flat, {**flat, **change})
-    with pytest.raises(NoDistribution, match="no probability of bad"):
+    with pytest.raises(NoDistribution, match="no probability for bad"):
         better(dict.fromkeys(WORDS[:4], 0.25), flat)
     with pytest.raises(ValueError, match="above 0"):
         better(flat, flat, 0)

@@ -83,9 +83,9 @@ def test_folders_tables_and_the_page(compare, run_main, folders, tmp_path):
         ("s.csv", "s.csv", "has no probabilities of the five words"),
         ("w.csv", "x.csv", "have no file name in common"),
         ("t.csv", "w.csv", "file name a.png comes more than once"),
-        ("bad.csv", "w.csv", "a.png: the probabilities add up to 1.800"),
+        ("bad.csv", "w.csv", "a.png: the probabilities sum to 1.800"),
         ("text.csv", "w.csv", "not a row of probabilities"),
-        ("-", "w.csv", "is no picture"),
+        ("-", "w.csv", "is not a picture"),
         ("none.png", "w.csv", "none.png is not there"),
     ],
 )

@@ -67,7 +67,7 @@ def test_parquet(run, tmp_path):
     [
         (["s.csv"], "--floor"),
         (["s.csv", "--floor", "beauty=3"], "has no column beauty"),
-        (["s.csv", "--floor", "layout"], "'layout' is not like layout=3"),
+        (["s.csv", "--floor", "layout"], "'layout' is not of the form layout=3"),
         (["s.csv", "--floor", "layout=3", "--output_kept", "s.csv"], "another file of this command"),
         (["s.csv", "--floor", "layout=3", "--output_kept", "x.csv", "--output_rejected", "x.csv"], "another file"),
         (["s.csv", "--floor", "layout=3", "--output_kept", "x.jsonl"], "does not end in .csv or .parquet"),

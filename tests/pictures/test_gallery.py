@@ -116,7 +116,7 @@ def test_maps_lie_over_the_worst(tmp_path):
 def test_maps_without_a_page_or_an_engine_that_has_some_are_refused(tmp_path):
     for flags in (("--maps",), ("--maps", "--report", tmp_path / "a.html", "--views", "2")):
         ran = run_command("score_images.py", "--demo", *flags)
-        assert ran.code == 2 and ("--report" in ran.err or "one view" in ran.err)
+        assert ran.code == 2 and ("--report" in ran.err or "a single view" in ran.err)
 
 
 def test_many_thumbnails_lie_beside_the_page(tmp_path, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
     (tmp_path / "page_thumbnails").mkdir()
     (tmp_path / "page_thumbnails" / "000000.jpg").write_text("mine")
     ran = run_command("score_images.py", "--demo", "--report", tmp_path / "page.html")
-    assert ran.code == 2 and "is no folder of thumbnails" in ran.err and ran.err.count("\n") == 1
+    assert ran.code == 2 and "is not a thumbnail folder" in ran.err and ran.err.count("\n") == 1
     assert (tmp_path / "page_thumbnails" / "000000.jpg").read_text() == "mine"
 
 

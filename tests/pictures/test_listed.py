@@ -111,7 +111,7 @@ def test_an_interrupted_run_keeps_them(score, tmp_path, stop_after):
 def test_a_name_that_the_results_have_is_refused(score, tmp_path):
     write_csv(tmp_path / "list.csv", listing(layout=lambda i: "4", notes=lambda i: "n"))
     ran = score("list.csv", "--output_csv", "o.csv")
-    assert (ran.code, ran.out) == (2, "") and "a list has layout, which the results have of their own" in ran.err
+    assert (ran.code, ran.out) == (2, "") and "a list has layout, which the results use themselves" in ran.err
     assert "--keep_columns 'prompt,seed,notes'" in ran.err
     ran = score("list.csv", "--output_jsonl", "o.jsonl")
     assert ran.code == 2 and "a list has layout, notes, which" in ran.err
@@ -129,7 +129,7 @@ def test_an_image_with_two_prompts_is_refused(score, tmp_path):
     assert ran.code == 2 and "r00.png is listed more than once, with prompt 'a small room' and 'another'" in ran.err
     write_csv(tmp_path / "list.csv", [*listing(2), listing()[0]])
     ran = score("list.csv")
-    assert ran.code == 0 and "1 images are named more than once and taken once" in ran.err
+    assert ran.code == 0 and "1 images are named more than once and used once" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -219,4 +219,4 @@ def test_parquet_is_the_csv_with_numbers(score, run_main, tmp_path):
 def test_what_is_no_parquet(run_main, tmp_path, content):
     (tmp_path / "o.parquet").write_bytes(content)
     ran = run_main("best_of_n.py", tmp_path / "o.parquet")
-    assert ran.code == 2 and "is no whole Parquet file" in ran.err and ran.err.count("\n") == 1
+    assert ran.code == 2 and "is not a complete Parquet file" in ran.err and ran.err.count("\n") == 1

@@ -65,12 +65,12 @@ def test_lists(folder, expand, tmp_path):
         (["list.csv"], 2, "has no column image. Its columns are path"),
         (["list.csv", "--image_column", "path"], 2, "list.csv, line 3: no path"),
         (["broken.jsonl"], 2, "broken.jsonl, line 1: not JSON"),
-        (["room.png", "--resume"], 2, "--resume continues a file"),
+        (["room.png", "--resume"], 2, "--resume needs an output file"),
         (["room.png", "--output_csv", "a.txt"], 2, "does not end in .csv"),
         (["list.csv", "--image_column", "path", "--output_csv", "list.csv"], 2, ""),
         (["room.png", "--output_csv", "/proc/nowhere/o.csv"], 1, "cannot write"),
         (["room.png", "--weights", "none.json"], 2, "none.json is not there"),
-        ([], 2, "no pictures are named"),
+        ([], 2, "no pictures given"),
     ],
 )
 def test_mistakes_are_one_line_and_load_nothing(tmp_path, score, monkeypatch, typed, code, says):

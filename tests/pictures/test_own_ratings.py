@@ -108,7 +108,7 @@ def test_what_jsonl_and_parquet_hold_is_the_same(scores, tmp_path):
         (["flat 00", "flat 00"], (), "picture flat 00 comes more than once"),
         (["flat 00"], ("--id_column", "photo"), "has no column photo"),
         (["flat 00"], ("--mos_column", "harmony=layout"), "has no scores of harmony"),
-        (["flat 00"], ("--mos_column", "layout"), "is not like layout=COLUMN"),
+        (["flat 00"], ("--mos_column", "layout"), "is not of the form layout=COLUMN"),
         (["flat 00"], ("--compare", "a", "b"), "--compare"),
     ],
 )
@@ -121,6 +121,6 @@ def test_what_cannot_be_matched_is_refused(scores, tmp_path, names, flags, says)
 def test_ratings_under_no_known_name_are_asked_for(scores, tmp_path):
     ratings = rated(tmp_path / "ratings.csv", ["flat 00"], agents=MOS[:, 0])
     ran = run_command("evaluate_correlation.py", scores, ratings)
-    assert ran.code == 2 and "which column has ratings" in ran.err and "agents" in ran.err
+    assert ran.code == 2 and "which columns have ratings" in ran.err and "agents" in ran.err
     ran = run_command("evaluate_correlation.py", scores)
     assert ran.code == 2 and "SCORES and RATINGS" in ran.err

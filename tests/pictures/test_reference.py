@@ -68,4 +68,4 @@ def test_what_is_no_reference_is_refused(tmp_path):
     record.unlink()
     own.write_text("image,layout\na.jpg,9\n")
     ran = run_command(*FLAGS, "--reference", own, "--dimension", "layout")
-    assert ran.code == 2 and "'9' is no score" in ran.err
+    assert ran.code == 2 and "'9' is not a score" in ran.err

@@ -150,7 +150,7 @@ def test_one_order_of_all_pairs_is_said(run_main, tmp_path):
     scores, judged = simulate((1, 1, 1, 1), pairs=40)
     judged = [(a, b, 1 if scores[a].sum() > scores[b].sum() else -1) for a, b, _ in judged]
     ran = run_main(COMMAND, "fit", *write(tmp_path, scores, judged), "--output", tmp_path / "w.json")
-    assert ran.code == 0 and "tell every decided pair right" in ran.err
+    assert ran.code == 0 and "predict every decided pair correctly" in ran.err
 
 
 def test_pairs_without_scores_are_left_out_and_listed(files, run_main, tmp_path):
@@ -189,13 +189,13 @@ def without_layout(scored, pairs):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (change_pair(image_a="who.png"), "1 images in 1 of 300 pairs are not among the scored ones, or not one only: who.png"),
+        (change_pair(image_a="who.png"), "1 images in 1 of 300 pairs are not scored, or their names are ambiguous: who.png"),
         (change_pair(image_a="other/001.png"), "other/001.png"),
         (change_pair(image_a=name(1), image_b=name(1)), "line 9: renders/001.png is compared with itself"),
         (change_pair(winner="c"), "line 9: winner 'c' is neither a, b, tie nor one of the two images"),
         (change_pair(winner=""), "winner '' is neither"),
-        (constant, "the layout scores are the same in both images of every pair"),
-        (all_ties, "0 different pairs have a winner (ties: 300, without scores: 0), a fit needs 20"),
+        (constant, "the layout scores are equal within every pair"),
+        (all_ties, "0 distinct pairs have a winner (ties: 300, without scores: 0), but a fit needs 20"),
         (lambda scored, pairs: pairs.__delitem__(slice(10, None)), "a fit needs 20"),
         (lambda scored, pairs: scored.append(scored[3]), "image renders/003.png comes more than once"),
         (lambda scored, pairs: scored[3].update(layout="good"), "line 5: layout is 'good', not a number"),

@@ -48,5 +48,5 @@ print(Scorer({str(SMALL_BUNDLE)!r}, device="cpu", data_root=".").score([b""])[0]
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.splitlines() == [
         str(sources / "tools" / "saiqa" / "__init__.py"),
-        "cannot read the image: this is no JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file",
+        "cannot read the image: this is not a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF or HEIC file",
     ]

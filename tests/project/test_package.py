@@ -111,9 +111,9 @@ def test_every_command_has_its_name(installed, line):
 
 def test_mistakes_are_one_line(installed):
     for line, says in (
-        (["frobnicate"], "saiqa: error: 'frobnicate' is no command. One of score, best"),
-        ([], "saiqa: error: no command is named."),
-        (["score"], "saiqa score: error: no pictures are named. Name files, folders or lists, or try --demo"),
+        (["frobnicate"], "saiqa: error: 'frobnicate' is not a command. One of score, best"),
+        ([], "saiqa: error: no command given."),
+        (["score"], "saiqa score: error: no pictures given. Name files, folders or lists, or try --demo"),
         (["score", "--frobnicate"], "saiqa score: error: "),
         (["completion", "fish"], "saiqa completion: error: "),
     ):

@@ -148,5 +148,5 @@ def test_a_fifo_is_passed_over_and_never_waited_for(pictures, start, tmp_path):
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 0 and "1 no regular file" in err
     named = start(command(folder / "fifo.jpg", tmp_path / "other.jsonl"))
-    assert "is no regular file" in named.communicate(timeout=60)[1]
+    assert "is not a regular file" in named.communicate(timeout=60)[1]
     assert named.returncode == 3

@@ -73,9 +73,9 @@ def test_the_commands_see_so_too_and_never_mix(scorers, tmp_path):
     again = run_command(*flags, "--resume")
     assert again.code == 2 and "2 views" in again.err
     mapped = run_command("explain.py", "--demo", "--views", "2", "--output_dir", tmp_path / "maps")
-    assert mapped.code == 2 and "one view" in mapped.err
+    assert mapped.code == 2 and "a single view" in mapped.err
 
 
 def test_so_many_views_are_refused():
-    with pytest.raises(ValueError, match="views is one of 1, 2, 4"):
+    with pytest.raises(ValueError, match="views must be one of 1, 2, 4"):
         Scorer(demo=True, views=3)

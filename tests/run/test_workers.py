@@ -95,7 +95,7 @@ def test_a_killed_worker_is_started_again_and_the_bytes_are_those_of_one_process
     os.kill(worker_processes(running.pid)[0], signal.SIGKILL)
     out, err = running.communicate(timeout=300)
     assert (running.returncode, out) == (3, ""), err
-    assert "died and was started again" in err
+    assert "died and was restarted" in err
     assert "lighting i050: cannot read the image" in err and "lighting i070: " in err
     assert "2 images have no score" in err
     assert result.read_bytes() == whole
@@ -164,7 +164,7 @@ def load_small():
 @pytest.mark.parametrize(
     ("flags", "code", "says"),
     [
-        (["--workers", "0"], 2, "'0' is not a whole number from 1 up"),
+        (["--workers", "0"], 2, "'0' is not a whole number of at least 1"),
         (["--workers", "2", "--device", "cuda:1"], 2, "--device cuda:1 is one GPU"),
         (["--ray_address", "127.0.0.1:1"], 1, "Ray at 127.0.0.1:1: "),
     ],

@@ -76,9 +76,9 @@ def test_openais_own_client_is_answered(service, expected):
     assert answer.score == pytest.approx(expected.scores["layout"] - 1, abs=1e-5)
     assert answer.probabilities[4].label == "excellent"
     type(found).model_validate(found.to_dict())  # the client's models, which it does not check by itself
-    with pytest.raises(openai.UnprocessableEntityError, match="fetches nothing"):
+    with pytest.raises(openai.UnprocessableEntityError, match="nothing is downloaded"):
         client.decisions.create(**request([{"type": "input_image", "image_url": "https://example.org/a.jpg"}]))
-    with pytest.raises(openai.NotFoundError, match="here is"):
+    with pytest.raises(openai.NotFoundError, match="this service has"):
         client.decisions.create(**{**request(), "model": "gpt-6-luna"})
 
 
@@ -89,9 +89,9 @@ def with_levels(*labels: str) -> dict:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (request(input="a room"), "no score of text"),
+        (request(input="a room"), "text cannot be scored"),
         (request([{"type": "input_text", "text": "a room"}, IMAGE]), "input[0].content[0].type"),
-        ({**request(), "input": [{"role": "user", "content": "a room"}]}, "no score of text"),
+        ({**request(), "input": [{"role": "user", "content": "a room"}]}, "text cannot be scored"),
         ({**request(), "input": [{"role": "system", "content": [IMAGE]}]}, "input[0].role"),
         (request([]), "0 pictures"),
         (request([IMAGE, IMAGE]), "2 pictures"),

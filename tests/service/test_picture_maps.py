@@ -78,7 +78,7 @@ def test_an_engine_without_maps_says_so():
         answer = httpx.post(
             f"{address}/explain", files=form(PICTURES[0]), data={"dimensions": "layout"}, timeout=300, trust_env=False
         )
-        assert answer.status_code == 501 and "one view" in answer.json()["detail"]
+        assert answer.status_code == 501 and "a single view" in answer.json()["detail"]
         assert httpx.get(f"{address}/health", trust_env=False).json()["maps"] == {}
         assert httpx.get(f"{address}/explain", trust_env=False).status_code == 405
 

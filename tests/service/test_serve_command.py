@@ -61,7 +61,7 @@ def test_a_service_that_others_reach_needs_a_token_or_a_word(run_main):
 @pytest.mark.parametrize("name", ("example.org", "https://a.b/page", "https://a.b; script-src *", "'self'"))
 def test_only_an_origin_may_frame(run_main, name):
     ran = run_main("serve.py", "--demo", "--allow_frame", name)
-    assert ran.code == 2 and "is no origin. Give one like https://example.org" in ran.err
+    assert ran.code == 2 and "is not an origin. Give one like https://example.org" in ran.err
 
 
 def test_help_loads_no_server():

@@ -68,7 +68,7 @@ def test_an_ended_run_goes_on_to_the_same_weights(tmp_path, data, undisturbed, m
     assert code == (143 if number == signal.SIGTERM else -signal.SIGKILL) or moment == "while promoting"
     ran = trained(*command)
     if moment != "while promoting":
-        assert "going on from" in ran.stderr
+        assert "resuming from" in ran.stderr
     assert len(list(output.glob("v*-*"))) == 1
     assert largest_difference(output, undisturbed.output) == 0.0
 
@@ -189,7 +189,7 @@ def test_a_length_that_fits_is_chosen_and_said(tmp_path):
         *(*ON_CPU, *ALONE, "--train_jsonl", file, "--output_dir", tmp_path / "out", "--max_steps", 1),
         *("--val_split", 0, "--per_device_train_batch_size", 6),
     )
-    assert "in place of the release's" in ran.stderr
+    assert "instead of the release's" in ran.stderr
     record = json.loads((tmp_path / "out" / "training.json").read_text())
     assert int(record["options"]["max_length"][0]) >= record["longest"] > 2048
 

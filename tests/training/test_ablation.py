@@ -49,7 +49,7 @@ def test_a_checkpoint_that_is_there_is_taken():
 def test_a_missing_checkpoint_is_an_error_where_none_is_to_be_trained(tmp_path):
     ran = run_ablation("--demo", "--models_dir", tmp_path, "--no_train")
     assert ran.code == 2
-    assert "sa-iqa-prompt1 is no checkpoint" in ran.err and "--no_train" in ran.err and "Traceback" not in ran.err
+    assert "sa-iqa-prompt1 is not a checkpoint" in ran.err and "--no_train" in ran.err and "Traceback" not in ran.err
 
 
 def test_a_failed_step_ends_the_run_with_its_name(tmp_path):

@@ -70,7 +70,7 @@ def test_the_split_is_by_image_and_the_same_every_time():
 
 def test_images_in_both_files_are_refused(tmp_path):
     file = examples(tmp_path, 10)
-    with pytest.raises(InputError, match="is trained and validated on"):
+    with pytest.raises(InputError, match="is used for training and validation"):
         read_inputs(*ON_CPU, "--train_jsonl", file, "--val_jsonl", file, "--output_dir", tmp_path / "out")
 
 

@@ -39,12 +39,12 @@ def test_a_killed_run_goes_on_and_a_former_checkpoint_stays_until_it_may_go(tmp_
 
     ran = trained(*command)
     (run,) = output.glob("v*-*")
-    assert "going on from" in ran.stderr and "holds a checkpoint and keeps it" in ran.stderr
+    assert "resuming from" in ran.stderr and "already holds a checkpoint" in ran.stderr
     assert ran.stdout.strip().endswith(run.name) and str(run) in ran.stderr.splitlines()[-1]
     assert largest_difference(run, undisturbed.output) == 0.0
     assert not list(run.glob("checkpoint-*/global_step*"))  # what only training on needs
     assert contents(output) == before and checkpoint_folders.find_checkpoint(output, print) == output
-    assert "has ended here before" in trained(*command).stderr
+    assert "has already finished" in trained(*command).stderr
 
     (run / "model.safetensors").unlink()
     (run / "config.json").unlink()

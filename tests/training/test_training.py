@@ -101,10 +101,10 @@ def test_bad_input_is_one_line_with_exit_code_2(arguments, said, tmp_path):
     ("arguments", "said"),
     [
         (["--learning_rte", "1e-5"], "--learning_rate"),
-        (["--learning_rate", "fast"], "no number"),
+        (["--learning_rate", "fast"], "not a number"),
         (["--freeze_llm", "perhaps"], "neither true nor false"),
         (["--max_steps", "2.5"], "whole number"),
-        (["--val_split", "2"], "from 0 to below 1"),
+        (["--val_split", "2"], "at least 0 and below 1"),
         (["--val_on_test", "--val_jsonl", "a"], "--val_on_test"),
         (["--train_jsonl", "a"], "--output_dir"),
     ],

@@ -1,4 +1,4 @@
-"""Scores of pictures of rooms: ``from saiqa import Scorer``. Importing this package loads nothing else."""
+"""Scores for pictures of rooms: ``from saiqa import Scorer``. Importing this package loads nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 
 
 def _end_early(number: int, frame: object) -> None:
-    """End a command that is still importing: nothing is under way that could be lost."""
+    """End a command that is still importing: there is no work to lose yet."""
     os.write(2, f"{os.path.basename(sys.argv[0])}: interrupted\n".encode())
     os._exit(128 + number)
 
@@ -29,7 +29,7 @@ def _is_command() -> bool:
     return folder == os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-# Until ``console.run`` has handlers of its own. Programs that import this package keep theirs.
+# Until ``console.run`` installs its own handlers. Programs that import this package keep theirs.
 if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end_early)
 

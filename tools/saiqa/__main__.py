@@ -1,4 +1,4 @@
-"""``python -m saiqa``, which is the command ``saiqa``."""
+"""``python -m saiqa``, the same as the command ``saiqa``."""
 
 import sys
 

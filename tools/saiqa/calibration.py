@@ -1,9 +1,9 @@
-"""How sure a score is: an interval that holds people's mean with a stated probability, as ``calibrate.py`` has fitted it.
+"""Calibrated intervals: each contains the mean opinion score with a stated probability. ``calibrate.py`` fits them.
 
-The interval is conformal (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005; with residuals divided by
-an estimate of their size: Lei and others, 2018), apart for low and high scores and for either end (Mondrian, in the same book):
-where a picture and those of the calibration are drawn alike, it holds the mean opinion score as often as it says, whatever the
-model is like. Pure but for reading the file.
+The interval is conformal (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005), with normalised residuals
+(Lei and others, 2018), and fitted separately for low and high scores and for each end (Mondrian, in the same book). If a
+picture is exchangeable with the calibration pictures, the interval has the stated coverage of the MOS, however good or bad the
+model is. Pure except for reading the file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from saiqa.facts import WORD_VALUES
 from saiqa.files import folders
 
 CONFIDENCE = 0.9
-SHARE_FLAGGED = 0.01  # of pictures that are like those of the calibration
-UNLIKE = "the like was not among the pictures of the calibration"
+SHARE_FLAGGED = 0.01  # of pictures that are similar to the calibration pictures
+UNLIKE = "the like was not among the pictures of the calibration"  # logs keep it, and a resumed run compares it
 LOWEST, HIGHEST = 1.0, 5.0
 _AGAIN = "Make it again with tools/calibrate.py"
 
 
 def prompt_digest(query: str, answer_prefix: str) -> str:
-    """What tells a dimension's question from others: 64 hexadecimal digits."""
+    """SHA-256 digest of a dimension's prompt: 64 hexadecimal digits."""
     return hashlib.sha256(json.dumps([query, answer_prefix]).encode()).hexdigest()
 
 
 def spread(probabilities: Mapping[str, float]) -> float:
-    """Standard deviation of the word distribution, in points of the scale."""
+    """Standard deviation of the word distribution, in points on the scale."""
     mean = sum(WORD_VALUES[word] * p for word, p in probabilities.items())
     return math.sqrt(max(0.0, sum((WORD_VALUES[word] - mean) ** 2 * p for word, p in probabilities.items())))
 
@@ -45,13 +45,13 @@ class Fit:
     """The calibration of one dimension.
 
     Attributes:
-        n: pictures it was fitted on.
-        slope, intercept: of the mean opinion score over the score.
-        size: of an error, in points, for a ``spread`` of one point.
-        least: below which no expected size goes.
-        edges: the scores that part low scores from higher ones, ascending, [groups - 1].
-        residuals: differences of people's mean to the line, divided by their expected size, ascending, [groups, pictures].
-        prompt: digest of the question that was asked.
+        n: number of pictures it was fitted on.
+        slope, intercept: of the regression of the mean opinion score on the score.
+        size: expected error, in points, per point of ``spread``.
+        least: lower bound of the expected error, in points.
+        edges: the scores that separate the groups of low and high scores, ascending, [groups - 1].
+        residuals: MOS minus the regression line, divided by the expected error, ascending, [groups, pictures].
+        prompt: digest of the prompt.
     """
 
     n: int
@@ -64,18 +64,18 @@ class Fit:
     prompt: str
 
     def mean(self, score: float) -> float:
-        """The mean opinion score that a score stands for."""
+        """The mean opinion score that a score corresponds to."""
         return _on_scale(self.intercept + self.slope * score)
 
     def error(self, probabilities: Mapping[str, float]) -> float:
-        """The expected size of the difference to people's mean, in points."""
+        """The expected absolute difference from the mean opinion score, in points."""
         return max(self.least, self.size * spread(probabilities))
 
     def interval(self, score: float, probabilities: Mapping[str, float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-        """Low and high, each beyond people's mean equally often.
+        """Low and high end; the MOS lies outside each equally often.
 
-        By the pictures with scores like this one; by all where these are too few for the confidence; and where those are, too,
-        the whole scale.
+        Uses the calibration pictures with similar scores; all of them if those are too few for the confidence; and the whole
+        scale if all are still too few.
         """
         middle, error = self.intercept + self.slope * score, self.error(probabilities)
         known = self.residuals[bisect.bisect_right(self.edges, score)]
@@ -88,7 +88,7 @@ class Fit:
 
 
 def _place(residuals: Sequence[float], confidence: float) -> int:
-    """The place, from 1, of the residual that is the upper end; beyond them all where they are too few."""
+    """The 1-based rank of the residual that gives the upper end; above their number if they are too few."""
     return math.ceil((len(residuals) + 1) * (1 + confidence) / 2)
 
 
@@ -98,13 +98,13 @@ def _on_scale(value: float) -> float:
 
 @dataclass(frozen=True)
 class Familiar:
-    """What the pictures of the calibration look like to the model.
+    """What the calibration pictures look like to the model.
 
     Attributes:
-        n: pictures it was fitted on.
-        mean: of their looks (``looks.looks_of``).
-        whitening: of differences to it, the rows of a lower triangle.
-        furthest: distance beyond which the like was not seen.
+        n: number of pictures it was fitted on.
+        mean: mean of their features (``looks.looks_of``).
+        whitening: whitening matrix for differences from the mean, as the rows of a lower triangle.
+        furthest: the distance beyond which a picture is unlike them.
     """
 
     n: int
@@ -113,27 +113,27 @@ class Familiar:
     furthest: float
 
     def distance(self, look: Sequence[float]) -> float:
-        """How far a picture is from those of the calibration: the Mahalanobis distance."""
+        """How far a picture is from the calibration pictures: the Mahalanobis distance."""
         off = [one - usual for one, usual in zip(look, self.mean, strict=True)]
-        return math.hypot(*(sum(map(operator.mul, row, off)) for row in self.whitening))  # of each row what it has
+        return math.hypot(*(sum(map(operator.mul, row, off)) for row in self.whitening))  # each row up to its diagonal
 
     def knows(self, look: Sequence[float]) -> bool:
-        """Whether the like was among the pictures of the calibration."""
+        """Whether the picture is like the calibration pictures."""
         return self.distance(look) <= self.furthest
 
 
 def is_of_another_kind(flagged: int, pictures: int) -> bool:
-    """Whether so many unlike pictures say that all are of another kind: two or more, three standard deviations above chance."""
+    """Whether the whole set differs: at least two are flagged, more than three standard deviations above chance."""
     expected = pictures * SHARE_FLAGGED
     return flagged >= 2 and flagged > expected + 3 * math.sqrt(expected * (1 - SHARE_FLAGGED))
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The fits of the dimensions, and the checkpoint and engine whose scores they are of.
+    """The fits of the dimensions, and the checkpoint and engine whose scores they calibrate.
 
     Attributes:
-        familiar: what the pictures look like; None where nobody has looked.
+        familiar: what the calibration pictures look like; None if that was not fitted.
     """
 
     model: str
@@ -142,38 +142,38 @@ class Calibration:
     familiar: Familiar | None = None
 
     def check(self, model: str, engine: str, prompts: Mapping[str, str]) -> None:
-        """Refuse scores that this is no calibration of.
+        """Refuse scores that this calibration does not apply to.
 
         Args:
             model: fingerprint of the checkpoint.
-            prompts: dimension -> digest of its question.
+            prompts: dimension -> digest of its prompt.
 
         Raises:
-            InputError: another checkpoint, engine or question, or a dimension without a fit.
+            InputError: another checkpoint, engine or prompt, or a dimension without a fit.
         """
         for what, ours, theirs in (("checkpoint", self.model, model), ("engine", self.engine, engine)):
             if ours != theirs:
-                raise InputError(f"the calibration is of another {what} ({ours[:12]}, not {theirs[:12]})", _AGAIN)
+                raise InputError(f"the calibration is for another {what} ({ours[:12]}, not {theirs[:12]})", _AGAIN)
         for dimension, digest in prompts.items():
             if dimension not in self.dimensions:
                 raise InputError(f"the calibration has no {dimension}", _AGAIN)
             if self.dimensions[dimension].prompt != digest:
-                raise InputError(f"the calibration is of another prompt of {dimension}", _AGAIN)
+                raise InputError(f"the calibration is for another {dimension} prompt", _AGAIN)
 
     def intervals(
         self, scores: Mapping[str, float], probabilities: Mapping[str, Mapping[str, float]], confidence: float = CONFIDENCE
     ) -> dict[str, tuple[float, float]]:
-        """Low and high of every dimension that has a score, its word distribution and a fit."""
+        """Low and high end for every dimension that has a score, a word distribution and a fit."""
         known = (name for name in scores if name in self.dimensions and name in probabilities)
         return {name: self.dimensions[name].interval(scores[name], probabilities[name], confidence) for name in known}
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, which ``read`` reads."""
+        """As plain values, in the format that ``read`` reads."""
         return asdict(self)
 
 
 def read(path: Path) -> Calibration:
-    """A file of ``calibrate.py``. Raises ``InputError`` for one that is missing or broken."""
+    """Read a file written by ``calibrate.py``. Raises ``InputError`` if it is missing or broken."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         fits = {name: _fit(fit) for name, fit in value["dimensions"].items()}
@@ -181,7 +181,7 @@ def read(path: Path) -> Calibration:
     except FileNotFoundError:
         raise InputError(f"{folders.shown(path)} is not there", "Make it with tools/calibrate.py") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folders.shown(path)} is no calibration: {error}", _AGAIN) from None
+        raise InputError(f"{folders.shown(path)} is not a calibration: {error}", _AGAIN) from None
 
 
 def _familiar(value: Mapping[str, Any] | None) -> Familiar | None:
@@ -190,9 +190,9 @@ def _familiar(value: Mapping[str, Any] | None) -> Familiar | None:
     mean, furthest = tuple(map(float, value["mean"])), float(value["furthest"])
     whitening = tuple(tuple(map(float, row)) for row in value["whitening"])
     if [len(row) for row in whitening] != list(range(1, len(mean) + 1)):
-        raise ValueError("its whitening is no triangle")
+        raise ValueError("its whitening is not a lower triangle")
     if not all(map(math.isfinite, (*mean, furthest, *(number for row in whitening for number in row)))):
-        raise ValueError("its numbers cannot be")
+        raise ValueError("its numbers are not finite")
     return Familiar(int(value["n"]), mean, whitening, furthest)
 
 
@@ -201,11 +201,11 @@ def _fit(value: Mapping[str, Any]) -> Fit:
     numbers = [float(value[name]) for name in ("slope", "intercept", "size", "least")]
     every = [one for row in (edges, *groups) for one in row]
     if not all(map(math.isfinite, (*every, *numbers))) or any(list(row) != sorted(row) for row in (edges, *groups)):
-        raise ValueError("its numbers cannot be")
+        raise ValueError("its numbers are not finite or not ascending")
     if len(groups) != len(edges) + 1:
         raise ValueError(f"{len(groups)} groups of scores with {len(edges)} edges between them")
     n = sum(map(len, groups))
     if n != value["n"]:
-        raise ValueError(f"{n} residuals of {value['n']} pictures")
+        raise ValueError(f"{n} residuals for {value['n']} pictures")
     slope, intercept, size, least = numbers
     return Fit(n, slope, intercept, size, least, edges, tuple(groups), str(value["prompt"]))

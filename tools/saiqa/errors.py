@@ -1,4 +1,4 @@
-"""Errors that a user can do something about, and the exit codes they leave; what commands are called here."""
+"""Errors that a user can do something about, their exit codes, and the names of the commands."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ HAS_SCRIPTS = os.path.isfile(os.path.join(os.path.dirname(os.path.dirname(os.pat
 
 
 def spoken(text: str) -> str:
-    """A text that names commands as scripts, with the names they have here: ``saiqa score`` where there are no scripts,
-    and where the running command was called so; who has asked for the demo is not sent to it."""
+    """A text that names commands as scripts, adapted to this installation: ``saiqa score`` where there are no scripts or
+    where the running command was called that way. The hint to try ``--demo`` is dropped where ``--demo`` was given."""
     if "--demo" in sys.argv[1:]:
         text = text.replace(OR_DEMO, "")
     if HAS_SCRIPTS and not sys.argv[0].startswith("saiqa"):
@@ -50,7 +50,7 @@ class UserError(Exception):
     """An error with a remedy.
 
     Args:
-        what: what is wrong, naming file and line where there is one; no full stop at the end.
+        what: what is wrong, with file and line where they apply; no full stop at the end.
         remedy: what to do about it.
     """
 
@@ -65,28 +65,28 @@ class UserError(Exception):
 
 
 class Failed(UserError):
-    """The work could not be done although the input was right."""
+    """The work failed although the input was valid."""
 
 
 def lacking(what: str, package: str | None, extra: str = "") -> Failed:
-    """The error for something that needs a package which is not installed; ``extra`` is the part of ours that brings it."""
+    """The error for a feature whose package is not installed; ``extra`` is the extra of this package that installs it."""
     installs = "make setup" if HAS_SCRIPTS else f"pip install 'sa-iqa{f'[{extra}]' if extra else ''}'"
     return Failed(f"{what} needs {package}, which is not installed", f"Run `{installs}`")
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of a library says first; its kind where it says nothing."""
+    """The first line of a library's error message; the name of its class if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class UsageError(UserError):
-    """Flags that are wrong or do not go together."""
+    """Flags that are wrong or cannot be combined."""
 
     exit_code = BAD_INPUT
 
 
 class InputError(UserError):
-    """A file or folder that is missing, broken or not what it should be."""
+    """A file or folder that is missing, broken or not of the expected kind."""
 
     exit_code = BAD_INPUT
 
@@ -95,8 +95,8 @@ class Incomplete(UserError):
     """The work is finished, but some items have no result.
 
     Args:
-        what: how many of what are without which result.
-        items: (item, reason) for every one of them.
+        what: how many items lack which result.
+        items: (item, reason) for each of them.
         remedy: what to do about it.
     """
 

@@ -1,13 +1,13 @@
-"""Every fact of the toolkit that is a word or a name: dimensions, rating words, prompts, file names, addresses.
+"""The toolkit's words and names in one place: dimensions, rating words, prompts, file names, addresses.
 
-Imports nothing, so that anything may import it: the commands' ``--help``, the shell launcher, the library.
+Imports nothing, so anything may import it: the commands' ``--help``, the shell launcher, the library.
 
 The prompts are this project's own wording of the release's four versions. The sentences that the *released* checkpoint
-was trained on are data of the bundle (``query`` and ``response`` of its annotation files): wherever a record has them,
-they are used and these are not. ``convert_csv_to_jsonl.py`` writes these unless told to take those of a folder.
+was trained on are in its bundle (``query`` and ``response`` of its annotation files): wherever a record has them, they
+are used instead of these. ``convert_csv_to_jsonl.py`` writes these unless told to take those of a folder.
 """
 
-# Dimension -> the tag of its subset in file names. The order is the order of every table.
+# Dimension -> the tag of its subset in file names. Every table uses this order.
 DIMENSIONS = {"distortion": "2k", "harmony": "7k", "layout": "6k", "lighting": "3k"}
 SUBSET_MAP = DIMENSIONS  # the release's name for it, which scripts around the release import
 
@@ -15,7 +15,7 @@ SUBSET_MAP = DIMENSIONS  # the release's name for it, which scripts around the r
 WORD_VALUES = {"excellent": 5, "good": 4, "fair": 3, "poor": 2, "bad": 1}
 WORDS = tuple(WORD_VALUES)
 
-# What a dimension is, in a few words beside its scores. Higher is better in every one.
+# What a dimension means, in a few words, shown beside its scores. Higher is better for all of them.
 MEANINGS = {
     "distortion": "how free of bent, melted or impossible things it is: higher is less distorted",
     "harmony": "how well colours, styles and pieces go together",
@@ -23,7 +23,7 @@ MEANINGS = {
     "lighting": "how well light and shadow show and shape the room",
 }
 
-HINTS = {"distortion": "higher is less"}  # beside a name that would be read the other way
+HINTS = {"distortion": "higher is less"}  # shown beside a name that readers would take the other way round
 SCALE = "scores go from 1 (bad) to 5 (excellent); " + ", ".join(f"{name}: {hint}" for name, hint in HINTS.items())
 
 PROMPT_VERSIONS = (1, 2, 3, 4)
@@ -75,8 +75,8 @@ ANSWER_TEMPLATE = "Judged by its {dimension}, this picture is {word}."
 def query(dimension: str, version: int = RECOMMENDED) -> str:
     """The user turn for one dimension and prompt version, starting with ``<image>``.
 
-    Version 1 is the question; 2 puts the tag ``<dimension>`` in front; 3 adds what the dimension means in general;
-    4 says what it means in interiors instead. Raises ``KeyError`` for a dimension or a version that does not exist.
+    Version 1 is the question; 2 puts the tag ``<dimension>`` in front; 3 adds the general definition of the dimension;
+    4 adds its definition for interiors instead. Raises ``KeyError`` for an unknown dimension or version.
     """
     question = QUESTION.format(dimension=_known(dimension))
     tagged = f"<{dimension}> {question}"
@@ -90,14 +90,14 @@ def query(dimension: str, version: int = RECOMMENDED) -> str:
 
 
 def response(dimension: str, word: str) -> str:
-    """The whole answer for one dimension and rating word. Raises ``KeyError`` for words and dimensions unknown here."""
+    """The whole answer for one dimension and rating word. Raises ``KeyError`` for an unknown word or dimension."""
     if word not in WORD_VALUES:
         raise KeyError(word)
     return ANSWER_TEMPLATE.format(dimension=_known(dimension), word=word)
 
 
 def answer_prefix(dimension: str) -> str:
-    """The answer up to, and without, the blank before the rating word."""
+    """The answer up to the space before the rating word, without that space."""
     return ANSWER_TEMPLATE.partition("{word}")[0].format(dimension=_known(dimension)).rstrip()
 
 
@@ -110,7 +110,7 @@ def _known(dimension: str) -> str:
 # ---- columns ---------------------------------------------------------------------------------------------------------
 
 ID_COLUMN = "id"
-GENERATOR_COLUMN = "model"  # what made the image; some tables have it
+GENERATOR_COLUMN = "model"  # the generator of the image; some tables have it
 MOS_COLUMN = "{dimension}_score_mos"
 PREDICTION_COLUMN = "score_pred"
 REFERENCE_NAME = "reference.csv"  # in the demo's folder: its test rooms, scored
@@ -134,7 +134,7 @@ MODELS_FOLDER = "SA-IQA-model"
 RESULTS_FOLDER = "results"
 DEMO_FOLDER = "demo"
 DEMO_TEST_PICTURES = "*_test_*.jpg"
-DEMO_ROOMS_EACH = 3  # of each dimension, in an installed package
+DEMO_ROOMS_EACH = 3  # rooms per dimension in an installed package
 
 ANNOTATIONS_FOLDER = "annotations"
 IMAGES_FOLDER = "images/{dimension}/images"
@@ -142,13 +142,13 @@ IMAGES_FOLDER = "images/{dimension}/images"
 ANNOTATION_STEM = "{dimension}_{subset}_{split}"
 QUESTIONS_JSONL = "{stem}_prompt{version}.jsonl"
 RESULT_STEM = "{dimension}_prompt{version}_{model_name}"
-POOLED = "all"  # stands where a result's name has its dimension
+POOLED = "all"  # takes the place of the dimension in a result's name
 
 BASE_MODEL_FOLDER = "Ovis2.5-9B"
 DEMO_BASE_MODEL_FOLDER = "small-base"
 TUNED_MODEL_FOLDER = "sa-iqa-prompt{version}"
 
-# What is read as a picture, by Pillow's names; everywhere the same: files, folders, URLs, the service, the page.
+# The picture formats that are read, by Pillow's names; the same for files, folders, URLs, the service and the page.
 IMAGE_FORMATS = {
     "JPEG": (".jpg", ".jpeg"),
     "PNG": (".png",),
@@ -189,16 +189,16 @@ def tuned_model(version: int = RECOMMENDED) -> str:
 
 # ---- addresses on the Hugging Face Hub -------------------------------------------------------------------------------
 
-# The authors have moved the two repositories: the present owner first, the one of their first README last. All are tried.
+# The authors have moved the two repositories: the current owner first, the owner in their first README last. All are tried.
 HUB_OWNERS = ("gaoyuan-ai", "AliHome3D", "AliKunYu")
 HUB_REPOSITORIES = {MODELS_FOLDER: "model", DATA_FOLDER: "dataset"}
 
 
 def download_command(*parts: str) -> str:
-    """The line that downloads parts of the release (``model``, ``base_model``, ``annotations``, ``data``), whoever owns it."""
+    """The command that downloads parts of the release (``model``, ``base_model``, ``annotations``, ``data``)."""
     return " ".join(("python tools/download.py", *parts))
 
 
 def hub_command(folder: str, owner: str = HUB_OWNERS[0]) -> str:
-    """The Hub's own line for all of ``SA-BENCH`` or ``SA-IQA-model``, from the repository root."""
+    """The Hub's own command for all of ``SA-BENCH`` or ``SA-IQA-model``, run from the repository root."""
     return f"hf download {owner}/{folder} --repo-type {HUB_REPOSITORIES[folder]} --local-dir {folder}"

@@ -1,16 +1,16 @@
-"""Where in a picture a score comes from: the map of one image and dimension, and how far it may be trusted."""
+"""Where in a picture a score comes from: the map of one image and dimension, and how far it can be trusted."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-METHODS = ("hidden", "replaced", "painted", "gradient", "pixels", "alike", "towards")  # ``saiqa.model.maps`` says what they do
-# The way that is taken for each dimension unless another is asked for; how they were chosen is in docs/how-sure.md.
+METHODS = ("hidden", "replaced", "painted", "gradient", "pixels", "alike", "towards")  # described in ``saiqa.model.maps``
+# The default method per dimension; docs/how-sure.md says how they were chosen.
 DEFAULTS = {"distortion": "towards", "harmony": "towards", "layout": "gradient", "lighting": "pixels"}
 
-# Faults for which the map of ``DEFAULTS`` is ahead of the picture's middle, and those for which it is not, by pointing or by
-# area under the ROC curve: `python benchmarks/explain_study.py`, whose figures are in docs/how-sure.md.
+# Faults for which the default map beats the baseline (the picture's centre), and those for which it does not, by pointing or
+# by area under the ROC curve: `python benchmarks/explain_study.py`; its figures are in docs/how-sure.md.
 FOUND = {
     "distortion": ("bent furniture", "wrong materials"),
     "harmony": ("clashing furniture",),
@@ -20,15 +20,15 @@ FOUND = {
 BLIND = {"harmony": ("mixed styles",), "layout": ("sunken furniture", "furniture of a wrong scale")}
 
 
-UNCHECKED = "maps were checked on the demo's checkpoint alone, not on this one"
+UNCHECKED = "maps were validated on the demo's checkpoint only, not on this one"
 
 
 def standing(dimension: str, demo: bool) -> str:
-    """How far maps of a dimension may be trusted, in one line; ``demo``: whether they are of the demo's checkpoint."""
+    """How far maps of a dimension can be trusted, in one line; ``demo``: whether they come from the demo's checkpoint."""
     unchecked = "" if demo else f"{UNCHECKED}; "
     blind = f", and no better for {', '.join(BLIND[dimension])}" if dimension in BLIND else ""
     ahead = " and ".join(FOUND[dimension])
-    return f"{unchecked}on the demo, maps of {dimension} were ahead of the picture's middle for {ahead}{blind}"
+    return f"{unchecked}on the demo, maps of {dimension} beat the picture's centre for {ahead}{blind}"
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class ImageMap:
     """What lowers the score of one image in one dimension.
 
     Attributes:
-        name: the path as given, or ``image 1`` where it came without one.
+        name: the path as given, or ``image 1`` for an image without one.
         dimension: the dimension.
         score: the image's score from 1 (bad) to 5 (excellent).
-        map: points of the scale by which each region lowers the score [rows][columns]; below 0 where it raises it.
-        method: how the model was asked, one of ``saiqa.model.maps.METHODS``.
+        map: how many points each region lowers the score [rows][columns]; below 0 where it raises it.
+        method: how the map was made, one of ``METHODS``.
     """
 
     name: str
@@ -56,12 +56,12 @@ class ImageMap:
         return max(places, key=lambda place: self.map[place[0]][place[1]])
 
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
-        """Left, top, right and bottom of that region in a picture of so many pixels."""
+        """Left, top, right and bottom of that region in a picture of ``width`` x ``height`` pixels."""
         (row, column), rows, columns = self.worst, len(self.map), len(self.map[0])
         left, right = (width * edge // columns for edge in (column, column + 1))
         top, bottom = (height * edge // rows for edge in (row, row + 1))
         return left, top, right, bottom
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Everything as plain values."""
         return {"image": self.name, **{key: value for key, value in vars(self).items() if key != "name"}}

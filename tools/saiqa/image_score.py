@@ -1,4 +1,4 @@
-"""The scores of one image, as Python has them."""
+"""The scores of one image, as a Python object."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from saiqa.engines import Failure, Rating
 from saiqa.overall import overall_score
 
 ENDS = ("low", "high")  # of an interval
-_GOOD, _FAIR, _WEAK = 4, 3.5, 2.5  # from here on, below, and up to here
-_FALL = 0.75  # points by which what pulls a picture down lies below the rest
-_THUMBNAIL = 160  # pixels of its longer side
+_GOOD, _FAIR, _WEAK = 4, 3.5, 2.5  # at least, below, at most
+_FALL = 0.75  # a dimension that pulls a picture down lies more than so many points below the mean of the rest
+_THUMBNAIL = 160  # longer side, in pixels
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,13 @@ class ImageScore:
     """The scores of one image.
 
     Attributes:
-        name: the path as given, or ``image 3`` for the third of the images where it came without a path.
+        name: the path as given; for an image without a path its number, e.g. ``image 3``.
         scores: dimension -> score from 1 (bad) to 5 (excellent); only the dimensions that have one.
-        probabilities: dimension -> word -> probability of that word among the five; they add up to 1.
+        probabilities: dimension -> word -> probability of that word among the five; they sum to 1.
         overall: the weighted mean of the dimensions asked for; None unless every one of them has a score.
-        error: why a score is missing; None where none is.
-        notes: what was decided about the picture before it was scored, e.g. that its transparent parts are seen over white.
-        intervals: dimension -> (low, high) that holds people's mean as often as ``CONFIDENCE``; with a calibration only.
+        error: why a score is missing; None if none is.
+        notes: what was done to the picture before it was scored, e.g. that its transparent parts were put over white.
+        intervals: dimension -> (low, high) that contains the MOS with probability ``CONFIDENCE``; only with a calibration.
     """
 
     name: str
@@ -42,19 +42,19 @@ class ImageScore:
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values, flat: image, dimensions, overall, error, notes, and low and high where there are any."""
+        """Everything as plain values, flat: image, dimensions, overall, error, notes, and low and high if there are any."""
         bounds = {f"{name}_{end}": at for name, both in self.intervals.items() for end, at in zip(ENDS, both, strict=True)}
         scores = {name: self.scores.get(name) for name in facts.DIMENSIONS if name in self.scores or self.error}
         noted = {"error": self.error, "notes": list(self.notes)}
         return {"image": self.name, **scores, "overall": self.overall, **bounds, **noted, "probabilities": self.probabilities}
 
     def _repr_html_(self) -> str:
-        """For notebooks: a thumbnail where the name is a file, and a bar for every score."""
+        """For notebooks: a thumbnail if the name is a file, and a bar for every score."""
         return as_html(self.name, {**self.scores, "overall": self.overall}, self.error)
 
 
 def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Mapping[str, float] | None = None) -> ImageScore:
-    """The result of one image from what an engine answered, dimension by dimension."""
+    """The result of one image, from an engine's answers per dimension."""
     probabilities, scores, reasons = {}, {}, {}
     for dimension, answer in answers.items():
         if isinstance(answer, Failure):
@@ -71,14 +71,14 @@ def image_score(name: str, answers: Mapping[str, Rating | Failure], weights: Map
 
 
 def _error(reasons: Mapping[str, str], asked: int) -> str | None:
-    """One line; a reason that all dimensions share is said once."""
+    """One line; a reason shared by all dimensions appears once."""
     if len(reasons) == asked and len(set(reasons.values())) == 1:
         return next(iter(reasons.values()))
     return "; ".join(f"{dimension}: {reason}" for dimension, reason in reasons.items()) or None
 
 
 def verdict(scores: Mapping[str, float]) -> str:
-    """The scores of one picture in words: which one or two dimensions pull it down; empty for fewer than two scores."""
+    """The scores of one picture in words: which one or two dimensions pull it down. Empty for fewer than two scores."""
     ranked = sorted(scores, key=lambda name: scores[name])
     if len(ranked) < 2:
         return ""
@@ -97,7 +97,7 @@ def verdict(scores: Mapping[str, float]) -> str:
 
 
 def as_html(name: str, scores: Mapping[str, float | None], error: str | None) -> str:
-    """A thumbnail beside a bar for every score, as HTML that loads nothing."""
+    """A thumbnail beside a bar for every score, as self-contained HTML."""
     rows = "".join(_bar(label, score) for label, score in scores.items() if score is not None)
     said = f"<p>{html.escape(error)}</p>" if error else ""
     return (

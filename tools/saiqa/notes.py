@@ -1,4 +1,4 @@
-"""What library code says while it works, and to whom."""
+"""How library code reports what happens while it works."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Notes(Protocol):
-    """Whoever listens to a stage: the commands' ``Output``, or an object of two functions."""
+    """Receives a stage's messages: the commands' ``Output``, or any object with these two methods."""
 
     def note(self, line: str) -> None:
         """Something worth knowing."""

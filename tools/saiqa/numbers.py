@@ -1,4 +1,4 @@
-"""What counts as a number in files of others."""
+"""What counts as a number in a file from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def is_finite(value: object) -> bool:
-    """Whether a value of JSON is a finite number that a float can hold; true and false are none."""
+    """Whether a JSON value is a finite number that fits a float; true and false are not numbers."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

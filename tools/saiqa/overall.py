@@ -1,4 +1,4 @@
-"""The overall score: how the four dimensions become one number. Pure but for reading the weights."""
+"""The overall score: how the four dimensions become one number. Pure except for reading the weights."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def overall_score(scores: Mapping[str, float], weights: Mapping[str, float] | No
     """The weighted mean of the dimensions in ``scores``.
 
     Args:
-        scores: dimension -> score from 1 to 5, one dimension or more.
-        weights: dimension -> weight, not negative; None weighs all alike. Where ``scores`` has fewer dimensions than the
-            weights, theirs are scaled to add up to 1.
+        scores: dimension -> score from 1 to 5, at least one dimension.
+        weights: dimension -> weight, not negative; None for equal weights. If ``scores`` has fewer dimensions than there
+            are weights, the weights used are rescaled to sum to 1.
 
     Returns:
         A score from 1 to 5.
@@ -43,14 +43,14 @@ def overall_score(scores: Mapping[str, float], weights: Mapping[str, float] | No
 
 
 def read_weights(path: Path) -> dict[str, float]:
-    """The weights in a file that ``fuse_scores.py fit`` has written: ``{"weights": {"distortion": 0.25, ...}, ...}``.
+    """The weights in a file written by ``fuse_scores.py fit``: ``{"weights": {"distortion": 0.25, ...}, ...}``.
 
     Returns:
         dimension -> weight, for the four dimensions in their order.
 
     Raises:
-        InputError: the file is missing or not JSON, or its weights are not the four dimensions', not negative and adding
-            up to 1.
+        InputError: the file is missing or not JSON, or its weights do not cover exactly the four dimensions, are negative,
+            or do not sum to 1.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -72,10 +72,10 @@ def _why_no_weights(weights: object) -> str | None:
     if not isinstance(weights, dict):
         return 'no "weights"'
     if set(weights) != set(facts.DIMENSIONS):
-        return f"the weights are of {', '.join(map(str, weights)) or 'nothing'}, not of the four dimensions"
+        return f"the weights are for {', '.join(map(str, weights)) or 'nothing'}, not for the four dimensions"
     numbers = list(weights.values())
     if not all(is_finite(value) and value >= 0 for value in numbers):
-        return "a weight is not a number from 0 up"
+        return "a weight is not a number of at least 0"
     if abs(math.fsum(numbers) - 1) > _SUM_TOLERANCE:
-        return f"the weights add up to {math.fsum(numbers):g}, not to 1"
+        return f"the weights sum to {math.fsum(numbers):g}, not 1"
     return None

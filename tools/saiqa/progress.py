@@ -1,4 +1,4 @@
-"""Progress on stderr: a tqdm bar on a terminal, now and then a plain line anywhere else.
+"""Progress on stderr: a tqdm bar on a terminal, an occasional plain line anywhere else.
 
 Log files get whole lines without carriage returns; results on stdout are never touched.
 """
@@ -23,11 +23,11 @@ LINE_EVERY_SECONDS = 30
 
 
 def progress_iter(iterable: Iterable[Item], total: int | None = None, desc: str = "", **_: object) -> Iterator[Item]:
-    """The items of ``iterable``, with progress while they are taken: the name that scripts around the release import.
+    """Yield the items of ``iterable`` and show progress. Scripts around the release import it by this name.
 
     Args:
-        iterable: any.
-        total: how many items there are; its length when omitted, and if it has none nothing is shown.
+        iterable: any iterable.
+        total: number of items; ``len(iterable)`` by default. If it has no length, nothing is shown.
         desc: what is being worked on.
     """
     count = total if total is not None else getattr(iterable, "__len__", lambda: None)()
@@ -44,7 +44,7 @@ _hushed = False
 
 
 def hush(quiet: bool) -> None:
-    """Whether progress stays unsaid from here on, in this process."""
+    """Switch progress off (or on again) in this process, from here on."""
     global _hushed
     _hushed = quiet
 
@@ -54,9 +54,9 @@ class Progress:
 
     Args:
         total: number of items.
-        label: what is being worked on, in front of every line.
-        unit: the name of one item in the plural, for the rate.
-        stream: where to write; stderr when omitted.
+        label: what is being worked on; starts every line.
+        unit: what the items are called, in the plural, for the rate.
+        stream: where to write; stderr by default.
     """
 
     def __init__(self, total: int, label: str, unit: str = "images", stream: TextIO | None = None):
@@ -71,7 +71,7 @@ class Progress:
     def _terminal_bar(self) -> tqdm | None:
         try:
             from tqdm import tqdm
-        except ModuleNotFoundError:  # scoring and pooling work without it
+        except ModuleNotFoundError:  # scoring and pooling work without tqdm
             return None
         return tqdm(total=self.total, desc=self.label, unit=f" {self.unit}", file=self.stream, dynamic_ncols=True)
 

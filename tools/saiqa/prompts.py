@@ -1,4 +1,4 @@
-"""What a checkpoint is told before the question: its system prompt. The question itself is in the benchmark's files."""
+"""The system prompt of a checkpoint. The question itself comes from the benchmark's files."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from saiqa.files.checkpoint_files import broken, read_object
 
-# ms-swift leaves it in the folder of a checkpoint that it has trained, and asks the checkpoint as it says.
+# ms-swift writes it into the folder of a checkpoint that it has trained, and reads the system prompt from it at inference.
 ARGUMENTS_FILE = "args.json"
 
 
 def system_prompt(checkpoint: str | Path, given: str | None = None) -> str:
-    """The system prompt to ask a checkpoint with; empty for none.
+    """The system prompt to use with a checkpoint; empty for none.
 
     Args:
-        checkpoint: a checkpoint folder; ``system`` of its args.json is what it was trained with.
-        given: what the user says instead; empty for none; None to leave it to the checkpoint.
+        checkpoint: a checkpoint folder; ``system`` in its args.json is what it was trained with.
+        given: the user's own system prompt; empty for none; None for the checkpoint's.
 
     Raises:
         InputError: the args.json is broken.
@@ -33,6 +33,6 @@ def system_prompt(checkpoint: str | Path, given: str | None = None) -> str:
 
 
 def shown(system: str) -> str:
-    """A system prompt for people, in one line."""
+    """A system prompt as one line, for display."""
     text = " ".join(system.split())
     return repr(text if len(text) <= 80 else text[:77] + "...") if system else "none"

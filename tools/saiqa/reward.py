@@ -1,7 +1,7 @@
 """Scores as rewards for training image generators: ``Reward(...)(images, prompts)``.
 
-The signature is Flow-GRPO's: ``reward(images, prompts, metadata) -> (rewards, info)``; other trainers' calls are a subset.
-An image without a score gets no reward either: ``Reward`` raises, or returns NaN where it was told to.
+The signature is Flow-GRPO's: ``reward(images, prompts, metadata) -> (rewards, info)``; other trainers use a subset of it.
+An image without a score gets no reward either: ``Reward`` raises, or returns NaN if told to.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ MODEL_VARIABLE, DEMO_VARIABLE = "SAIQA_MODEL_PATH", "SAIQA_DEMO"
 
 ON_UNSCORED = ("raise", "nan")
 
-_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # of Pillow's, those that PNG holds as they are
-_SHARE_OF_BODY = 0.95  # what a form adds to its files stays below the rest
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # Pillow modes that PNG stores unchanged
+_SHARE_OF_BODY = 0.95  # for the files; the rest leaves room for what the form adds
 
 
 class UnscoredError(Failed):
-    """Images that have no score, and why. There is no reward that would be true of them."""
+    """Images without a score, and why. No honest reward exists for them."""
 
 
 class Source(Protocol):
-    """What scores: ``saiqa.Scorer``, or ``Client`` for one elsewhere."""
+    """Where scores come from: a ``saiqa.Scorer``, or a ``Client`` of a service."""
 
     def score(self, images: Sequence, dimensions: Sequence[str] | None = None) -> list[ImageScore]: ...
 
@@ -59,17 +59,17 @@ class Reward:
     """A reward function over pictures of rooms: the overall score, from 1 to 5.
 
     Args:
-        scorer: a ``saiqa.Scorer``, or anything with its ``score``; None with ``service`` or ``base_url``.
-        service: address of a ``serve.py``, e.g. ``http://127.0.0.1:8000``; None with the others.
+        scorer: a ``saiqa.Scorer``, or anything with the same ``score`` method; None with ``service`` or ``base_url``.
+        service: address of a running ``serve.py``, e.g. ``http://127.0.0.1:8000``; None with the others.
         base_url: address of a vLLM server that runs the checkpoint, e.g. ``http://127.0.0.1:8000/v1``; None with the others.
-        model_path: with ``base_url``, the checkpoint's folder here; by default the environment's ``SAIQA_MODEL_PATH``.
-        token: what the service asks for; by default the environment's ``SAIQA_TOKEN``.
-        dimensions: which of the four count; all when None. The overall score is then that of these alone.
-        unscored: ``raise`` (default) raises ``UnscoredError`` for a batch with an image that has no score; ``nan`` gives that
-            image NaN, for callers that mask it: an unmasked NaN makes every advantage of its group NaN.
+        model_path: with ``base_url``, the checkpoint's local folder; by default the environment's ``SAIQA_MODEL_PATH``.
+        token: the service's access token; by default the environment's ``SAIQA_TOKEN``.
+        dimensions: which of the four count; all if None. The overall score then covers only these.
+        unscored: ``raise`` (default) raises ``UnscoredError`` if an image of the batch has no score; ``nan`` gives that image
+            NaN, for callers that mask it: an unmasked NaN makes every advantage of its group NaN.
 
     Raises:
-        ValueError: not exactly one of scorer, service and base_url, or an ``unscored`` or dimension that does not exist.
+        ValueError: not exactly one of scorer, service and base_url, or an unknown ``unscored`` or dimension.
     """
 
     def __init__(
@@ -84,12 +84,12 @@ class Reward:
         unscored: str = "raise",
     ):
         if [scorer, service, base_url].count(None) != 2 or base_url == "":
-            raise ValueError("give a scorer or the address of a service, and not both; or the base_url of a vLLM server alone")
+            raise ValueError("give exactly one of: a scorer, the address of a service, the base_url of a vLLM server")
         if unscored not in ON_UNSCORED:
-            raise ValueError(f"unscored is one of {', '.join(ON_UNSCORED)}, not {unscored!r}")
+            raise ValueError(f"unscored must be one of {', '.join(ON_UNSCORED)}, not {unscored!r}")
         unknown = set(dimensions or ()) - set(facts.DIMENSIONS)
         if isinstance(dimensions, str) or unknown:
-            raise ValueError(f"dimensions is a list of some of {', '.join(facts.DIMENSIONS)}, not {dimensions!r}")
+            raise ValueError(f"dimensions must be a list out of {', '.join(facts.DIMENSIONS)}, not {dimensions!r}")
         if base_url:
             from saiqa import Scorer
 
@@ -100,7 +100,7 @@ class Reward:
         self._turn = _turn_of(self.source)
 
     def __getstate__(self) -> dict:
-        """Everything but the lock, which is of one process."""
+        """Everything but the lock, which belongs to one process."""
         return {name: value for name, value in vars(self).items() if name != "_turn"}
 
     def __setstate__(self, state: dict) -> None:
@@ -109,9 +109,9 @@ class Reward:
 
     @classmethod
     def from_environment(cls, **options: Unpack[Options]) -> Reward:
-        """The reward that the environment describes, for trainers whose configuration has no place for it.
+        """The reward described by environment variables, for trainers whose configuration has no place for it.
 
-        ``SAIQA_SERVICE`` is the address of a service (with ``SAIQA_TOKEN``); without it the model is loaded here:
+        ``SAIQA_SERVICE`` is the address of a service (with ``SAIQA_TOKEN``). Without it the model is loaded in this process:
         ``SAIQA_MODEL_PATH``, or the demo's with ``SAIQA_DEMO=1``.
         """
         if service := os.environ.get(SERVICE_VARIABLE):
@@ -129,11 +129,11 @@ class Reward:
         Args:
             images: a torch tensor [N, 3, height, width] or an array [N, height, width, 3], float from 0 to 1 or uint8; or a
                 list of PIL images, paths, bytes of image files, arrays [height, width, 3] or tensors [3, height, width].
-            prompts: not looked at: the score is of the picture as a room, not of how it follows a prompt.
-            metadata: not looked at.
+            prompts: ignored: the score judges the picture as a room, not how well it follows a prompt.
+            metadata: ignored.
 
         Returns:
-            The rewards, one float an image in order, and the parts: dimension -> one score an image, ``overall`` (the
+            The rewards, one float per image in order, and the parts: dimension -> one score per image, ``overall`` (the
             rewards again) and ``errors`` (None, or why an image has no score).
 
         Raises:
@@ -164,7 +164,7 @@ def _without_score(reason: str) -> ImageScore:
 
 
 def _picture(image: ImageLike) -> ImageLike | ImageScore:
-    """What ``Scorer.score`` takes: a tensor becomes a picture; one with NaN has no score."""
+    """An image as ``Scorer.score`` takes it: a tensor becomes a picture; one with NaN has no score."""
     if not is_tensor(image):
         return image
     try:
@@ -174,7 +174,7 @@ def _picture(image: ImageLike) -> ImageLike | ImageScore:
 
 
 def _file_bytes(image: Any) -> bytes:
-    """An image as the bytes of a file; pixels go into PNG, which loses nothing. Raises one of ``IMAGE_ERRORS``."""
+    """An image as the bytes of a file; pixels are encoded as PNG, which is lossless. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, str | os.PathLike):
@@ -189,7 +189,7 @@ def _file_bytes(image: Any) -> bytes:
 
 
 def _turn_of(source: Source) -> contextlib.AbstractContextManager:
-    """Trainers call from several threads. A model here is one for all; a service has its queue."""
+    """Trainers call from several threads: a local model needs a lock, a service has its own queue."""
     return contextlib.nullcontext() if isinstance(source, Client) else threading.Lock()
 
 
@@ -198,13 +198,13 @@ class Client:
 
     Args:
         service: its address.
-        token: what it asks for; by default the environment's ``SAIQA_TOKEN``.
-        timeout_seconds: how long a busy or restarting service is asked again, and the longest wait for one answer.
+        token: its access token; by default the environment's ``SAIQA_TOKEN``.
+        timeout_seconds: how long to retry while the service is busy or restarting, and the longest wait for one answer.
     """
 
     def __init__(self, service: str, *, token: str | None = None, timeout_seconds: float = 600):
         if not service.startswith(("http://", "https://")):
-            raise ValueError(f"the address of a service starts with http:// or https://, and {service!r} does not")
+            raise ValueError(f"the address of a service must start with http:// or https://, not {service!r}")
         self.service, self.timeout_seconds = service, timeout_seconds
         self._token = token or os.environ.get(TOKEN_VARIABLE)
         self._limits: dict[str, int] = {}
@@ -216,7 +216,7 @@ class Client:
         return Connection(self.service, self._token, self.timeout_seconds, busy=(503,), starts_with="tools/serve.py")
 
     def __getstate__(self) -> dict:
-        """Everything but the connections, which are of one process."""
+        """Everything but the connections, which belong to one process."""
         return {name: value for name, value in vars(self).items() if name != "_connection"}
 
     def __setstate__(self, state: dict) -> None:
@@ -224,11 +224,11 @@ class Client:
         self._connection = self._connected()
 
     def score(self, images: Sequence[ImageLike], dimensions: Sequence[str] | None = None) -> list[ImageScore]:
-        """Score images, in as many requests as the service's limits ask for.
+        """Score images, in as many requests as the service's limits require.
 
         Raises:
-            InputError: the service refuses what it was sent.
-            Failed: the service cannot be reached, or is busy for longer than ``timeout_seconds``.
+            InputError: the service rejects the request.
+            Failed: the service cannot be reached, or stays busy for longer than ``timeout_seconds``.
         """
         self._limits = self._limits or self._send("GET", "/health")
         files = [_file_or_reason(image) for image in images]
@@ -245,7 +245,7 @@ class Client:
             yield from (_as_sent(result) for result in results)
 
     def _send(self, method: str, path: str, **body: Unpack[Body]) -> dict[str, Any]:
-        """The answer as JSON; asks again while the service is busy or away."""
+        """The answer as JSON; retries while the service is busy or unreachable."""
         answer = self._connection.send(method, path, **body)
         if not answer.is_success:
             raise self._connection.refusal(answer, TOKEN_VARIABLE, "Change the request")
@@ -253,14 +253,14 @@ class Client:
 
 
 def _as_sent(result: dict) -> ImageScore:
-    """A result of a service, which may say more of a picture than is known here."""
+    """A result of a service, which may have fields that this version does not know."""
     known = {field.name: result[field.name] for field in fields(ImageScore) if field.name in result}
     unsure = f"the service is not sure of {', '.join(result['unsure'])}" if result.get("unsure") else None
     return ImageScore(**{**known, "error": known["error"] or unsure, "notes": tuple(result.get("notes", ()))})
 
 
 def _file_or_reason(image: Any) -> bytes | str:
-    """The bytes to send, or why there are none. Raises ``ValueError`` for an array that is no picture."""
+    """The bytes to send, or why there are none. Raises ``ValueError`` for an array that is not a picture."""
     if hasattr(image, "__array_interface__") and not hasattr(image, "convert"):
         image = from_array(image)
     try:
@@ -270,7 +270,7 @@ def _file_or_reason(image: Any) -> bytes | str:
 
 
 def _chunks(files: Sequence[bytes], most: int, most_bytes: int) -> Iterator[list[bytes]]:
-    """The files in order, in lists of at most so many and so many bytes; one that is larger alone stands alone."""
+    """The files in order, in lists of at most ``most`` files and ``most_bytes`` bytes; a larger file is a list of its own."""
     chunk: list[bytes] = []
     size = 0
     for file in files:

@@ -1,4 +1,4 @@
-"""Scores of any picture, from Python: ``Scorer(model_path).score(images)``."""
+"""Scores for any picture, from Python: ``Scorer(model_path).score(images)``."""
 
 from __future__ import annotations
 
@@ -37,54 +37,54 @@ if TYPE_CHECKING:
 
 DEMO_CAVEAT = "the demo's model knows rendered rooms only and is no judge of real ones"
 
-# Images handed to the engine at a time: enough for full batches of like sizes, little enough to hold decoded.
+# Images passed to the engine at a time: enough for full batches of similar sizes, few enough to hold them decoded.
 CHUNK_IMAGES = 64
 
 
 class Scorer:
-    """A checkpoint that scores pictures of rooms. Finds its files at once, and loads the model at the first score.
+    """A checkpoint that scores pictures of rooms. Finds its files immediately; loads the model when first needed.
 
     Args:
-        model_path: a checkpoint folder, or ``owner/name`` of the Hugging Face Hub where there is no such path: fetched at its
-            first use, without anything that could run. The repository's ``SA-IQA-model/sa-iqa-prompt{N}`` when None.
-        demo: use the small checkpoint and data in ``demo/``, which know rendered rooms only.
+        model_path: a checkpoint folder or, if there is no such path, ``owner/name`` on the Hugging Face Hub: downloaded at
+            first use, without executable files. The repository's ``SA-IQA-model/sa-iqa-prompt{N}`` if None.
+        demo: use the small checkpoint and data in ``demo/``, which know only rendered rooms.
         data_root: the benchmark folder, or its URL, whose annotations hold the sentences the checkpoint was trained on; the
-            repository's ``SA-BENCH`` when None. This project's own sentences where the folder has no annotations.
+            repository's ``SA-BENCH`` if None. If it has no annotations, this project's own sentences are used.
         engine: ``prefill``, ``swift`` or ``vllm``.
-        device: ``auto`` (CUDA when there is one), ``cpu``, ``cuda``, ``cuda:1``.
+        device: ``auto`` (CUDA if available), ``cpu``, ``cuda``, ``cuda:1``.
         dtype: ``float32``, ``bfloat16``, ``int8`` (prefill only: the language model in 8 bits, the rest in bfloat16), or
-            ``auto``: bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
-        batch_size: at most so many images per pass.
+            ``auto``: bfloat16 on CUDA, and on a CPU with native bfloat16 if the weights are stored in it; otherwise float32.
+        batch_size: at most this many images per pass.
         prompt_version: 1 to 4; the released checkpoint was tuned on 4.
-        weights: dimension -> weight of the overall score, or a file of ``fuse_scores.py fit``; all alike when None.
-        system: the system prompt; the one the checkpoint was trained with when None, none when empty.
-        min_pixels, max_pixels: bounds of an image; the MIN_PIXELS and MAX_PIXELS environment variables when None, else the
-            checkpoint's.
+        weights: dimension -> weight in the overall score, or a file written by ``fuse_scores.py fit``; equal if None.
+        system: the system prompt; if None, the one the checkpoint was trained with; if empty, none.
+        min_pixels, max_pixels: bounds on the size of an image; if None, the MIN_PIXELS and MAX_PIXELS environment variables,
+            or else the checkpoint's bounds.
         upright: turn photographs as their EXIF orientation says. The release does not.
-        compile: fuse the model's small steps with torch.compile (prefill and vllm).
+        compile: fuse the model's small operations with torch.compile (prefill and vllm).
         trust_remote_code: run the bundle's own Python files (swift only).
-        calibration: a file of ``calibrate.py`` for this checkpoint; every score then has an interval.
-        views: how often a picture is seen, 1, 2 or 4: as it is, mirrored, a little closer, and both; the score is of the mean
-            of the words' probabilities.
-        base_url: of a vLLM server that runs this checkpoint, e.g. ``http://127.0.0.1:8000/v1`` (vllm only).
+        calibration: a file written by ``calibrate.py`` for this checkpoint; every score then has an interval.
+        views: how many views of a picture are rated, 1, 2 or 4: as it is, mirrored, slightly zoomed in, and both; the word
+            probabilities are averaged.
+        base_url: the address of a vLLM server that runs this checkpoint, e.g. ``http://127.0.0.1:8000/v1`` (vllm only).
 
     Attributes:
         dimensions: the dimensions that can be asked for.
         demo: whether the model is the demo's.
         model: the checkpoint and how it is run.
         model_name: the last part of the model path.
-        prompt_source: where the sentences come from, for people.
+        prompt_source: where the sentences come from, for display.
 
     Raises:
         Failed: the Hub cannot be reached.
-        InputError: there is no checkpoint, a file of it, the annotations or the weights file are broken, or ``data_root`` is
-            not there.
-        ValueError: an argument that is not among those above.
+        InputError: there is no checkpoint or ``data_root``, or one of the checkpoint's files, the annotations or the weights
+            file is broken.
+        ValueError: an argument has a value that is not listed above.
     """
 
     dimensions: tuple[str, ...] = tuple(facts.DIMENSIONS)
     _engine: Engine | None = None
-    _process = 0  # that has loaded it
+    _process = 0  # the process that loaded it
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Scorer:
         self.calibration = self._calibration(folders.input_path(calibration)) if calibration else None
 
     def _calibration(self, path: Path) -> Calibration:
-        """A calibration of this checkpoint's scores. Raises ``InputError`` for that of another."""
+        """The calibration of this checkpoint's scores. Raises ``InputError`` if it is for another checkpoint."""
         found = read_calibration(path)
         asked = {name: sentences for name, sentences in self.sentences.items() if name in found.dimensions}
         prompts = {name: prompt_digest(one.query, one.before) for name, one in asked.items()}
@@ -133,11 +133,11 @@ class Scorer:
 
     @property
     def engine(self) -> Engine:
-        """The model, loaded when it is first asked for. Raises ``UserError`` where it cannot be loaded.
+        """The model, loaded at first use. Raises ``UserError`` if it cannot be loaded.
 
         Raises:
-            RuntimeError: it was loaded before this process was forked. Its threads are not in this one, and it would wait
-                for them for ever.
+            RuntimeError: it was loaded before this process was forked. Its threads do not exist in the new process, which
+                would wait for them forever.
         """
         if self._engine is None:
             self._engine, self._process = self.model.load(), os.getpid()
@@ -149,7 +149,7 @@ class Scorer:
         return self._engine
 
     def __getstate__(self) -> dict:
-        """Everything but the loaded model, which a process that takes this over loads for itself."""
+        """Everything but the loaded model; a process that unpickles this loads its own."""
         return {**vars(self), "_engine": None}
 
     @overload
@@ -168,19 +168,19 @@ class Scorer:
         """Score one image or many.
 
         Args:
-            images: one or several of these: paths, URLs, PIL images, the bytes of image files, open files, arrays [height,
-                width, 3] or grey ones [height, width], tensors [3, height, width]; uint8, or float from 0 to 1.
-            dimensions: which of the four; all when None.
-            progress: show on stderr how far it is.
+            images: one or several paths, URLs, PIL images, bytes of image files, open files, arrays [height, width, 3] or
+                [height, width] (grey), or tensors [3, height, width]; uint8, or float from 0 to 1.
+            dimensions: which of the four; all if None.
+            progress: show progress on stderr.
 
         Returns:
-            The result of one image, or one result an image, in order; an image that cannot be read has an ``error`` and no
-            scores.
+            For one image its result; for several a list with one result per image, in order. An image that cannot be read has
+            an ``error`` and no scores.
 
         Raises:
-            TypeError: something that is no image.
-            ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover them.
-            InputError: a URL of a protocol that cannot be read here.
+            TypeError: something that is not an image.
+            ValueError: an array of another shape or type, an unknown dimension, or weights that do not cover the dimensions.
+            InputError: a URL whose protocol is not supported.
         """
         if is_one(images):
             return next(self.stream([images], dimensions))
@@ -190,20 +190,22 @@ class Scorer:
     __call__ = score
 
     def explain(self, image: OneImage, dimension: str, method: str | None = None) -> ImageMap:
-        """Where in an image its score comes from (prefill engine). Raises as ``score``; ``InputError`` for no image.
+        """Where in an image its score comes from (prefill engine).
+
+        Raises as ``score`` does, and ``InputError`` if the image cannot be read or rated.
 
         Args:
-            method: one of ``image_map.METHODS``; None for that of ``image_map.DEFAULTS``.
+            method: one of ``image_map.METHODS``; by default the dimension's in ``image_map.DEFAULTS``.
         """
         from saiqa.engines.region_maps import region_map
 
         if self.model.views > 1:
-            raise ValueError("a map is of one view: make a Scorer with views=1")
+            raise ValueError("maps need a single view: make a Scorer with views=1")
         _check_choice("dimension", dimension, self.dimensions)
         method = DEFAULTS[dimension] if method is None else method
         _check_choice("method", method, METHODS)
         name, found = name_of(image) or "image 1", fetched(request_image(image, True))
-        for request in self._requests([found], [dimension]):  # none of a failure
+        for request in self._requests([found], [dimension]):  # no request if fetching failed
             found = region_map(self.engine, request, method)
         if isinstance(found, Failure):
             raise InputError(f"{name}: {found.reason}")
@@ -212,7 +214,7 @@ class Scorer:
     def frame(
         self, images: OneImage | Iterable[ImageLike], dimensions: Sequence[str] | None = None, progress: bool = False
     ) -> DataFrame:
-        """As ``score``, as a table of pandas: a row an image, the columns of ``ImageScore.to_dict`` but the probabilities'."""
+        """As ``score``, as a pandas DataFrame: one row per image, the columns of ``ImageScore.to_dict`` minus probabilities."""
         import pandas
 
         columns = ["image", *self.asked(dimensions), "overall"]
@@ -224,13 +226,13 @@ class Scorer:
     def stream(
         self, images: Iterable[ImageLike], dimensions: Sequence[str] | None = None, workers: Workers | None = None
     ) -> Iterator[ImageScore]:
-        """As ``score``, for any number of images: reads ``images`` ahead by ``CHUNK_IMAGES``, or by some of these a worker.
+        """As ``score``, for any number of images. Reads ahead by ``CHUNK_IMAGES``, or by a few such chunks per worker.
 
-        An image is scored as it is when ``images`` hands it out: the same array, picture or file may be filled anew for the
-        next. Files of a sequence are read when their turn comes, all others at once.
+        An image from an iterator is taken as it is when the iterator yields it, so the same array, picture or file may be
+        refilled for the next. Files in a sequence are read when their turn comes.
 
         Args:
-            workers: engines of this checkpoint to use instead of the one of this process; for paths and URLs only.
+            workers: engines of this checkpoint to use instead of this process's own; for paths and URLs only.
         """
         if is_one(images):
             raise TypeError("give a list of images, not one image; score(image) scores one")
@@ -241,9 +243,9 @@ class Scorer:
         return itertools.chain.from_iterable(self._rate(chunks, asked, workers))
 
     def asked(self, dimensions: Sequence[str] | None) -> tuple[str, ...]:
-        """The dimensions in their usual order. Raises ``ValueError`` for unknown ones and for useless weights."""
+        """The dimensions in their usual order. Raises ``ValueError`` for unknown ones, or if the weights do not cover them."""
         if isinstance(dimensions, str):
-            raise ValueError(f"dimensions is a list of some of {', '.join(self.dimensions)}, not {dimensions!r}")
+            raise ValueError(f"dimensions must be a list out of {', '.join(self.dimensions)}, not {dimensions!r}")
         for name in dimensions or ():
             _check_choice("dimension", name, self.dimensions)
         asked = tuple(name for name in self.dimensions if not dimensions or name in dimensions)
@@ -284,7 +286,7 @@ class Scorer:
         return results
 
     def _calibrated(self, result: ImageScore, look: Sequence[float] | None) -> ImageScore:
-        """A result with what the calibration says of it."""
+        """A result with the calibration's intervals and notes added."""
         if self.calibration is None:
             return result
         unlike = look is not None and self.calibration.familiar is not None and not self.calibration.familiar.knows(look)
@@ -302,14 +304,14 @@ def _check(engine: str, dtype: str, prompt_version: int, base_url: str | None, v
 
 
 def given_checkpoint(model_path: str | os.PathLike, version: int) -> Path:
-    """The checkpoint that the user names: a folder, which need not be there, or one of the Hub, which is then fetched."""
+    """The checkpoint that the user names: a folder, which need not exist, or one on the Hub, which is then downloaded."""
     if hub_checkpoints.is_id(model_path):
         return hub_checkpoints.fetch(os.fspath(model_path), version)
     return folders.input_path(model_path)
 
 
 def given_data_root(text: str | os.PathLike) -> Place:
-    """The benchmark folder or URL that the user names. Raises ``InputError`` for a folder that is not there."""
+    """The benchmark folder or URL that the user names. Raises ``InputError`` if the folder does not exist."""
     data = folders.data_path(text)
     if not isinstance(data, RemotePath) and not data.is_dir():
         raise folders.missing_data(f"the data root {folders.shown(data)} is not there")
@@ -318,4 +320,4 @@ def given_data_root(text: str | os.PathLike) -> Place:
 
 def _check_choice(kind: str, value: object, choices: Iterable) -> None:
     if value not in choices:
-        raise ValueError(f"{kind} is one of {', '.join(map(str, choices))}, not {value!r}")
+        raise ValueError(f"{kind} must be one of {', '.join(map(str, choices))}, not {value!r}")

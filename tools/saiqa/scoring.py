@@ -1,7 +1,7 @@
 """From log-probabilities to a score, and from text to a rating word. Pure: standard library only.
 
-Nothing here guesses: where a word's log-probability is missing or not finite there is an error and no number. Only
-``score_of_known``, for result files that the release wrote, does with the words that there are, and says so.
+Nothing here guesses: a log-probability that is missing or not finite is an error, never a number. Only
+``score_of_known``, for result files written by the release, makes do with the words present, and says so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from saiqa.facts import WORD_VALUES, WORDS
 from saiqa.numbers import is_finite
 
-# Blanks and punctuation around a word, and the marks that byte-pair and sentencepiece vocabularies put for a blank.
+# Whitespace and punctuation around a word, and the marks that BPE and SentencePiece vocabularies use for a space.
 _AROUND_A_WORD = string.whitespace + string.punctuation + "\u0120\u2581\u3002\uff0c\uff0e"
 _RATING_WORD = re.compile(rf"\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE)
 _in_order = operator.itemgetter(*WORDS)
@@ -26,16 +26,16 @@ _ROUNDING = 1e-6
 _FIVE_FLOATS = [float] * len(WORDS)
 _WORD_OF_VALUE = {value: word for word, value in WORD_VALUES.items()}
 
-# What the release writes in place of the log-probability of a word that was not among the likeliest five tokens.
+# What the release writes as the log-probability of a word that was not among the five likeliest tokens.
 FILLER = -50.0
 
 
 class ScoringError(ValueError):
-    """A distribution or a mean opinion score from which no score or word can be had."""
+    """A distribution that gives no score, or a mean opinion score that gives no rating word."""
 
 
 def is_score(value: float) -> bool:
-    """Whether a number can be a score: from 1 to 5, but for rounding."""
+    """Whether a number can be a score: from 1 to 5, up to rounding."""
     return min(_VALUES) - _ROUNDING <= value <= max(_VALUES) + _ROUNDING
 
 
@@ -46,7 +46,7 @@ def probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
         logprobs: word -> natural log of its probability (or any logit), all five words present and finite.
 
     Returns:
-        word -> probability; they add up to 1.
+        word -> probability; they sum to 1.
 
     Raises:
         ScoringError: a word is missing, or a value is not a finite number.
@@ -64,7 +64,7 @@ def _softmax(logprobs: Sequence[float]) -> list[float]:
 
 
 def check_complete(logprobs: Mapping[str, float]) -> None:
-    """Refuse what is no distribution over the five words. Raises ``ScoringError`` as ``probabilities`` does."""
+    """Raise ``ScoringError`` unless all five words are present and finite, as ``probabilities`` does."""
     if _is_plain(logprobs):
         return
     missing = [word for word in WORDS if word not in logprobs]
@@ -82,16 +82,16 @@ def score_of(logprobs: Mapping[str, float]) -> float:
 
 
 def score_of_known(logprobs: Mapping[str, float]) -> tuple[float, bool]:
-    """The score of a line of a result file, which may be the release's and lack words.
+    """The score of a line of a result file, which the release may have written without some of the words.
 
     Args:
-        logprobs: tokens -> log-probabilities; a word whose value is ``FILLER`` is taken to be lacking.
+        logprobs: tokens -> log-probabilities; a word whose value is ``FILLER`` counts as missing.
 
     Returns:
-        The expected value under the words that there are, from 1 (bad) to 5 (excellent), and whether these are all five.
+        The expected value under the words present, from 1 (bad) to 5 (excellent), and whether all five are.
 
     Raises:
-        ScoringError: there is none of the words, or the value of one is not a finite number.
+        ScoringError: none of the words is present, or the value of one is not a finite number.
     """
     if _is_plain(logprobs) and FILLER not in logprobs.values():
         return sum(map(operator.mul, _softmax(_in_order(logprobs)), _VALUES)), True
@@ -104,10 +104,10 @@ def score_of_known(logprobs: Mapping[str, float]) -> tuple[float, bool]:
 
 
 def by_word(logprobs: Mapping[str, float]) -> Mapping[str, float]:
-    """Log-probabilities of tokens -> of the rating words they mean; the likeliest spelling of a word stands for it.
+    """Log-probabilities by token -> by rating word; the likeliest spelling of a word counts.
 
-    ``" good"``, ``"good"`` and ``"Good"`` are one word. Tokens that mean no rating word are left out, and so may words
-    be: ``score_of`` refuses what is incomplete. Raises ``ScoringError`` for a rating word's value that is not finite.
+    ``" good"``, ``"good"`` and ``"Good"`` are one word. Tokens that are no rating word are dropped, and words may be
+    missing: ``score_of`` refuses an incomplete set. Raises ``ScoringError`` if a rating word's value is not finite.
     """
     if _is_plain(logprobs):
         return logprobs
@@ -123,7 +123,7 @@ def by_word(logprobs: Mapping[str, float]) -> Mapping[str, float]:
 
 
 def _is_plain(logprobs: Mapping[str, float]) -> bool:
-    """Whether these are the five words and nothing else, each with a finite float: the usual case, found out quickly."""
+    """Whether these are exactly the five words, each with a finite float: a fast check for the usual case."""
     if logprobs.keys() != WORD_VALUES.keys():
         return False
     values = logprobs.values()
@@ -145,17 +145,17 @@ def word_of_mos(mos: str | float) -> str:
     return _WORD_OF_VALUE[int(value.quantize(Decimal(1), rounding=ROUND_HALF_UP))]
 
 
-@functools.lru_cache(maxsize=4096)  # a file has few tokens, each as often as it has images
+@functools.lru_cache(maxsize=4096)  # a file has few distinct tokens, each repeated for every image
 def word_of(text: str) -> str | None:
-    """The rating word that a token or a short text consists of, whatever its case and the punctuation around it."""
+    """The rating word that a token or short text consists of, ignoring case and surrounding punctuation."""
     word = text.strip(_AROUND_A_WORD).casefold()
     return word if word in WORD_VALUES else None
 
 
 def split_answer(answer: str) -> tuple[str, str, str] | None:
-    """An answer as (text before, rating word, text after), cut at its last whole rating word; None when it has none.
+    """An answer as (text before, rating word, text after), split at its last whole rating word; None if it has none.
 
-    The text before keeps no blank at its end; the word is in lower case.
+    The text before has no trailing whitespace; the word is in lower case.
     """
     matches = list(_RATING_WORD.finditer(answer))
     if not matches:
@@ -167,13 +167,13 @@ def split_answer(answer: str) -> tuple[str, str, str] | None:
 def find_rating_token(tokens: Sequence[str], answer_prefix: str) -> int | None:
     """The index of the generated token that carries the rating.
 
-    Where the answer prefix occurs in the text, the first rating word behind it; elsewhere the last rating word, because
-    an answer may name the levels before it chooses one. A token counts when it is a whole word of the text: not the
-    ``good`` of ``goodness``, nor a word that the tokenizer has cut in two.
+    If the answer prefix occurs in the text, this is the first rating word after it; otherwise the last rating word,
+    because an answer may list the levels before it chooses one. A token counts only if it is a whole word of the text:
+    not the ``good`` of ``goodness``, nor a word that the tokenizer has split.
 
     Args:
         tokens: the texts of the generated tokens, in order; joined they are the answer.
-        answer_prefix: what is expected in front of the rating word; case and blanks at its ends do not matter.
+        answer_prefix: the text expected before the rating word; case and surrounding whitespace are ignored.
 
     Returns:
         The index, or None when no token is a rating word.
@@ -192,6 +192,6 @@ def find_rating_token(tokens: Sequence[str], answer_prefix: str) -> int | None:
 
 
 def _is_whole(text: str, start: int, end: int) -> bool:
-    """Whether no letter of a neighbouring token continues the word in ``text[start:end]``."""
+    """Whether no letter or digit of a neighbouring token continues the word in ``text[start:end]``."""
     before, after = text[start - 1 : start + 1], text[end - 1 : end + 1]
     return not (len(before) == 2 and before.isalnum()) and not (len(after) == 2 and after.isalnum())

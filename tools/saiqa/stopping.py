@@ -1,4 +1,4 @@
-"""Being stopped: SIGINT, SIGTERM and SIGHUP end the work as Ctrl-C does, wherever they come."""
+"""Stopping: SIGINT, SIGTERM and SIGHUP end the work as Ctrl-C does, wherever they arrive."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def stoppable() -> Iterator[None]:
     unraisable = sys.unraisablehook
     with keeping_signals():
         for number in SIGNALS:
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, _stop)
-        # A KeyboardInterrupt in a destructor is lost, and Python would print where; ``check_stopped`` raises it again.
+        # A KeyboardInterrupt in a destructor is lost and Python would print a trace; ``check_stopped`` raises it again.
         sys.unraisablehook = lambda lost: None if issubclass(lost.exc_type, KeyboardInterrupt) else unraisable(lost)
         try:
             yield
@@ -44,7 +44,7 @@ def _stop(number: int, frame: object) -> NoReturn:
 
 @contextmanager
 def as_interrupt() -> Iterator[None]:
-    """Libraries make errors of their own of a signal's ``KeyboardInterrupt``: numpy, while it is imported, an ImportError."""
+    """Within, errors that a library made of a signal's ``KeyboardInterrupt`` become one again, e.g. numpy's ImportError."""
     try:
         yield
     except Exception as error:
@@ -59,14 +59,14 @@ def stopped_by() -> int | None:
 
 
 def check_stopped() -> None:
-    """Raise ``KeyboardInterrupt`` where a signal has come: one that comes inside a library's callback is lost there."""
+    """Raise ``KeyboardInterrupt`` if a signal has arrived: inside a library's callback the first one may be lost."""
     if _stopped:
         raise KeyboardInterrupt
 
 
 @contextmanager
 def keeping_signals() -> Iterator[None]:
-    """Within, handlers of signals may be set, which do not stay."""
+    """Within, signal handlers may be changed; they are restored at the end."""
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield

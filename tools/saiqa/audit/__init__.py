@@ -1,1 +1,1 @@
-"""Whether a checkpoint is a scorer at all."""
+"""The audit: does a checkpoint work as a scorer at all?"""

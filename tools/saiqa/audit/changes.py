@@ -1,4 +1,4 @@
-"""Changes to a picture: small ones, which no score should mind, and harms, which lower a dimension the stronger they are."""
+"""Changes to a picture: small ones that should not change a score, and degradations that should lower a dimension."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Change = Callable[[Image.Image], Image.Image]
 
 
 class Harm(NamedTuple):
-    """A change that makes a picture worse.
+    """A degradation of a picture.
 
     Attributes:
-        lowers: the dimensions of which at least one must fall.
-        strengths: for ``apply``, rising.
+        lowers: dimensions, at least one of which must fall.
+        strengths: the strengths for ``apply``, ascending.
     """
 
     lowers: tuple[str, ...]
@@ -26,20 +26,20 @@ class Harm(NamedTuple):
 
 
 def jpeg(image: Image.Image, quality: int = 90) -> Image.Image:
-    """The picture as a JPEG file would give it back."""
+    """The picture after JPEG compression."""
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return Image.open(io.BytesIO(file.getvalue())).convert("RGB")
 
 
 def crop(image: Image.Image, share: float = 0.02) -> Image.Image:
-    """The picture without its margins, which are this share of width and height together."""
+    """The picture with its margins cropped by this total share of width and height."""
     x, y = (round(side * share / 2) for side in image.size)
     return image.crop((x, y, image.width - x, image.height - y))
 
 
 def resize(image: Image.Image, share: float = 0.9) -> Image.Image:
-    """The picture with fewer pixels, as many to a side as this share says."""
+    """The picture downscaled to this share of its width and height."""
     width, height = (max(1, round(side * share)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
@@ -47,7 +47,7 @@ def resize(image: Image.Image, share: float = 0.9) -> Image.Image:
 SMALL: dict[str, Change] = {"flip": ImageOps.mirror, "jpeg 90": jpeg, "crop 2%": crop, "resize 90%": resize}
 
 
-# ---- harms -----------------------------------------------------------------------------------------------------------
+# ---- degradations ----------------------------------------------------------------------------------------------------
 
 
 def darken(image: Image.Image, strength: float) -> Image.Image:
@@ -56,12 +56,12 @@ def darken(image: Image.Image, strength: float) -> Image.Image:
 
 
 def blur(image: Image.Image, strength: float) -> Image.Image:
-    """A Gaussian blur of this share of the shorter side."""
+    """A Gaussian blur whose radius is this share of the shorter side."""
     return image.filter(ImageFilter.GaussianBlur(strength * min(image.size)))
 
 
 def warp(image: Image.Image, strength: float) -> Image.Image:
-    """Waves with an amplitude of this share of the width, four to a side."""
+    """Waves with an amplitude of this share of the width, four per side."""
     import numpy
 
     pixels = numpy.asarray(image)
@@ -74,7 +74,7 @@ def warp(image: Image.Image, strength: float) -> Image.Image:
 
 
 def tint(image: Image.Image, strength: float) -> Image.Image:
-    """Light of a sickly green."""
+    """A sickly green tint."""
     return Image.blend(image, Image.merge("RGB", _green(image)), strength)
 
 
@@ -84,8 +84,8 @@ def _green(image: Image.Image) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 
 def clutter(image: Image.Image, strength: float) -> Image.Image:
-    """Pieces of the picture itself, turned and strewn over its lower half: ten at a strength of 1."""
-    drawn = random.Random(7)  # the same places in every picture
+    """Rotated pieces of the picture itself, scattered over its lower two thirds: ten at a strength of 1."""
+    drawn = random.Random(7)  # the same positions in every picture
     cluttered = image.copy()
     width, height = image.width // 4, image.height // 4
     for _ in range(round(10 * strength)):
@@ -106,7 +106,7 @@ HARMS = {
 
 
 def no_rooms(size: tuple[int, int]) -> dict[str, Image.Image]:
-    """Pictures of nothing."""
+    """Pictures without any content."""
     import numpy
 
     noise = numpy.random.default_rng(7).integers(0, 256, (size[1], size[0], 3), dtype=numpy.uint8)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """What was checked, whether it holds, and what was found."""
+    """What was checked, whether it passed, and what was found."""
 
     name: str
     passed: bool

@@ -1,8 +1,8 @@
-"""The audit: a few dozen changed pictures tell whether a checkpoint is a scorer at all.
+"""The audit: a few dozen modified pictures show whether a checkpoint works as a scorer at all.
 
-It is repeatable and free of batch and order; small changes move it less than it states; what harms a picture lowers the
-dimension it should, in the order of its strength; what is no room does not pass; the dimensions are not one and the same; the
-words stand in order; the answers are no constant.
+Scores must be repeatable and independent of batch and order; small changes must move them little; degradations must lower the
+right dimension, more so at higher strength; a picture of no room must score low; the dimensions must differ; the word
+distributions must be unimodal; and the scores must not be constant.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from saiqa.audit.check import Check
 from saiqa.calibration import prompt_digest
 from saiqa.scorer import Scorer
 
-_TOLERANCE = {"float32": 1e-3}  # of log-probabilities that should be the same
-_WIDE_TOLERANCE = 0.15  # in bfloat16 and int8, whose products depend on the size of a batch
+_TOLERANCE = {"float32": 1e-3}  # for log-probabilities that should be equal
+_WIDE_TOLERANCE = 0.15  # in bfloat16 and int8, whose products depend on the batch size
 _LEAST_KNOWN = 0.5  # probability that the next word is one of the five
-_LEAST_UNIMODAL = 0.9
-_LEAST_DEVIATION = 0.1  # points between pictures
+_LEAST_UNIMODAL = 0.9  # share of the distributions
+_LEAST_DEVIATION = 0.1  # standard deviation between pictures, in points
 _MOST_ALIKE = 0.98  # correlation of two dimensions
-_MOST_NOISE = 0.5  # points that a small change may move a score, root mean square
-_LEAST_FALL = 0.5  # points that a picture of nothing lies below rooms
+_MOST_NOISE = 0.5  # change of a score by small changes, root mean square, in points
+_LEAST_FALL = 0.5  # points by which a picture of nothing must score below rooms
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The checks, and the changed pictures with their scores, for a page.
+    """The checks, and the modified pictures with their scores, for a page.
 
     Attributes:
-        checks: in the order they were made.
-        detectable: dimension -> smallest difference of two scores that is more than the noise of small changes, in points.
+        checks: the checks, in the order in which they were made.
+        detectable: dimension -> smallest difference of two scores above the noise of small changes (95%), in points.
         shown: (what was done, picture, dimension -> score) for one room.
     """
 
@@ -57,7 +57,7 @@ class Examination:
         self._show("as it is", self.rooms[0], self.base)
 
     def run(self) -> Audit:
-        """Make all checks. Raises ``Failed`` where a picture has no rating."""
+        """Make all checks. Raises ``Failed`` if a picture has no rating."""
         checkpoint = self.scorer.model.checkpoint
         asked = {name: prompt_digest(one.query, one.before) for name, one in self.scorer.sentences.items()}
         checks = [weights.dead_weights(checkpoint), weights.merged(checkpoint), weights.trained_prompt(checkpoint, asked)]
@@ -90,19 +90,19 @@ class Examination:
     def _knows_words(self) -> Check:
         known = np.exp(self.base).sum(-1).mean(0)
         worst = int(known.argmin())
-        said = f"the next word is one of the five with probability {known[worst]:.3f} at least, on average"
+        said = f"the next word is one of the five with probability of at least {known[worst]:.3f}, on average"
         return Check("answers", bool(known[worst] >= _LEAST_KNOWN), f"{said} ({self.scorer.dimensions[worst]})")
 
     def _ordered(self, everything: ratings.Array) -> Check:
         share = ratings.unimodal(everything).mean(0)
         worst = int(share.argmin())
-        said = f"of {len(everything)} distributions a dimension {share[worst]:.0%} at least have one peak"
+        said = f"of {len(everything)} distributions per dimension at least {share[worst]:.0%} have one peak"
         return Check("order of the words", bool(share[worst] >= _LEAST_UNIMODAL), f"{said} ({self.scorer.dimensions[worst]})")
 
     def _varies(self, everything: ratings.Array) -> Check:
         deviation = ratings.scores(everything).std(0)
         worst = int(deviation.argmin())
-        said = f"scores differ by {deviation[worst]:.2f} points at least ({self.scorer.dimensions[worst]})"
+        said = f"scores differ by at least {deviation[worst]:.2f} points ({self.scorer.dimensions[worst]})"
         return Check("no constant", bool(deviation[worst] >= _LEAST_DEVIATION), said)
 
     def _apart(self, everything: ratings.Array) -> Check:
@@ -112,7 +112,7 @@ class Examination:
         alike = np.corrcoef(scores.T) - np.eye(len(self.scorer.dimensions))
         first, second = np.unravel_index(alike.argmax(), alike.shape)
         names = f"{self.scorer.dimensions[first]} and {self.scorer.dimensions[second]}"
-        return Check("dimensions", bool(alike.max() < _MOST_ALIKE), f"the most alike, {names}, correlate at {alike.max():.2f}")
+        return Check("dimensions", bool(alike.max() < _MOST_ALIKE), f"most similar: {names}, correlation {alike.max():.2f}")
 
     # ---- changed pictures -------------------------------------------------------------------------------------------
 
@@ -133,7 +133,7 @@ class Examination:
         ]
         noise = np.sqrt((np.stack(moved) ** 2).mean((0, 1)))
         worst = int(noise.argmax())
-        said = f"{', '.join(changes.SMALL)} move a score by {noise[worst]:.2f} points at most ({self.scorer.dimensions[worst]})"
+        said = f"{', '.join(changes.SMALL)} move a score by at most {noise[worst]:.2f} points ({self.scorer.dimensions[worst]})"
         return noise, Check("small changes", bool(noise[worst] <= _MOST_NOISE), said)
 
     def _harmed(self, name: str, harm: changes.Harm) -> list[ratings.Array]:

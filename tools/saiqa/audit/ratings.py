@@ -1,4 +1,4 @@
-"""The checkpoint's answers about many pictures as one array, and what is taken from them."""
+"""The checkpoint's answers for many pictures as one array, and what is computed from it."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from saiqa.errors import Failed
 from saiqa.facts import WORD_VALUES, WORDS
 from saiqa.scorer import Scorer
 
-Array = Any  # numpy's, whose types say no shapes
+Array = Any  # a numpy array; numpy's types do not express shapes
 
 VALUES = np.array([WORD_VALUES[word] for word in WORDS], float)
 
 
 def rate(scorer: Scorer, pictures: Sequence[Image.Image]) -> Array:
-    """Log-probabilities [pictures, dimensions, 5] of the words, best first. Raises ``Failed`` where a picture has none."""
+    """Log-probabilities [pictures, dimensions, 5] of the words, best first. Raises ``Failed`` if a picture has none."""
     asked = [scorer.sentences[name] for name in scorer.dimensions]
     requests = [Request(picture, one.query, one.before) for picture in pictures for one in asked]
     rows = []
     for answer in scorer.engine.rate(requests):
         if isinstance(answer, Failure):
-            raise Failed(f"a picture of the audit has no rating: {answer.reason}", "See whether the checkpoint is whole")
+            raise Failed(f"a picture of the audit has no rating: {answer.reason}", "Check whether the checkpoint is complete")
         rows.append([answer.logprobs[word] for word in WORDS])
     return np.array(rows).reshape(len(pictures), len(asked), len(WORDS))
 
 
 def shares(logprobs: Array) -> Array:
-    """Probabilities among the five words, of the same shape."""
+    """Probabilities among the five words, in the same shape."""
     weights = np.exp(logprobs - logprobs.max(-1, keepdims=True))
     return weights / weights.sum(-1, keepdims=True)
 
@@ -42,7 +42,7 @@ def scores(logprobs: Array) -> Array:
 
 
 def unimodal(logprobs: Array, slack: float = 0.02) -> Array:
-    """Whether each distribution [..., 5] rises to one word and falls behind it, but for ``slack`` in probability."""
+    """Whether each distribution [..., 5] rises to one word and falls after it, up to ``slack`` in probability."""
     probabilities = shares(logprobs)
     steps = np.diff(probabilities, axis=-1)
     falling = np.maximum.accumulate(steps < -slack, axis=-1)

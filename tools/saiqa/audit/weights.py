@@ -1,4 +1,4 @@
-"""What the files of a checkpoint tell without running it: layers without weights, adapters beside them, the prompt."""
+"""Checks of a checkpoint's files without running it: all-zero or non-finite weights, unmerged adapters, the prompt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 3
 
 
 def dead_weights(checkpoint: Path) -> Check:
-    """No matrix of the checkpoint is all zero, or has a number that is none."""
+    """No matrix of the checkpoint is all zero, and every weight is finite."""
     from safetensors import safe_open
 
     dead = []
@@ -26,11 +26,11 @@ def dead_weights(checkpoint: Path) -> Check:
     if dead:
         more = f" and {len(dead) - _SHOWN} more" if len(dead) > _SHOWN else ""
         return Check("weights", False, f"all zero, or not finite: {', '.join(dead[:_SHOWN])}{more}")
-    return Check("weights", True, "every matrix has weights, and all are finite")
+    return Check("weights", True, "no matrix is all zero, and all weights are finite")
 
 
 def merged(checkpoint: Path) -> Check:
-    """No adapter lies beside the weights: nothing that scores would load it."""
+    """No adapter is beside the weights: the scorer would not load it."""
     found = sorted(path.name for path in checkpoint.glob("adapter_*"))
     if found:
         return Check("adapters", False, f"{', '.join(found)} was never merged into the weights, which are the base model's")
@@ -38,16 +38,16 @@ def merged(checkpoint: Path) -> Check:
 
 
 def trained_prompt(checkpoint: Path, asked: Mapping[str, str]) -> Check:
-    """The questions are those of the training, where the checkpoint says which these were.
+    """The prompts are those of the training, if the checkpoint records them.
 
     Args:
-        asked: dimension -> digest of the question (``calibration.prompt_digest``).
+        asked: dimension -> digest of the prompt (``calibration.prompt_digest``).
     """
     record = checkpoint / RECORD_FILE
     trained = json.loads(record.read_text(encoding="utf-8")).get("prompts", {}) if record.is_file() else {}
     if not trained:
-        return Check("prompt", True, "the checkpoint does not say which it was trained on: not checked")
+        return Check("prompt", True, "the checkpoint does not record its training prompt: not checked")
     other = [dimension for dimension, digest in asked.items() if dimension in trained and digest not in trained[dimension]]
     if other:
-        return Check("prompt", False, f"asked otherwise than trained: {', '.join(other)}")
+        return Check("prompt", False, f"not the training prompt: {', '.join(other)}")
     return Check("prompt", True, "as in the training")

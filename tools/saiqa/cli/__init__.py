@@ -1,1 +1,1 @@
-"""The commands, one file each, and ``saiqa``, which names them all (``main``)."""
+"""The commands, one file each, and ``saiqa``, which dispatches to them (``main``)."""

@@ -1,4 +1,4 @@
-"""Ask whether a checkpoint is a scorer at all: repeatable, in order, unmoved by trifles, lowered by what harms a picture."""
+"""Check that a checkpoint works as a scorer: repeatable, stable under small changes, and lowered by degraded pictures."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("--images", metavar="DIR", help="pictures of good rooms (default: test pictures of the benchmark, with --demo its own)")
-    add("--count", type=positive_int, default=USUAL, metavar="N", help=f"take N of them (default: {USUAL})")
-    add("--demo", action="store_true", help="the demo's checkpoint and rooms")
+    add("--count", type=positive_int, default=USUAL, metavar="N", help=f"use N of them (default: {USUAL})")
+    add("--demo", action="store_true", help="use the demo's checkpoint and rooms")
     add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")
-    add("--report", metavar="FILE", help="a page with the checks and the changed pictures, one .html")
+    add("--report", metavar="FILE", help="write an HTML page with the checks and the modified pictures: x.html")
     add_output(add)
     model_flags.add_flags(flags, exif=model_flags.OFF)
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the command. Raises ``errors.UserError``, ``Failed`` where a check did."""
+    """Run the command. Raises ``errors.UserError``, and ``Failed`` if a check failed."""
     args = parser().parse_args(argv)
     model_flags.check(args)
     out = Output(args.json, args.quiet)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in tables.lines(tables.TEXT, ["check", "result", "found"], rows, [], labels=3):
         out.result(line)
     said = ", ".join(f"{value:.2f} ({name})" for name, value in audit.detectable.items())
-    out.note(f"two scores differ for sure where they are further apart than {said}")
+    out.note(f"two scores differ significantly if they are further apart than {said}")
     if report:
         page.write(report, audit, scorer.model_name)
         out.note(f"page: {folders.shown(report)}")
@@ -68,11 +68,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     out.finish({"model": scorer.model_name, "checks": checks, "smallest_detectable_difference": audit.detectable})
     if audit.failed:
         names_of = ", ".join(check.name for check in audit.failed)
-        raise Failed(f"{len(audit.failed)} of {len(audit.checks)} checks failed: {names_of}", "Trust none of its scores yet")
+        raise Failed(f"{len(audit.failed)} of {len(audit.checks)} checks failed: {names_of}", "Do not trust its scores yet")
 
 
 def read_rooms(args: Namespace) -> list[Image.Image]:
-    """The pictures of the audit. Raises ``InputError`` for too few, and for one that cannot be read."""
+    """The pictures of the audit. Raises ``InputError`` if there are too few, or if one cannot be read."""
     if args.images:
         folder = folders.input_path(args.images)
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in facts.IMAGE_SUFFIXES)
@@ -92,14 +92,14 @@ def read_rooms(args: Namespace) -> list[Image.Image]:
             with open_image(file) as image:
                 rooms.append(decode(image, args.exif == model_flags.ON).image)
         except IMAGE_ERRORS as error:
-            raise InputError(f"{folders.shown(file)}: {unreadable(error)}", "Take it out") from None
+            raise InputError(f"{folders.shown(file)}: {unreadable(error)}", "Remove it") from None
     return rooms
 
 
 def benchmark_rooms(args: Namespace) -> list:
-    """The images of the benchmark's test split that are there."""
+    """The images of the benchmark that exist."""
     root = folders.data_path(args.data_root) if args.data_root else folders.roots().data
     if isinstance(root, RemotePath):
-        raise InputError("the pictures of the audit lie in a folder of this machine", "Give one with --images")
+        raise InputError("the pictures of the audit must be in a local folder", "Give one with --images")
     found = (root / facts.IMAGES_FOLDER.format(dimension=name) for name in facts.DIMENSIONS)
     return [path for folder in found for path in sorted(folder.glob("*")) if path.suffix.lower() in facts.IMAGE_SUFFIXES]

@@ -1,4 +1,4 @@
-"""Keep the best of scored images, of all or of each group: of N renders of one prompt, the k with the highest score."""
+"""Keep the best scored images, overall or per group: of N renders of a prompt, the k with the highest scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from saiqa.pictures.ranking import Candidate, NoCandidate, Ranked
 from saiqa.pictures.scored_files import ScoredTable
 
 RANKING_COLUMNS = ("group", "rank", "kept")
-ONE_GROUP = "all"  # the name of the group where none is asked for
+ONE_GROUP = "all"  # the name of the only group if there is no grouping
 
 EXAMPLES = r"""
 python tools/best_of_n.py renders.csv --k 5
@@ -38,18 +38,18 @@ def parser() -> ArgumentParser:
     add = flags.add_argument
     add("scored", metavar="FILE", help="CSV, Parquet or JSONL of score_images.py, or another table of scores and paths")
     how = flags.add_mutually_exclusive_group()
-    how.add_argument("--group_by", metavar="COLUMN", help="images with one value here compete (default: all compete)")
-    how.add_argument("--group_pattern", metavar="REGEX", help="what its parentheses find in an image's path is the group")
-    add("--by", default=results.OVERALL_COLUMN, metavar="COLUMN", help="what to rank by (default: overall)")
-    add("--k", type=positive_int, metavar="N", help="keep N of each group (default: 1; with --floor all that pass)")
-    add("--floor", action="append", default=[], type=floor, metavar="COLUMN=MIN", help="keep what has at least this")
+    how.add_argument("--group_by", metavar="COLUMN", help="images with the same value form a group (default: one group)")
+    how.add_argument("--group_pattern", metavar="REGEX", help="its capture group in the image's path is the group")
+    add("--by", default=results.OVERALL_COLUMN, metavar="COLUMN", help="column to rank by (default: overall)")
+    add("--k", type=positive_int, metavar="N", help="keep N per group (default: 1; with --floor all that pass)")
+    add("--floor", action="append", default=[], type=floor, metavar="COLUMN=MIN", help="keep only images with at least MIN")
     add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
     add("--data_root", metavar="DIR", help="what SA-BENCH/ in image paths stands for; default: ./SA-BENCH")
-    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE; x.parquet: as Parquet")
+    add("--output_csv", metavar="FILE", help="the ranking; default: {name}_ranking.csv beside FILE; x.parquet for Parquet")
     where = flags.add_mutually_exclusive_group()
     where.add_argument("--copy_to", metavar="DIR", help="copy the kept images to DIR/{group}/{rank}_{name}")
     where.add_argument("--link_to", metavar="DIR", help="as --copy_to, with symbolic links")
-    add("--overwrite", action="store_true", help="replace files that are there already")
+    add("--overwrite", action="store_true", help="replace existing files")
     add_output(add)
     return flags
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table = read(path, args)
     candidates, unranked = candidates_of(table, args)
     if not candidates:
-        raise InputError(f"not one image of {folders.shown(path)} can be ranked: {unranked[0][1]}", "Check the flags")
+        raise InputError(f"no image in {folders.shown(path)} can be ranked: {unranked[0][1]}", "Check the flags")
     ranked = ranking.rank(candidates, args.k or (None if args.floor else 1))
     failed = place_images([one for one in ranked if one.kept], path, args)
     write_ranking(output, table, ranked, args)
@@ -83,14 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check_output(path: Path, output: Path) -> None:
-    """Refuse to write over the scores. Raises ``UsageError``, or ``Failed`` where nothing can be written."""
+    """Refuse to overwrite the scores. Raises ``UsageError``, or ``Failed`` if the output cannot be written."""
     if output.resolve() == path.resolve():
         raise UsageError("--output_csv is the scored file itself", "Give it another name")
     text_files.check_writable(output)
 
 
 def read(path: Path, args: argparse.Namespace) -> ScoredTable:
-    """The scored table. Raises ``InputError`` where it is broken or lacks a column that the flags name."""
+    """The scored table. Raises ``InputError`` if it is broken or lacks a column named by the flags."""
     needed = dict.fromkeys([args.image_column, args.by, *(column for column, _ in args.floor)])
     table = scored_files.read_table(path, [*needed, *([args.group_by] if args.group_by else [])])
     taken = [name for name in RANKING_COLUMNS if name in table.columns and name != args.group_by]
@@ -100,7 +100,7 @@ def read(path: Path, args: argparse.Namespace) -> ScoredTable:
 
 
 def candidates_of(table: ScoredTable, args: argparse.Namespace) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    """What can be ranked, and (image, reason) of what cannot. Raises ``UsageError`` for a broken pattern."""
+    """The images that can be ranked, and (image, reason) for the others. Raises ``UsageError`` for a broken pattern."""
     group = group_function(args)
     candidates, unranked = [], []
     for row in table.rows:
@@ -116,7 +116,7 @@ def candidates_of(table: ScoredTable, args: argparse.Namespace) -> tuple[list[Ca
 
 
 def group_function(args: argparse.Namespace) -> Callable[[dict[str, str]], str]:
-    """The group of a row, as the flags say."""
+    """The function that gives the group of a row, according to the flags."""
     if args.group_by:
         return lambda row: row[args.group_by] or _no_group(args.group_by)
     if args.group_pattern is None:
@@ -136,10 +136,10 @@ def _no_group(column: str) -> NoReturn:
 
 
 def place_images(kept: Sequence[Ranked], table: Path, args: argparse.Namespace) -> list[tuple[str, str]]:
-    """Copy or link the kept images where that is asked for; (image, reason) of those that are not there.
+    """Copy or link the kept images if asked for; returns (image, reason) for missing ones.
 
     Raises:
-        InputError: a file is there already; then nothing is copied.
+        InputError: a file already exists; then nothing is copied.
         Failed: the folder cannot be written to.
     """
     folder = args.copy_to or args.link_to
@@ -151,7 +151,7 @@ def place_images(kept: Sequence[Ranked], table: Path, args: argparse.Namespace) 
     for one in kept:
         source = places.place(resolve(one.candidate.image, table, data_root))
         if isinstance(source, RemotePath) and args.link_to:
-            raise UsageError(f"{source} is behind a URL, which no link can name", "Use --copy_to")
+            raise UsageError(f"{source} is a URL and cannot be linked", "Use --copy_to")
         if isinstance(source, Path) and not source.is_file():
             failed.append((one.candidate.image, f"{source} is not there"))
             continue
@@ -167,29 +167,29 @@ def place_images(kept: Sequence[Ranked], table: Path, args: argparse.Namespace) 
 
 
 class NotFetched(Exception):
-    """An image behind a URL that cannot be had, and why."""
+    """An image behind a URL that cannot be downloaded, and why."""
 
 
 def folder_name(group: str) -> str:
-    """A group as the name of one folder, different for different groups: slashes and the like as ``%2F``."""
+    """A folder name for a group, unique per group: slashes and the like become ``%2F`` etc."""
     return re.sub(r"[/\\%\0]|^\.", lambda found: f"%{ord(found[0]):02X}", group)
 
 
 def refuse_existing(targets: Sequence[Path], args: argparse.Namespace) -> None:
-    """Raise ``InputError`` where a file would be replaced without ``--overwrite``."""
+    """Raise ``InputError`` if a file would be replaced without ``--overwrite``."""
     existing = [target for target in targets if os.path.lexists(target)]
     if existing and not args.overwrite:
-        what = f"{folders.shown(existing[0].parent)}/{existing[0].name} and {len(existing) - 1} more are there already"
+        what = f"{folders.shown(existing[0].parent)}/{existing[0].name} and {len(existing) - 1} more already exist"
         raise InputError(what, "Choose an empty folder, or add --overwrite")
 
 
 def put(source: Place, target: Path, link: bool) -> None:
-    """Copy or link one file, whole or not at all. Raises ``Failed``, and ``NotFetched`` for a URL that does not answer."""
+    """Copy or link one file, completely or not at all. Raises ``Failed``, or ``NotFetched`` if a URL does not answer."""
     if isinstance(source, RemotePath):
         try:
             content = source.read_bytes()
         except OSError as error:
-            raise NotFetched(f"cannot be fetched: {error}") from None
+            raise NotFetched(f"cannot be downloaded: {error}") from None
         with text_files.replacing(target) as new:
             new.write_bytes(content)
         return
@@ -213,7 +213,7 @@ def write_ranking(output: Path, table: ScoredTable, ranked: Sequence[Ranked], ar
 
 
 def say(ranked: Sequence[Ranked], args: argparse.Namespace, out: Output) -> None:
-    """The kept images on stdout; the groups of which none was kept on stderr."""
+    """The kept images on stdout; groups without a kept image on stderr."""
     groups = dict.fromkeys(one.candidate.group for one in ranked)
     kept = [one for one in ranked if one.kept]
     width = max(len(group) for group in (*groups, "group"))

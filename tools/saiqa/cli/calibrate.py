@@ -1,4 +1,4 @@
-"""Fit how sure scores are: intervals that hold people's mean opinion as often as they say, from rated pictures."""
+"""Fit calibrated intervals for scores from rated pictures: they contain the MOS with a stated probability."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _AT_ONCE = 64
 
 
 class Rated(NamedTuple):
-    """A picture of the calibration: its score, the word distribution it is of, and people's mean."""
+    """A calibration picture: its score, the word distribution behind it, and its MOS."""
 
     score: float
     distribution: dict[str, float]
@@ -49,14 +49,14 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
-    add("results", nargs="?", metavar="DIR", help="results of infer.py for pictures that no training has seen (./results/val)")
-    add("--split", choices=jobs.SPLITS, default="val", help="whose results to take by default (default: val)")
-    add("--demo", action="store_true", help="the demo's results")
+    add("results", nargs="?", metavar="DIR", help="results of infer.py for held-out pictures (default: ./results/val)")
+    add("--split", choices=jobs.SPLITS, default="val", help="the split whose results are the default DIR (default: val)")
+    add("--demo", action="store_true", help="use the demo's results")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--model_name", metavar="NAME", help="last part of the checkpoint's path (default: sa-iqa-promptN)")
-    what = "look at the pictures, too, with the checkpoint: what is unlike them is said from then on (prefill engine)"
+    what = "also run the checkpoint on the pictures, so that pictures unlike them are flagged later (prefill engine)"
     add("--pictures", action="store_true", help=what)
-    add("--data_root", metavar="DIR", help="where they are; default: ./SA-BENCH")
+    add("--data_root", metavar="DIR", help="where the pictures are; default: ./SA-BENCH")
     add("--output", metavar="FILE", default="calibration.json", help="default: calibration.json")
     add_output(add)
     return flags
@@ -81,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         what = f"{folders.shown(results)} has no ratings of {name}"
         raise InputError(what, f"Make them with tools/infer.py{' --demo' * args.demo} --split {args.split}")
     if len(made_by) > 1:
-        raise InputError(f"the results in {folders.shown(results)} are of different checkpoints or engines", "Make them again")
+        what = f"the results in {folders.shown(results)} are from different checkpoints or engines"
+        raise InputError(what, "Make them again")
     found = Calibration(*made_by.pop(), fits, familiar(rated, args, out) if args.pictures else None)
     made = {"command": shlex.join(["calibrate.py", *sys.argv[1:]]), "packages": record.package_versions()}
     text_files.write_text(output, to_json({**found.to_json(), **made}) + "\n")
@@ -96,13 +97,13 @@ def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
     """The calibration of one dimension, the median width of its intervals in points, and the record of the ratings.
 
     Raises:
-        InputError: a file is missing or broken, was asked in several ways, or has too few pictures.
+        InputError: a file is missing or broken, was made with several prompts, or has too few pictures.
     """
     said = record.read_run_record(ratings)
     if not {"model_fingerprint", "prompts", "engine"} <= said.keys():
         raise InputError(f"{folders.shown(ratings)} has no record of how it was made", "Make it with tools/infer.py")
     if len(said["prompts"]) != 1:
-        raise InputError(f"{folders.shown(ratings)}: its pictures were asked in different ways", "Calibrate with one prompt")
+        raise InputError(f"{folders.shown(ratings)}: its pictures have different prompts", "Calibrate with one prompt")
     rated = list(read(ratings, dimension))
     asked = said["prompts"][0]
     prompt = calibration.prompt_digest(asked["query"], asked["answer_prefix"])
@@ -119,7 +120,11 @@ def fit(ratings: Path, dimension: str) -> tuple[calibration.Fit, float, dict]:
 
 
 def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibration.Familiar:
-    """What the pictures of files of ratings, with their records, look like to the checkpoint. Raises ``InputError``."""
+    """Fit what the rated pictures look like to the checkpoint. Raises ``InputError``.
+
+    Args:
+        rated: file of ratings -> its record.
+    """
     said = next(iter(rated.values()))
     checkpoint, asked = folders.input_path(said["model_path"]), said["prompts"][0]
     if checkpoint_folders.fingerprint(checkpoint) != said["model_fingerprint"]:
@@ -130,7 +135,7 @@ def familiar(rated: Mapping[Path, dict], args: Namespace, out: Output) -> calibr
     data_root = jobs.data_root(args)
     paths = dict.fromkeys(path for file in rated for path, _ in jsonl.stream_images(file))
     images = [folders.resolve_image(path, data_root) for path in paths]
-    out.note(f"looking at {len(images)} pictures with {model.checkpoint.name}")
+    out.note(f"running {model.checkpoint.name} on {len(images)} pictures")
     engine, looks = model.load(), []
     with Progress(len(images), "look") as progress:
         for start in range(0, len(images), _AT_ONCE):
@@ -151,13 +156,13 @@ def read(ratings: Path, dimension: str) -> Iterator[Rated]:
     mos = {row[facts.ID_COLUMN]: row[column] for row in table.rows}
     for path, line in jsonl.stream_images(ratings):
         image = folders.image_id(path)
-        with suppress(scoring.ScoringError, ValueError, KeyError):  # a failed picture, or one that nobody has rated
+        with suppress(scoring.ScoringError, ValueError, KeyError):  # a failed picture, or one without ratings
             yield Rated(scoring.score_of(line["logits"]), scoring.probabilities(line["logits"]), float(mos[image]))
 
 
 def say(fits: dict[str, calibration.Fit], widths: dict[str, float], out: Output) -> None:
     """The fits as a table on stdout."""
-    header = ["", "n", "people's mean", f"{calibration.CONFIDENCE:.0%} intervals, median"]
+    header = ["", "n", "expected MOS", f"{calibration.CONFIDENCE:.0%} intervals, median"]
     rows = [
         [dimension, str(one.n), f"{one.intercept:+.2f} {one.slope:+.2f} x score", f"{widths[dimension]:.2f} points wide"]
         for dimension, one in fits.items()

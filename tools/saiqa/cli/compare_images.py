@@ -1,4 +1,4 @@
-"""Which of two pictures is better, dimension by dimension and how surely: two pictures, two folders or two scored tables."""
+"""The probability that one picture is better than another, per dimension: two pictures, two folders or two scored tables."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to compare").add_argument
     what = "a picture, a folder, or a table of score_images.py --probabilities (.csv, .jsonl, .parquet)"
-    add("a", metavar="A", help=f"{what}; pictures of several are matched by file name")
+    add("a", metavar="A", help=f"{what}; several pictures are matched by file name")
     add("b", metavar="B", help="as A")
-    add("--temperature", type=temperature, default=1.0, metavar="T", help="divides the log-odds: below 1 surer (default: 1)")
-    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+    what = "divides the log-odds: below 1 more confident (default: 1)"
+    add("--temperature", type=temperature, default=1.0, metavar="T", help=what)
+    add("--demo", action="store_true", help="use the demo's model and sentences, which know rendered rooms only")
     add_output(add)
-    add("--report", metavar="FILE", help="a page with the pairs side by side: x.html")
+    add("--report", metavar="FILE", help="write an HTML page with the pairs side by side: x.html")
     model_flags.add_flags(flags, exif=model_flags.ON)
     add = flags.add_argument_group("data").add_argument
     add("--data_root", metavar="DIR", help="folder or URL of the annotations with the model's sentences; default: ./SA-BENCH")
@@ -46,7 +47,7 @@ def parser() -> ArgumentParser:
 
 
 def temperature(text: str) -> float:
-    """A number above 0, an argparse type."""
+    """A number above 0, as an argparse type."""
     try:
         value = float(text)
     except ValueError:
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     said = f"A is {args.a}, B is {args.b}; pictures left out: {only['only_in_a']} that only A has, {only['only_in_b']} only B."
     say(pairs, found, [said, side_by_side.HOW], out)
     if report:
-        from saiqa.pictures import pairs_report  # not at the top: it is for --report only
+        from saiqa.pictures import pairs_report  # not at the top: only --report needs it
 
         pairs_report.write(report, names, pairs, found, [said, side_by_side.HOW])
         out.note(f"report: {folders.shown(report)}")
@@ -83,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def lacks(picture: Picture) -> bool:
-    """Whether a picture has an error, or nothing to be compared by."""
+    """Whether a picture has an error or no probabilities."""
     return bool(picture.error) or not picture.words
 
 
@@ -91,17 +92,17 @@ def lacks(picture: Picture) -> bool:
 
 
 def pictures(text: str, data_root: Place, out: Output) -> list[Picture] | list[str]:
-    """The scored pictures of a table, or the paths of what is to be scored. Raises ``InputError``."""
+    """The scored pictures of a table, or the paths of pictures to score. Raises ``InputError``."""
     path = Path(text) if places.is_url(text) else folders.input_path(text)
     if path.suffix.lower() in side_by_side.TABLE_SUFFIXES and not path.is_dir():
         return side_by_side.read_pictures(path, data_root)
     if text == "-":
-        raise UsageError("- is no picture, folder or table", "Name two of these")
+        raise UsageError("- is not a picture, folder or table", "Name two of these")
     return list(Lists("image", data_root, sys.stdin, out.note).expand([text]))
 
 
 def score(sides: Sequence[list], args: argparse.Namespace, out: Output) -> list[list[Picture]]:
-    """Score what is no table, in one model load; a picture that both sides have is scored once."""
+    """Score the pictures that are not from a table, in one model load; a picture on both sides is scored once."""
     images = list(dict.fromkeys(one for side in sides for one in side if isinstance(one, str)))
     if not images:
         return [list(side) for side in sides]
@@ -109,7 +110,7 @@ def score(sides: Sequence[list], args: argparse.Namespace, out: Output) -> list[
     scorer = Scorer(**given, **model_flags.options(args))
     if scorer.demo:
         out.note(DEMO_CAVEAT)
-    out.note(f"{len(images)} pictures are scored; sentences: {scorer.prompt_source}")
+    out.note(f"scoring {len(images)} pictures; sentences: {scorer.prompt_source}")
     scored = {one.name: Picture(one.name, one.name, one.probabilities, one.error) for one in scorer.stream(images)}
     return [[scored[one] if isinstance(one, str) else one for one in side] for side in sides]
 
@@ -118,7 +119,7 @@ def score(sides: Sequence[list], args: argparse.Namespace, out: Output) -> list[
 
 
 def say(pairs: Sequence[Pair], found: Mapping[str, Mean], notes: Sequence[str], out: Output) -> None:
-    """The pairs and, of several, their summary, on stdout."""
+    """The pairs and, if there are several, their summary, on stdout."""
     lines = side_by_side.pair_table(pairs)
     if len(pairs) > 1:
         lines += ["", *tables.lines(tables.TEXT, side_by_side.SUMMARY_HEADER, side_by_side.summary(found), [], labels=1)]

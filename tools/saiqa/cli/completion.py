@@ -1,4 +1,4 @@
-"""Print what makes a shell complete commands and flags of saiqa."""
+"""Print a script for shell completion of saiqa's commands and flags."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a command says, where it says it, and the exit code it leaves.
+"""A command's output streams, flags and exit codes.
 
-stdout carries results and nothing else; notes, warnings, errors and progress go to stderr. An error of a known kind is
-one line, ``infer.py: error: what. what to do``; an unknown one keeps its traceback.
+stdout carries only results; notes, warnings, errors and progress go to stderr. An expected error is one line,
+``infer.py: error: what. what to do``; an unexpected one keeps its traceback.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from saiqa.errors import (
 from saiqa.files.jsonl import to_json
 from saiqa.stopping import as_interrupt, stoppable, stopped_by
 
-# What the system says of a path that is not what it should be.
+# The system's error codes for a wrong path.
 _OF_INPUT = (errno.ENOENT, errno.EACCES, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 _LONGEST_LINE = 500  # characters of an error
 
-# Control characters, what turns the direction of writing, and halves of characters.
+# Control characters, bidirectional formatting characters, and lone surrogates.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -46,10 +46,10 @@ _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u20
 
 
 def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
-    """Call ``main(argv)`` and turn what it raises into an exit code: ``sys.exit(run(main))``.
+    """Call ``main(argv)`` and turn its exceptions into exit codes: ``sys.exit(run(main))``.
 
     A ``KeyboardInterrupt`` may carry a hint as its message; SIGTERM and SIGHUP end a command as Ctrl-C does.
-    ``SAIQA_TRACEBACK=1`` lets known errors keep their traceback.
+    With ``SAIQA_TRACEBACK=1`` expected errors keep their traceback.
     """
     program = os.path.basename(sys.argv[0])
     with stoppable():
@@ -67,11 +67,11 @@ def run(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | No
         except KeyboardInterrupt as interrupt:
             return _said_stopped(program, str(interrupt))
         except BrokenPipeError:
-            # The reader (head, less) has left. Python flushes stdout once more at exit and must find something open there.
+            # The reader (head, less) has gone. Python flushes stdout once more at exit, so it must still be open.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return FAILED
         except (OSError, MemoryError, RecursionError, UnicodeError) as error:
-            # What a machine refuses (a full disk, a folder that cannot be read) can come from any line.
+            # System errors (a full disk, an unreadable folder) can come from any line.
             if wants_traceback():
                 raise
             known = InputError if getattr(error, "errno", None) in _OF_INPUT else Failed
@@ -90,15 +90,15 @@ def _report(program: str, error: UserError) -> None:
 
 
 def _say(line: str) -> None:
-    """One line on stderr, however long and full of what the text is."""
+    """Print one line to stderr, whatever the length and content of the text."""
     line = printable(" ".join(line.splitlines()))
     cut = line if len(line) <= _LONGEST_LINE else f"{line[: _LONGEST_LINE - 200]} [...] {line[-190:]}"
-    with suppress(OSError):  # stderr may be full or closed, and the exit code still tells
+    with suppress(OSError):  # stderr may be full or closed; the exit code remains
         print(cut, file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:
-    """A text for a terminal: control characters, which a file name can hold, as escapes."""
+    """A text for a terminal: control characters, which file names may contain, are escaped."""
     return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
@@ -109,7 +109,7 @@ def _said_stopped(program: str, hint: str) -> int:
 
 
 def _flush_quietly() -> None:
-    """Results said before an error come before the error where both streams go to one file."""
+    """Flush stdout, so that earlier results precede the error if both streams go to one file."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -124,7 +124,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     Args:
         description: what the command does.
-        examples: real commands, one a line.
+        examples: real commands, one per line.
     """
 
     def __init__(self, *, description: str, examples: str, **options: Any):
@@ -151,29 +151,29 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def add_output(add: Callable[..., object]) -> None:
-    """The flags that ``Output`` takes; ``add`` is an ``add_argument``."""
-    add("--json", action="store_true", help="one JSON object on stdout")
-    add("--quiet", action="store_true", help="results, warnings and errors only: no notes, no progress")
+    """Add the flags for ``Output``; ``add`` is an ``add_argument``."""
+    add("--json", action="store_true", help="print one JSON object to stdout")
+    add("--quiet", action="store_true", help="print only results, warnings and errors: no notes, no progress")
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1 up, as an argparse type."""
+    """A whole number of at least 1, as an argparse type."""
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 up")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
 
 
 def floor(text: str) -> tuple[str, float]:
-    """``layout=3`` as (column, minimum), an argparse type."""
+    """``layout=3`` as (column, minimum), as an argparse type."""
     column, _, minimum = text.rpartition("=")
     with suppress(ValueError):
         if column and math.isfinite(float(minimum)):
             return column, float(minimum)
-    raise argparse.ArgumentTypeError(f"{text!r} is not like layout=3")
+    raise argparse.ArgumentTypeError(f"{text!r} is not of the form layout=3")
 
 
 def between_0_and_1(text: str) -> float:
@@ -185,7 +185,7 @@ def between_0_and_1(text: str) -> float:
 
 
 def names_of(text: str) -> list[str]:
-    """Names with commas between, an argparse type."""
+    """Comma-separated names, as an argparse type."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
@@ -196,7 +196,7 @@ class Output:
     """The two streams of a command.
 
     Args:
-        as_json: stdout gets one JSON object at the end (``finish``) instead of the lines of ``result``.
+        as_json: print one JSON object to stdout at the end (``finish``) instead of the lines of ``result``.
         quiet: no notes, and no progress in this process.
     """
 
@@ -206,26 +206,26 @@ class Output:
         self.program = os.path.basename(sys.argv[0])
 
     def result(self, line: str) -> None:
-        """A line of what was asked for, on stdout (not with ``--json``)."""
+        """Print a line of results to stdout (not with ``--json``)."""
         if not self.as_json:
             print(printable(spoken(line)), flush=True)
 
     def note(self, line: str) -> None:
-        """Something worth knowing, on stderr (not with ``--quiet``)."""
+        """Print something worth knowing to stderr (not with ``--quiet``)."""
         if not self.quiet:
             print(printable(spoken(line)), file=sys.stderr, flush=True)
 
     def warn(self, line: str) -> None:
-        """Something probably not intended, on stderr."""
+        """Print something probably not intended to stderr."""
         print(printable(f"{self.program}: warning: {line}"), file=sys.stderr, flush=True)
 
     def finish(self, payload: dict) -> None:
-        """The one JSON object on stdout, with ``--json`` only."""
+        """Print the JSON object to stdout (only with ``--json``)."""
         if self.as_json:
             print(to_json(payload), flush=True)
 
     def finish_with(self, payload: dict, name: str, values: Iterable[dict]) -> None:
-        """As ``finish``, with a list under ``name`` that is written value by value and never held."""
+        """As ``finish``, with a list under ``name`` that is written value by value and never held in memory."""
         if self.as_json:
             print(to_json(payload).removesuffix("\n}") + f",\n  {to_json(name)}: [", end="")
             for number, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Turn a table of people's ratings into the questions and answers that training and inference read."""
+"""Convert a table of people's ratings to the questions and answers for training and inference."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ python tools/convert_csv_to_jsonl.py --input_csv my.csv --dimension layout --ima
     --prompts_from SA-BENCH/annotations
 """
 
-SUPPOSED_SUFFIX = ".jpg"  # of an image that is not here, as in the release
+SUPPOSED_SUFFIX = ".jpg"  # assumed for missing images, as in the release
 
 
 def parser() -> ArgumentParser:
@@ -29,20 +29,20 @@ def parser() -> ArgumentParser:
     add = flags.add_argument
     add("--input_csv", metavar="FILE", required=True, help="table with the columns id and --score_column")
     add("--output_jsonl", metavar="FILE", help="default: {name of the table}_promptN.jsonl beside the table")
-    add("--image_dir", metavar="DIR", help="default: images/{dimension}/images of the data root the table lies in")
-    add("--check_images", action="store_true", help="leave rows out whose image is not in --image_dir")
+    add("--image_dir", metavar="DIR", help="default: images/{dimension}/images in the table's data root")
+    add("--check_images", action="store_true", help="leave out rows whose image is not in --image_dir")
     add("--score_column", metavar="NAME", help="default: {dimension}_score_mos")
-    add("--dimension", choices=tuple(facts.DIMENSIONS), help="default: by the table's name")
+    add("--dimension", choices=tuple(facts.DIMENSIONS), help="default: from the table's name")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
-    add("--prompts_from", metavar="DIR", help="annotation folder whose sentences to use; default: our own")
-    add("--dry_run", action="store_true", help="check everything and write nothing")
+    add("--prompts_from", metavar="DIR", help="use the sentences of this annotation folder; default: this project's own")
+    add("--dry_run", action="store_true", help="check everything without writing")
     add_output(add)
     return flags
 
 
 @dataclass(frozen=True)
 class Job:
-    """One conversion, all defaults filled in."""
+    """One conversion, with all defaults filled in."""
 
     table: Path
     output: Path
@@ -64,26 +64,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(what, "Check --score_column, and --image_dir with --check_images")
     if not args.dry_run:
         jsonl.write_jsonl(job.output, lines)
-    out.note(f"sentences of {job.sentences.source}")
+    out.note(f"sentences: {job.sentences.source}")
     done = "would be written to" if args.dry_run else "written to"
     out.result(f"{len(lines)} of {len(lines) + len(left_out)} rows {done} {folders.shown(job.output)}")
     failed = [{"id": image_id, "reason": reason} for image_id, reason in left_out]
     out.finish({"output_jsonl": job.output, "dry_run": args.dry_run, "n": len(lines), "failed": failed})
     if left_out:
-        raise Incomplete(f"{len(left_out)} rows are left out", left_out, "Correct them and convert again")
+        raise Incomplete(f"{len(left_out)} rows were left out", left_out, "Correct them and convert again")
 
 
 def make_job(args: argparse.Namespace) -> Job:
-    """Fill in what the flags leave open, from the table's name and place.
+    """Fill in the defaults, from the table's name and folder.
 
     Raises:
-        UsageError: no dimension can be told.
-        InputError: a file or folder is not there.
+        UsageError: the dimension is unknown.
+        InputError: a file or folder is missing.
     """
     table = folders.input_path(args.input_csv)
     dimension = args.dimension or folders.dimension_in_name(table)
     if dimension is None:
-        what = f"{table.name} does not tell the dimension by its name"
+        what = f"the name {table.name} does not start with a dimension"
         raise UsageError(what, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
     folders.require_data(table)
     images = folders.input_path(args.image_dir) if args.image_dir else default_images(table, dimension)
@@ -102,33 +102,33 @@ def make_job(args: argparse.Namespace) -> Job:
 
 
 def default_images(table: Path, dimension: str) -> Path:
-    """The image folder of the data root that the table lies in, else of the repository's."""
+    """The image folder in the table's data root, else in the repository's."""
     in_data_root = table.resolve().parent.name == facts.ANNOTATIONS_FOLDER
     data_root = table.resolve().parent.parent if in_data_root else folders.roots().data
     return data_root / facts.IMAGES_FOLDER.format(dimension=dimension)
 
 
 def written_folder(images: Path) -> str:
-    """The image folder as records name it: ``SA-BENCH/images/...`` in a data root of whatever name, else as typed."""
+    """The image folder as written in records: ``SA-BENCH/images/...`` for a data root of any name, else as typed."""
     tail = images.resolve().parts[-3:]
     in_data_root = tail in {Path(facts.IMAGES_FOLDER.format(dimension=d)).parts for d in facts.DIMENSIONS}
     return "/".join((facts.DATA_FOLDER, *tail)) if in_data_root else images.as_posix()
 
 
 def sentences_for(dimension: str, args: argparse.Namespace) -> question_files.Sentences:
-    """The sentences to write. Raises ``InputError`` where ``--prompts_from`` has none for them."""
+    """The sentences to write. Raises ``InputError`` if ``--prompts_from`` has none for this dimension."""
     if not args.prompts_from:
         return question_files.own_sentences(dimension, args.prompt_version)
     folder = folders.input_path(args.prompts_from)
     found = question_files.annotated_sentences(folder, dimension, args.prompt_version)
     if found is None:
         name = facts.annotation_jsonl(dimension, "train", args.prompt_version)
-        raise InputError(f"{folders.shown(folder)} has no sentences for {dimension}: no {name} or the like", "Check it")
+        raise InputError(f"{folders.shown(folder)} has no sentences for {dimension}: no {name} or the like", "Check the folder")
     return found
 
 
 def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
-    """The lines to write, and (id, reason) of the rows that give none.
+    """The lines to write, and (id, reason) for the rows left out.
 
     Raises:
         InputError: the table is broken or lacks a column.
@@ -137,7 +137,7 @@ def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
     table = csv_files.read_csv(job.table, required=required)
     twins = ids.twins(table.column(facts.ID_COLUMN))
     if twins:
-        out.note(f"{folders.shown(job.table)}: {ids.few(twins, len(twins))} come more than once; each row is a line")
+        out.note(f"{folders.shown(job.table)}: {ids.few(twins, len(twins))} occur more than once; each row becomes a line")
     files = image_files(job.images)
     lines, left_out, supposed = [], [], 0
     for image_id, mos in zip(*map(table.column, required), strict=True):
@@ -154,14 +154,14 @@ def convert(job: Job, out: Output) -> tuple[list[dict], list[tuple[str, str]]]:
         sentences = job.sentences
         lines.append({"query": sentences.query, "response": sentences.response(word), "images": [image]})
     if supposed:
-        out.note(f"{supposed} images are not in {folders.shown(job.images)}: their files are called ID{SUPPOSED_SUFFIX} here")
+        out.note(f"{supposed} images are not in {folders.shown(job.images)}: assuming file names like ID{SUPPOSED_SUFFIX}")
     return lines, left_out
 
 
 def image_files(folder: Path) -> Mapping[str, str]:
-    """Image id -> file name; of several files of one id, the suffix that comes first in ``IMAGE_SUFFIXES``.
+    """Image id -> file name; of several files with one id, the suffix that comes first in ``IMAGE_SUFFIXES``.
 
-    Nothing where there is no such folder: annotations can be converted without images.
+    Empty if there is no such folder: annotations can be converted without images.
     """
     if not folder.is_dir():
         return {}

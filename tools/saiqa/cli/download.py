@@ -18,7 +18,7 @@ EXAMPLES = """
 python tools/download.py model annotations       enough to score any picture
 python tools/download.py annotations
 python tools/download.py model data              enough for the benchmark
-python tools/download.py model data --dry_run    says how much it would be
+python tools/download.py model data --dry_run    show the download size
 """
 
 
@@ -29,11 +29,11 @@ def parser() -> ArgumentParser:
     known = hub.parts()
     titles = "; ".join(f"{name}: {part.title}" for name, part in known.items())
     add("parts", nargs="+", choices=tuple(known), metavar="PART", help=titles)
-    add("--owner", metavar="NAME", help=f"whose files; default: {', else '.join(facts.HUB_OWNERS)}")
-    add("--output_dir", metavar="DIR", help="where SA-IQA-model/ and SA-BENCH/ go; default: this repository")
+    add("--owner", metavar="NAME", help=f"owner on the Hub; default: {', else '.join(facts.HUB_OWNERS)}")
+    add("--output_dir", metavar="DIR", help="folder for SA-IQA-model/ and SA-BENCH/; default: this repository")
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
-    add("--with_code", action="store_true", help="the Python files too, which --trust_remote_code would run")
-    add("--dry_run", action="store_true", help="say what would be downloaded, and its size")
+    add("--with_code", action="store_true", help="also download the Python files that --trust_remote_code runs")
+    add("--dry_run", action="store_true", help="show what would be downloaded, and its size")
     add_output(add)
     return flags
 
@@ -61,19 +61,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def wanted(typed: Sequence[str]) -> list[str]:
-    """The parts, each once; annotations are in data already."""
+    """The parts, each once; ``data`` includes the annotations."""
     return [name for name in dict.fromkeys(typed) if name != "annotations" or "data" not in typed]
 
 
 def say(name: str, plan: hub.Plan, out: Output) -> None:
-    """What a part takes, before anything is fetched."""
+    """Report the size of a part, before anything is downloaded."""
     total = sum(file.bytes for file in plan.remote.files)
     what = f"{name}: {_files(plan.remote.files)}, {hub.shown_bytes(total)}, from {plan.remote.repo_id}"
-    rest = f"{_files(plan.todo)} to get, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "all there already"
+    rest = f"{_files(plan.todo)} to download, {hub.shown_bytes(plan.bytes_needed)}" if plan.todo else "already complete"
     out.note(f"{what} to {folders.shown(plan.folder)}; {rest}")
     if plan.remote.left_out:
         first = ", ".join(plan.remote.left_out[:3])
-        out.note(f"{name}: code and weights that are no safetensors are left out, {_files(plan.remote.left_out)}: {first}")
+        out.note(f"{name}: code and weights other than safetensors are left out, {_files(plan.remote.left_out)}: {first}")
 
 
 def _files(names: Sequence[object]) -> str:
@@ -81,7 +81,7 @@ def _files(names: Sequence[object]) -> str:
 
 
 def fetch(name: str, plan: hub.Plan, out: Output) -> None:
-    """Download one part. Raises ``Failed``; Ctrl-C says how to go on."""
+    """Download one part. Raises ``Failed``; after Ctrl-C it says how to resume."""
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
@@ -89,7 +89,7 @@ def fetch(name: str, plan: hub.Plan, out: Output) -> None:
         with Progress(len(plan.todo), name, unit="files") as progress:
             hub.download(plan, progress.advance)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt("the same command goes on where this one stopped") from None
+        raise KeyboardInterrupt("the same command resumes where this one stopped") from None
     out.note(f"{name}: complete, sizes checked")
 
 
@@ -108,7 +108,7 @@ def outcome(plan: hub.Plan) -> dict:
 
 
 def next_command(args: argparse.Namespace, root: Path, parts: Sequence[str]) -> str:
-    """The command to run next, with the flags that this download makes necessary."""
+    """The command to run next, with the flags that it needs after this download."""
     model = root / facts.MODELS_FOLDER / facts.tuned_model(args.prompt_version)
     data = root / facts.DATA_FOLDER
     version = [] if args.prompt_version == facts.RECOMMENDED else ["--prompt_version", str(args.prompt_version)]

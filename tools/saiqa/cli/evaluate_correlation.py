@@ -1,4 +1,4 @@
-"""Compare scores with people's: the scored tables of SA-BENCH, by dimension and pooled, or any scores and ratings."""
+"""Compare scores with people's ratings: the scored tables of SA-BENCH, per dimension and pooled, or your own tables."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("your own ratings, instead of SA-BENCH's").add_argument
-    what = "scored pictures of score_images.py, and a .csv or .parquet of people's ratings of them: every figure of --full"
+    what = "SCORES from score_images.py and RATINGS, a .csv or .parquet with people's ratings: every metric of --full"
     add("tables", nargs="*", metavar="TABLE", help=what)
-    what = "column that tells the picture: its path, file name or that without suffix; default: what finds the most"
+    what = "column naming the picture, by path or file name, with or without suffix; default: the one with the most matches"
     add("--id_column", metavar="NAME", help=what)
-    what = "column with the mean opinion scores of a dimension or of overall; may be given more than once"
+    what = "column with the mean opinion scores for a dimension or for overall; may be repeated"
     add("--mos_column", action="append", default=[], metavar="DIMENSION=NAME", help=what)
     add = flags.add_argument
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, default=facts.RECOMMENDED, help="default: 4")
     add("--results_dir", metavar="DIR", help="folder of the scored tables; default: ./results")
-    add("--model_name", metavar="NAME", help="the model's part of the file names; default: sa-iqa-promptN")
+    add("--model_name", metavar="NAME", help="the model name in the file names; default: sa-iqa-promptN")
     add("--output_csv", metavar="FILE", help="default: all_promptN_{model_name}.csv in the results folder")
-    add("--demo", action="store_true", help="the results of the demo")
+    add("--demo", action="store_true", help="use the demo's results")
     add_output(add)
     add("--data_root", metavar="DIR", help="where the images of a --report are; default: ./SA-BENCH")
     evaluation.add_flags(flags)
-    what = "test the difference of two runs: model names in the results folder, or scored or merged tables"
+    what = "test the difference between two runs: model names in the results folder, or scored or merged tables"
     flags.add_argument("--compare", nargs=2, metavar=("A", "B"), help=what)
     return flags
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     results = folders.input_path(args.results_dir) if args.results_dir else folders.roots(args.demo).results
     if args.compare:
         if args.full or args.report:
-            raise UsageError("--compare goes with --table and --json only", "Evaluate the two runs one by one for more")
+            raise UsageError("--compare can only be combined with --table and --json", "Evaluate each run separately for more")
         evaluation.say_comparison(args.compare, results, args.prompt_version, args.table, out)
         return
     name = args.model_name or facts.tuned_model(args.prompt_version)
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_merged(output, scored)
 
     by_dimension = {dimension: correlation_or_reason(rows, dimension) for dimension, rows in scored.items()}
-    if not evaluation.wanted(args):  # that is a table of its own
+    if not evaluation.wanted(args):  # that prints its own table
         say_table({**by_dimension, facts.POOLED: correlation}, out)
     out.note(f"merged table: {folders.shown(output)}")
     out.result(f"PLCC: {correlation.plcc:.3f}")
@@ -94,13 +94,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def evaluate_own(args: argparse.Namespace, out: Output) -> None:
-    """Compare scores of ``score_images.py`` with ratings in a table of one's own. Raises ``errors.UserError``."""
+    """Compare scores of ``score_images.py`` with the user's own table of ratings. Raises ``errors.UserError``."""
     from saiqa.pictures import own_ratings
 
     if len(args.tables) != 2:
-        raise UsageError("one's own ratings are two tables, SCORES and RATINGS", "Name both, e.g. scores.csv ratings.csv")
+        raise UsageError("your own ratings need two tables, SCORES and RATINGS", "Name both, e.g. scores.csv ratings.csv")
     if args.compare or args.results_dir or args.model_name:
-        raise UsageError("--compare, --results_dir and --model_name are of SA-BENCH's tables", "Leave them out")
+        raise UsageError("--compare, --results_dir and --model_name are for SA-BENCH's tables", "Leave them out")
     scores, ratings = map(folders.input_path, args.tables)
     columns = dict(map(own_ratings.column_of, args.mos_column))
     data_root = jobs.data_root(args)
@@ -122,7 +122,7 @@ def evaluate_own(args: argparse.Namespace, out: Output) -> None:
 
 
 def require_tables(results: Path, name: str, args: argparse.Namespace) -> None:
-    """Refuse where scored tables are not there, all at once. Raises ``InputError`` that gives the command."""
+    """Raise one ``InputError`` for all missing scored tables, with the command that makes them."""
     missing = {d: path for d in facts.DIMENSIONS if not (path := scored_table(d, results, name, args)).is_file()}
     if missing:
         flags = f"--dimension {','.join(missing)} --prompt_version {args.prompt_version}"
@@ -133,12 +133,12 @@ def require_tables(results: Path, name: str, args: argparse.Namespace) -> None:
 
 
 def scored_table(dimension: str, results: Path, name: str, args: argparse.Namespace) -> Path:
-    """Where the scored table of a dimension is."""
+    """The path of the scored table of a dimension."""
     return results / facts.result_name(dimension, args.prompt_version, name, ".csv")
 
 
 def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Output) -> dict:
-    """What ``--full``, ``--table`` and ``--report`` add."""
+    """The additional output of ``--full``, ``--table`` and ``--report``."""
     scored = []
     for dimension in facts.DIMENSIONS:
         path = scored_table(dimension, results, name, args)
@@ -149,13 +149,13 @@ def evaluate_fully(results: Path, name: str, args: argparse.Namespace, out: Outp
 
 
 def write_merged(output: Path, scored: Mapping[str, Sequence[ScoredRow]]) -> None:
-    """Write all rows of all dimensions as one table, numbers as they stand in theirs."""
+    """Write all rows of all dimensions as one table, with the numbers exactly as in the scored tables."""
     merged = ((dimension, *row[:3]) for dimension, rows in scored.items() for row in rows)
     csv_files.write_cells(output, facts.POOLED_COLUMNS, merged)
 
 
 def correlation_or_reason(rows: Sequence[ScoredRow], dimension: str) -> Correlation | str:
-    """The correlation within one dimension, or why there is none: the pooled one does not depend on it."""
+    """The correlation within one dimension, or why there is none; the pooled one is computed anyway."""
     try:
         return evaluate(rows, dimension)
     except InputError as error:
@@ -163,7 +163,7 @@ def correlation_or_reason(rows: Sequence[ScoredRow], dimension: str) -> Correlat
 
 
 def say_table(correlations: Mapping[str, Correlation | str], out: Output) -> None:
-    """The figures by dimension, on stderr: stdout has the pooled ones only, as it always had."""
+    """The metrics per dimension, on stderr; stdout has only the pooled ones, as in the release."""
     out.note(f"{'':<12}{'n':>7}{'PLCC':>8}{'SRCC':>8}{'KRCC':>8}{'RMSE':>8}{'dropped':>9}")
     for dimension, c in correlations.items():
         if isinstance(c, str):
@@ -176,7 +176,7 @@ def say_table(correlations: Mapping[str, Correlation | str], out: Output) -> Non
 
 
 def refuse_gaps(scored: Mapping[str, Sequence[ScoredRow]]) -> None:
-    """Raise ``Incomplete`` where rows have no prediction."""
+    """Raise ``Incomplete`` if rows have no prediction."""
     items = [
         (f"{dimension} {image_id}", reason)
         for dimension, rows in scored.items()

@@ -1,4 +1,4 @@
-"""The flags and the output of evaluations: ``--full``, ``--table``, ``--report``, ``--compare``."""
+"""Flags and output of evaluations: ``--full``, ``--table``, ``--report``, ``--compare``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from saiqa.files.places import Place
 def add_flags(flags: ArgumentParser) -> None:
     """The flags of an evaluation with intervals."""
     add = flags.add_argument_group("evaluation").add_argument
-    add("--full", action="store_true", help="after the two lines: every figure with its 95%% interval, also by generator")
-    add("--table", choices=(tables.MARKDOWN, tables.LATEX), help="--full as a table to paste")
-    add("--report", metavar="FILE", help="--full, and a page with plots, largest disagreements and provenance: x.html")
+    add("--full", action="store_true", help="also print every metric with its 95%% interval, and per generator")
+    add("--table", choices=(tables.MARKDOWN, tables.LATEX), help="--full as a Markdown or LaTeX table")
+    add("--report", metavar="FILE", help="--full, plus an HTML page with plots, largest disagreements and provenance: x.html")
 
 
 def wanted(args: Namespace) -> bool:
@@ -32,7 +32,7 @@ def wanted(args: Namespace) -> bool:
 
 
 def check(args: Namespace) -> None:
-    """Find out before the work whether the report can be written. Raises as ``page.path_of``."""
+    """Check before the work that the report can be written. Raises as ``page.path_of``."""
     if args.report:
         page.path_of(args.report)
 
@@ -41,20 +41,20 @@ def check(args: Namespace) -> None:
 
 
 def say(assessments: Sequence[Assessment], form: str | None, out: Output) -> None:
-    """The table on stdout, an empty line before it."""
+    """The table on stdout, after an empty line."""
     for line in ["", *table(assessments, form or tables.TEXT)]:
         out.result(line)
 
 
 def finish(scored: Sequence[Scored], data_root: Place, args: Namespace, out: Output) -> dict:
-    """Assess the tables, say the table, write the report if asked for; the JSON values of it all."""
+    """Assess the tables, print the result, write the report if asked for; returns everything as JSON values."""
     if not scored:
         return {}
     assessments = assess(scored)
     say(assessments, args.table, out)
     if not args.report:
         return payload(assessments)
-    from saiqa.evaluate import report  # not at the top: it is for --report only
+    from saiqa.evaluate import report  # not at the top: only --report needs it
 
     path = folders.output_path(args.report)
     report.write(path, scored, assessments, data_root)
@@ -63,7 +63,7 @@ def finish(scored: Sequence[Scored], data_root: Place, args: Namespace, out: Out
 
 
 def say_correlation(correlation: Correlation, label: str, out: Output) -> None:
-    """PLCC and SRCC on stdout, what they were computed over on stderr."""
+    """PLCC and SRCC on stdout, further details on stderr."""
     out.result(f"PLCC: {correlation.plcc:.3f}")
     out.result(f"SRCC: {correlation.srcc:.3f}")
     more = f"KRCC {correlation.krcc:.3f}, RMSE {correlation.rmse:.3f}"
@@ -72,13 +72,13 @@ def say_correlation(correlation: Correlation, label: str, out: Output) -> None:
 
 
 def note_few(labels: Sequence[str], out: Output) -> None:
-    """Say of which rows there are so few that their correlation says little."""
+    """Note which labels have too few rows for a meaningful correlation."""
     if labels:
         out.note(f"{', '.join(labels)}: {FEW_NOTE}")
 
 
 def say_comparison(names: list[str], results: Path, version: int, form: str | None, out: Output) -> None:
-    """What ``--compare A B`` does. Raises ``InputError``, and ``Incomplete`` where images have no score."""
+    """The command ``--compare A B``. Raises ``InputError``, and ``Incomplete`` if images have no score."""
     a, b = (read_run(name, results, version) for name in names)
     keys = shared(a, b)
     compared = compare(a, b, keys)

@@ -1,4 +1,4 @@
-"""Show what in a picture lowers its score: a map over the picture for each dimension, as PNG."""
+"""Show what lowers a picture's score: a map over the picture for each dimension, as PNG."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def parser() -> ArgumentParser:
     jobs.add_dimension(add, "all four")
     usual = ", ".join(f"{method} for {name}" for name, method in image_map.DEFAULTS.items())
     add("--method", choices=image_map.METHODS, help=f"default: {usual}")
-    add("--output_dir", metavar="DIR", default="maps", help="gets IMAGE_DIMENSION.png (default: maps)")
-    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+    add("--output_dir", metavar="DIR", default="maps", help="folder for IMAGE_DIMENSION.png (default: maps)")
+    add("--demo", action="store_true", help="use the demo's model and sentences, which know rendered rooms only")
     add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")
     add_output(add)
     model_flags.add_flags(flags, exif=model_flags.ON)
@@ -69,26 +69,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def check(args: Namespace) -> None:
-    """Refuse flags that do not go together. Raises ``UsageError``."""
+    """Raise ``UsageError`` for flags that cannot be combined."""
     model_flags.check(args)
     if args.engine != "prefill":
         raise UsageError(f"--engine {args.engine} has no maps", "Leave it out")
     if args.views > 1:
-        raise UsageError("a map is of one view", "Leave out --views")
+        raise UsageError("maps need a single view", "Leave out --views")
     if args.dtype == "int8":
         raise UsageError("there are no maps in --dtype int8", "Use float32 or bfloat16")
 
 
 def pictures(args: Namespace, out: Output) -> list[str]:
-    """The images that are named. Raises ``UsageError`` for none, ``InputError`` as ``Lists.expand``."""
+    """The images given. Raises ``UsageError`` if there are none, ``InputError`` as ``Lists.expand``."""
     images = list(Lists("image", jobs.data_root(args), sys.stdin, out.note).expand(jobs.named_pictures(args)))
     if remote := [image for image in images if is_url(image)]:
-        raise UsageError(f"{remote[0]} is no file of this machine", "Fetch it first")
+        raise UsageError(f"{remote[0]} is not a local file", "Download it first")
     return images
 
 
 def names(images: Sequence[str], folder: Path, dimensions: Sequence[str]) -> dict[tuple[str, str], Path]:
-    """The file of each image and dimension; images of one name in several folders get a number. Raises ``UsageError``."""
+    """The file for each image and dimension; images with the same name get a number. Raises ``UsageError``."""
     taken: dict[str, int] = {}
     files: dict[tuple[str, str], Path] = {}
     for image in images:
@@ -97,7 +97,7 @@ def names(images: Sequence[str], folder: Path, dimensions: Sequence[str]) -> dic
         unique = stem if taken[stem] == 1 else f"{stem}-{taken[stem]}"
         files |= {(image, dimension): folder / f"{unique}_{dimension}.png" for dimension in dimensions}
     if len(set(files.values())) < len(files):
-        raise UsageError("two of the images would have their maps in one file", "Name them apart")
+        raise UsageError("two of the images would have their maps in one file", "Rename one of them")
     inputs = {os.path.abspath(image) for image in images}
     if over := [path for path in files.values() if os.path.abspath(path) in inputs]:
         raise UsageError(f"{over[0]} is both read and written", "Give another --output_dir")
@@ -105,14 +105,14 @@ def names(images: Sequence[str], folder: Path, dimensions: Sequence[str]) -> dic
 
 
 def warn(scorer: Scorer, dimensions: Sequence[str], out: Output) -> None:
-    """Say how far the maps may be trusted."""
+    """Say how far the maps can be trusted."""
     out.note(DEMO_CAVEAT if scorer.demo else image_map.UNCHECKED)
     for dimension in dimensions:
         out.note(image_map.standing(dimension, demo=True))
 
 
 def draw(scorer: Scorer, image: str, dimension: str, path: Path, args: Namespace, out: Output) -> ImageMap:
-    """Write the map of one image and say it in a line. Raises ``InputError`` for one that cannot be read."""
+    """Write the map of one image and print a line about it. Raises ``InputError`` if the image cannot be read."""
     found = scorer.explain(image, dimension, args.method)
 
     from saiqa.pictures import overlay

@@ -1,4 +1,4 @@
-"""Split scored images into those that reach every floor and those that do not, with the reason."""
+"""Split scored images into those that reach every floor (minimum score) and those that do not, with the reason."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("scored", metavar="FILE", help="CSV, Parquet or JSONL of score_images.py, or another table of scores and paths")
-    needed = "what an image needs at least to be kept; may be given for several columns"
+    needed = "minimum for an image to be kept; may be repeated for several columns"
     add("--floor", action="append", required=True, type=floor, metavar="COLUMN=MIN", help=needed)
     add("--image_column", default=results.IMAGE_COLUMN, metavar="NAME", help="column of the path (default: image)")
-    add("--output_kept", metavar="FILE", help="default: {name}_kept beside FILE, in its form")
-    add("--output_rejected", metavar="FILE", help="with a column reason; default: {name}_rejected beside FILE")
+    add("--output_kept", metavar="FILE", help="default: {name}_kept beside FILE, in the same format")
+    add("--output_rejected", metavar="FILE", help="has a column reason; default: {name}_rejected beside FILE")
     add_output(add)
     return flags
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     columns = dict.fromkeys([args.image_column, *(column for column, _ in args.floor)])
     table = scored_files.read_table(path, list(columns))
     if REASON_COLUMN in table.columns:
-        raise InputError(f"{folders.shown(path)} has a column {REASON_COLUMN}, which the rejected get", "Rename it")
+        raise InputError(f"{folders.shown(path)} already has a column {REASON_COLUMN}, which this command adds", "Rename it")
     verdicts = [judge(row, args.floor) for row in table.rows]
     write(outputs, table, verdicts)
     unscored = {
@@ -60,12 +60,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     failed = [{"image": image, "reason": reason} for image, reason in unscored.items()]
     out.finish({**counts, "failed": failed, "output_kept": outputs[0], "output_rejected": outputs[1]})
     if unscored:
-        what = f"{counts['unscored']} images lack a score that a floor asks for, and are among the rejected"
+        what = f"{counts['unscored']} images lack a score that a floor needs; they are among the rejected"
         raise Incomplete(what, list(unscored.items()), "Score them again")
 
 
 def output_paths(path: Path, args: argparse.Namespace) -> tuple[Path, Path]:
-    """The files of the kept and of the rejected. Raises ``UsageError``, or ``Failed`` where nothing can be written."""
+    """The files for kept and rejected images. Raises ``UsageError``, or ``Failed`` if they cannot be written."""
     forms = (".jsonl",) if path.suffix == ".jsonl" else (".csv", ".parquet")
     own = path.suffix if path.suffix in forms else forms[0]
     found: list[Path] = []
@@ -73,16 +73,16 @@ def output_paths(path: Path, args: argparse.Namespace) -> tuple[Path, Path]:
         typed = getattr(args, f"output_{name}")
         output = folders.output_path(typed) if typed else path.with_name(f"{path.stem}_{name}{own}")
         if output.suffix not in forms:
-            raise UsageError(f"--output_{name} {typed} does not end in {' or '.join(forms)}", "Name it so")
+            raise UsageError(f"--output_{name} {typed} does not end in {' or '.join(forms)}", "Change the file name")
         if output.resolve() in [path.resolve(), *(other.resolve() for other in found)]:
-            raise UsageError(f"--output_{name} is another file of this command", "Give it a name of its own")
+            raise UsageError(f"--output_{name} is also another file of this command", "Give it another name")
         text_files.check_writable(output)
         found.append(output)
     return found[0], found[1]
 
 
 def write(outputs: tuple[Path, Path], table: ScoredTable, verdicts: Sequence[Verdict]) -> None:
-    """Write the kept entries as they are, and the rejected ones with their reasons."""
+    """Write the kept entries unchanged, and the rejected ones with their reasons."""
     judged = list(zip(table.entries, verdicts, strict=True))
     scored_files.write_entries(outputs[0], table, [], (entry for entry, verdict in judged if verdict.kept))
     rejected = ({**entry, REASON_COLUMN: "; ".join(verdict.reasons)} for entry, verdict in judged if not verdict.kept)
@@ -90,7 +90,7 @@ def write(outputs: tuple[Path, Path], table: ScoredTable, verdicts: Sequence[Ver
 
 
 def count(verdicts: Sequence[Verdict], floors: Sequence[tuple[str, float]]) -> dict:
-    """How many images there are, were kept and rejected, are below each floor, and lack a score."""
+    """The number of images in total, kept, rejected, below each floor, and without a score."""
     below = Counter(column for verdict in verdicts for column in dict.fromkeys(verdict.below))
     kept = sum(verdict.kept for verdict in verdicts)
     return {
@@ -103,7 +103,7 @@ def count(verdicts: Sequence[Verdict], floors: Sequence[tuple[str, float]]) -> d
 
 
 def say(counts: Mapping, floors: Sequence[tuple[str, float]], out: Output) -> None:
-    """The counts on stdout, one a line."""
+    """The counts on stdout, one per line."""
     lines = {"images": counts["n"], "kept": counts["kept"], "rejected": counts["rejected"]}
     lines |= {f"{column} < {minimum:g}": counts["below"][column] for column, minimum in floors}
     lines |= {"no score": counts["unscored"]}

@@ -1,4 +1,4 @@
-"""Learn from preferences how much each dimension counts in the overall score, and add that score to scored images."""
+"""Fit the weights of the overall score to pairwise preferences, and add that score to scored images."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from saiqa.preferences.pairs import Pairs, read_pairs, read_scored, write_with_o
 from saiqa.run import record
 
 DESCRIPTION = {
-    "fit": "Learn the weights of the four dimensions from pairs of images of which people preferred one.",
-    "apply": "Add the overall score to a file of scored images: the weighted mean, or without weights the plain one.",
+    "fit": "Fit the weights of the four dimensions to pairs of images of which people preferred one.",
+    "apply": "Add the overall score to a file of scored images: the weighted mean, or without weights the plain mean.",
 }
 
 EXAMPLES = """
@@ -41,15 +41,15 @@ def parser() -> ArgumentParser:
         actions.add_parser(name, help=DESCRIPTION[name], description=DESCRIPTION[name], examples=example)
         for name, example in zip(DESCRIPTION, EXAMPLES.strip().splitlines(), strict=True)
     )
-    scored = "scored images: a CSV with image (or id) and a column for each dimension, or a JSONL, of score_images.py"
+    scored = "scored images: a CSV with image (or id) and one column per dimension, or a JSONL from score_images.py"
     for each in (fit, apply):
         each.add_argument("scored", metavar="SCORED", help=scored)
         add_output(each.add_argument)
     pairs = "CSV with image_a,image_b,winner; the winner is a, b, tie or the image's name"
     fit.add_argument("preferences", metavar="PREFERENCES", help=pairs)
     fit.add_argument("--output", default="weights.json", metavar="FILE", help="default: weights.json")
-    fit.add_argument("--seed", type=int, default=0, metavar="N", help="of the held-out split (default: 0)")
-    apply.add_argument("--weights", metavar="FILE", help="weights.json of fit; default: all dimensions count alike")
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the held-out split (default: 0)")
+    apply.add_argument("--weights", metavar="FILE", help="weights.json from fit; default: equal weights")
     apply.add_argument("--output", required=True, metavar="FILE", help="SCORED with the column overall")
     return flags
 
@@ -73,12 +73,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
-    """Learn weights and write them. Raises ``InputError``, and ``Incomplete`` where pairs had to be left out."""
+    """Fit weights and write them. Raises ``InputError``, and ``Incomplete`` if pairs had to be left out."""
     scored = read_scored(scored_path)
     missing = [dimension for dimension in facts.DIMENSIONS if dimension not in scored.dimensions]
     if missing:
         what = f"{folders.shown(scored_path)} has no scores of {', '.join(missing)}"
-        raise InputError(what, "Weights are learned for all four dimensions: score them too")
+        raise InputError(what, "Weights are fitted for all four dimensions: score them too")
     pairs = read_pairs(pairs_path, scored)
     try:
         fitted = bradley_terry.fit(pairs.differences, pairs.outcomes)
@@ -86,11 +86,11 @@ def fit(scored_path: Path, pairs_path: Path, output: Path, args: argparse.Namesp
         spans = bradley_terry.weight_intervals(pairs.differences, pairs.outcomes, pairs.groups)
         held_out = bradley_terry.cross_validate(pairs.differences, pairs.outcomes, pairs.groups, args.seed)
     except bradley_terry.FitError as error:
-        raise InputError(f"{folders.shown(pairs_path)}: {error}", "See whether the winners are on the right side") from None
+        raise InputError(f"{folders.shown(pairs_path)}: {error}", "Check that the winners are the right way round") from None
     except ModuleNotFoundError as error:
         raise lacking("the fit", error.name) from None
     if bradley_terry.is_separated(fitted, pairs.differences, pairs.outcomes):
-        out.warn("these weights tell every decided pair right. Others do too: more pairs would narrow them down")
+        out.warn("these weights predict every decided pair correctly. So do others: more pairs would narrow them down")
     found = {
         "weights": weights,
         "weight_intervals": dict(zip(facts.DIMENSIONS, spans, strict=True)),
@@ -139,16 +139,16 @@ def say_fit(
 
 
 def apply(scored_path: Path, output: Path, args: argparse.Namespace, out: Output) -> None:
-    """Write the scored file with ``overall``. Raises ``InputError``, and ``Incomplete`` where images have none."""
+    """Write the scored file with ``overall``. Raises ``InputError``, and ``Incomplete`` if images have none."""
     weights = overall.read_weights(folders.input_path(args.weights)) if args.weights else None
     scored = read_scored(scored_path)
     if len(scored.dimensions) < len(facts.DIMENSIONS):
-        out.warn(f"{folders.shown(scored_path)} has {', '.join(scored.dimensions)} only, overall is of these")
+        out.warn(f"{folders.shown(scored_path)} has only {', '.join(scored.dimensions)}; overall covers just these")
     if scored.has_overall:
         out.note(f"{folders.shown(scored_path)} has an overall score, which is replaced in the output")
     failures = write_with_overall(scored, weights, output)
     n = len(scored.names) - len(failures)
-    out.result(f"overall of {n} images: {folders.shown(output)}")
+    out.result(f"overall for {n} images: {folders.shown(output)}")
     failed = [{"image": name, "reason": reason} for name, reason in failures.items()]
     out.finish({"n": n, "weights": weights, "failed": failed, "output": output})
     if failures:

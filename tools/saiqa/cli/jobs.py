@@ -1,4 +1,4 @@
-"""From the flags of ``infer.py`` to jobs: one dimension with all its files. Looks at names, opens nothing."""
+"""From the flags of ``infer.py`` to jobs: one dimension with all its files. Only looks at names; opens no files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ALL = "all"
 TEST = "test"
 SPLITS = (TEST, "val", "train")
 
-# Flags that name a file of one dimension.
+# Flags that name a file for a single dimension.
 _INPUT_FLAGS = ("test_jsonl", "input_csv")
 FILE_FLAGS = (*_INPUT_FLAGS, "output_jsonl", "output_csv")
 
@@ -32,7 +32,7 @@ def model_path(args: Namespace) -> Path:
 
 def add_dimension(add: Callable[..., object], default: str) -> None:
     """The flag ``--dimension``; ``add`` is the ``add_argument`` of a group."""
-    what = f"{', '.join(facts.DIMENSIONS)} or {ALL}; several with commas between, or one by one; default: {default}"
+    what = f"{', '.join(facts.DIMENSIONS)} or {ALL}; several: comma-separated or repeated; default: {default}"
     add("--dimension", type=_names, action="extend", metavar="NAME", help=what)
 
 
@@ -40,25 +40,25 @@ def _names(text: str) -> list[str]:
     names = names_of(text)
     unknown = [name for name in names if name not in (*facts.DIMENSIONS, ALL)]
     if unknown or not names:
-        raise ArgumentTypeError(f"{text!r} is not of {', '.join((*facts.DIMENSIONS, ALL))}")
+        raise ArgumentTypeError(f"{text!r} is not among {', '.join((*facts.DIMENSIONS, ALL))}")
     return names
 
 
 def chosen_dimensions(args: Namespace) -> list[str]:
-    """Those that ``--dimension`` names, in their usual order; none where it is not given."""
+    """The dimensions given with ``--dimension``, in their usual order; empty if it is not given."""
     named = args.dimension or ()
     return [name for name in facts.DIMENSIONS if name in named or ALL in named]
 
 
 def data_root(args: Namespace) -> Place:
-    """The benchmark folder: as typed, else the usual one or the demo's. Nobody has looked whether it is there."""
+    """The benchmark folder: as typed, else the default or the demo's. It is not checked whether it exists."""
     return folders.data_path(args.data_root) if args.data_root else folders.roots(args.demo).data
 
 
 def named_pictures(args: Namespace) -> list[str]:
-    """The pictures that are named, else the demo's rooms. Raises ``UsageError`` where nobody asked for the demo either."""
+    """The pictures given, else with ``--demo`` the demo's rooms. Raises ``UsageError`` if there are neither."""
     if not args.paths and not args.demo:
-        raise UsageError("no pictures are named", f"Name files, folders or lists{OR_DEMO}")
+        raise UsageError("no pictures given", f"Name files, folders or lists{OR_DEMO}")
     return args.paths or [os.path.relpath(room) for room in folders.demo_rooms()]
 
 
@@ -66,7 +66,7 @@ def make_jobs(args: Namespace) -> list[Job]:
     """The jobs that the flags ask for, in the order of the dimensions.
 
     Raises:
-        UsageError: no dimension can be told, a file of one dimension is given for all, or an output is also an input.
+        UsageError: the dimension is unknown, a file of one dimension is given for several, or an output is also an input.
     """
     jobs = [_job(args, dimension) for dimension in dimensions(args)]
     for job in jobs:
@@ -75,17 +75,18 @@ def make_jobs(args: Namespace) -> list[Job]:
 
 
 def dimensions(args: Namespace) -> list[str]:
-    """The dimensions asked for: by ``--dimension``, else by the names of the input files, else all."""
+    """The dimensions asked for: from ``--dimension``, else from the names of the input files, else all."""
     given = [flag for flag in FILE_FLAGS if getattr(args, flag)]
     chosen = chosen_dimensions(args)
     if len(chosen) == 1 or not given:
         return chosen or list(facts.DIMENSIONS)
     if chosen:
-        raise UsageError(f"--{given[0]} names a file of one dimension", "Give --dimension one of them, not several")
+        raise UsageError(f"--{given[0]} names a file for one dimension", "Give a single --dimension")
     named = {folders.dimension_in_name(getattr(args, flag)) for flag in given if flag in _INPUT_FLAGS} - {None}
     if len(named) == 1:
         return [name for name in named if name]
-    why = "the file names are of two dimensions" if named else f"--{given[0]} does not tell the dimension by its name"
+    untold = f"the file name of --{given[0]} does not start with a dimension"
+    why = "the file names are for different dimensions" if named else untold
     raise UsageError(why, f"Add --dimension, one of {', '.join(facts.DIMENSIONS)}")
 
 
@@ -118,12 +119,12 @@ def _job(args: Namespace, dimension: str) -> Job:
 
 
 def default_results(roots: folders.Roots, split: str) -> Path:
-    """The results folder of a split: that of the test split is the release's."""
+    """The results folder of a split; the test split uses the release's folder."""
     return roots.results if split == TEST else roots.results / split
 
 
 def _check_apart(job: Job) -> None:
-    """Refuse to write over an input, or two outputs to one place."""
+    """Refuse to overwrite an input, or to write two outputs to the same file."""
     files = [job.test_jsonl, job.input_csv, job.output_jsonl, job.output_csv]
     if len({path.resolve() for path in files}) < len(files):
-        raise UsageError("two of the files read and written are the same", "Give --output_jsonl and --output_csv names")
+        raise UsageError("two of the files read and written are the same", "Give other --output_jsonl and --output_csv")

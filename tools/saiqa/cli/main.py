@@ -1,4 +1,4 @@
-"""``saiqa COMMAND``: every command under one name, with the flags that its script in the repository has."""
+"""``saiqa COMMAND``: every command under one name, with the same flags as its script in the repository."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = "saiqa"
 
 @dataclass(frozen=True)
 class Command:
-    """A command of ``saiqa``: the module that holds it, and what it does in one line."""
+    """A command of ``saiqa``: its module, and what it does in one line."""
 
     module: str
     does: str
@@ -29,19 +29,19 @@ _WHAT = {
     "score": "score any pictures of rooms",
     "best": "keep the best of each group of scored pictures",
     "filter": "split scored pictures into kept and rejected, by floors",
-    "compare": "which of two pictures is better, and how surely",
+    "compare": "the probability that one picture is better than another",
     "infer": "rate the test images of SA-BENCH and compare with people",
     "evaluate": "correlation of scores with people's ratings",
-    "convert": "rating tables to questions and answers",
+    "convert": "convert rating tables to questions and answers",
     "train": "fine-tune a checkpoint with ms-swift",
-    "serve": "serve scores over HTTP, with a page for people",
-    "download": "get the released checkpoint and data",
+    "serve": "serve scores over HTTP, with a web page",
+    "download": "download the released checkpoint and data",
     "fuse": "one overall score from the four, fitted to preferences",
-    "calibrate": "how sure scores are, from rated pictures",
-    "audit": "ask whether a checkpoint is a scorer at all",
-    "explain": "show what in a picture lowers its score",
+    "calibrate": "fit intervals for scores to rated pictures",
+    "audit": "check that a checkpoint works as a scorer",
+    "explain": "show what lowers a picture's score",
     "ablation": "compare the four prompts",
-    "completion": "let a shell complete all this",
+    "completion": "shell completion for these commands",
 }
 _MODULES = {name: f"saiqa.cli.{script.removesuffix('.py')}" for name, script in SCRIPTS.items()}
 _MODULES |= {"train": "saiqa.training.launcher", "ablation": "saiqa.training.ablation", "completion": "saiqa.cli.completion"}
@@ -55,8 +55,8 @@ saiqa COMMAND --help
 
 
 def start() -> int:
-    """Run the command that the command line names, under the name ``saiqa COMMAND``."""
-    # Everything that names the running program, argparse, errors, warnings, takes it from here.
+    """Run the command named on the command line, under the program name ``saiqa COMMAND``."""
+    # argparse, errors and warnings take the program's name from here.
     name, *rest = sys.argv[1:] or [""]
     sys.argv[0] = f"{PROGRAM} {name}" if name in COMMANDS else PROGRAM
     if name in COMMANDS:
@@ -65,15 +65,15 @@ def start() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """What ``saiqa`` does without a command: its help and its version. Raises ``UsageError`` for anything else."""
+    """``saiqa`` without a command: help and version. Raises ``UsageError`` for anything else."""
     _, unknown = parser().parse_known_args(argv)
-    what = f"{unknown[0]!r} is no command" if unknown else "no command is named"
+    what = f"{unknown[0]!r} is not a command" if unknown else "no command given"
     raise UsageError(what, f"One of {', '.join(COMMANDS)}; see {PROGRAM} --help")
 
 
 def parser() -> ArgumentParser:
     """The flags of ``saiqa`` itself, and the names of the commands."""
     listed = "\n".join(f"  {name:<11} {command.does}" for name, command in COMMANDS.items())
-    what = "Scores of pictures of rooms: distortion, harmony, layout, lighting and overall, from 1 to 5."
+    what = "Scores for pictures of rooms: distortion, harmony, layout, lighting and overall, from 1 to 5."
     usage = f"{PROGRAM} [-h] [--version] COMMAND ..."
     return ArgumentParser(description=f"{what}\n\ncommands:\n{listed}", examples=EXAMPLES, usage=usage)

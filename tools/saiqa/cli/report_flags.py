@@ -1,4 +1,4 @@
-"""The page that ``score_images.py`` writes: its flags, and what draws maps for it."""
+"""The HTML page of ``score_images.py``: its flags, and drawing its maps."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from saiqa.scorer import DEMO_CAVEAT, Scorer
 
 
 def add_flags(add: Callable) -> None:
-    """Add them with ``add``, the ``add_argument`` of a group."""
-    add("--report", metavar="FILE", help="a page to look at: thumbnails to sort and filter, histograms, one .html")
-    add("--maps", action="store_true", help="on the page, draw over the worst of a dimension what lowers its score")
+    """Add the flags with ``add``, the ``add_argument`` of a group."""
+    add("--report", metavar="FILE", help="write an HTML page with histograms and thumbnails to sort and filter: x.html")
+    add("--maps", action="store_true", help="on the page, mark what lowers the score in the worst pictures per dimension")
 
 
 def path_of(args: argparse.Namespace) -> Path | None:
-    """Where the page goes; None for none.
+    """The path of the page; None for no page.
 
     Raises:
-        UsageError: flags do not go together, and as ``gallery.path_of``.
+        UsageError: flags cannot be combined, and as ``gallery.path_of``.
     """
     if args.maps:
         if not args.report:
-            raise UsageError("--maps are on a page", "Give --report FILE")
+            raise UsageError("--maps needs a page", "Give --report FILE")
         check_maps(args)
     return gallery.path_of(args.report) if args.report else None
 
@@ -57,7 +57,7 @@ def write(
 
 
 def _drawer(scorer: Scorer) -> gallery.Draw:
-    """What puts the map of a dimension over a picture; over one of another machine, or that cannot be read, none."""
+    """The function that draws a dimension's map over a picture; None for a URL or a picture that cannot be read."""
     from saiqa.pictures import overlay
 
     def draw(image: str, dimension: str, side: int) -> bytes | None:
@@ -65,7 +65,7 @@ def _drawer(scorer: Scorer) -> gallery.Draw:
             return None
         try:
             return overlay.thumbnail(image, scorer.model.upright, scorer.explain(image, dimension), side)
-        except InputError:  # which the score has told of, or the picture has changed since
+        except InputError:  # already reported with the score, or the picture has changed since
             return None
 
     return draw

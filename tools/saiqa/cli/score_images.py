@@ -49,25 +49,25 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument_group("what to score").add_argument
-    paths = "images, URLs, folders (with all below), patterns, lists (.csv, .jsonl, .txt); - reads one path per line from stdin"
+    paths = "images, URLs, folders (recursive), patterns, lists (.csv, .jsonl, .txt); - reads one path per line from stdin"
     add("paths", nargs="*", metavar="PATH", help=f"{paths}; with --demo alone, a dozen of its rooms")
     add("--image_column", default="image", metavar="NAME", help="column or key of the path in a list (default: image)")
-    kept = "columns or keys of the lists that stay in the results, with commas between; default: all; '' for none"
+    kept = "columns or keys of the lists to keep in the results, comma-separated; default: all; '' for none"
     add("--keep_columns", type=names_of, metavar="NAMES", help=kept)
     jobs.add_dimension(add, "all four")
-    add("--weights", metavar="FILE", help="weights of the overall score, of fuse_scores.py; default: the plain mean")
+    add("--weights", metavar="FILE", help="weights of the overall score, from fuse_scores.py; default: the plain mean")
     interval_flags.add_flags(add)
-    what = "scored table of other pictures: how many in a hundred of them are lower, and what pulls a picture down; or demo"
+    what = "scored table of other pictures, or demo: adds percentiles among them, and what pulls a picture down"
     add("--reference", metavar="FILE", help=what)
-    add("--demo", action="store_true", help="model and sentences of the demo, which knows rendered rooms only")
+    add("--demo", action="store_true", help="use the demo's model and sentences, which know rendered rooms only")
 
     add = flags.add_argument_group("what to write (a table goes to stdout in any case)").add_argument
-    add("--output_csv", metavar="FILE", help="one row an image; x.parquet: the same table as Parquet")
-    add("--output_jsonl", metavar="FILE", help="one object an image")
+    add("--output_csv", metavar="FILE", help="one row per image; x.parquet: the same table as Parquet")
+    add("--output_jsonl", metavar="FILE", help="one object per image")
     report_flags.add_flags(add)
-    add("--probabilities", action="store_true", help="the five words' probabilities too")
-    add("--resume", action="store_true", help="continue an interrupted run; of a finished one, do what is new or failed")
-    add("--digests", action="store_true", help="keep each picture's SHA-256; --resume tells by it what has changed")
+    add("--probabilities", action="store_true", help="also the five words' probabilities")
+    add("--resume", action="store_true", help="resume an interrupted run, or add new and failed images to a finished one")
+    add("--digests", action="store_true", help="store each picture's SHA-256, with which --resume detects changes")
     add_output(add)
 
     model_flags.add_flags(flags, exif=model_flags.ON)
@@ -121,18 +121,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def output_paths(args: argparse.Namespace) -> list[Path]:
-    """The files to write. Raises ``UsageError`` for wrong names and for nothing to resume, ``Failed`` for no access."""
+    """The files to write. Raises ``UsageError`` for wrong names or nothing to resume, ``Failed`` without access."""
     paths = []
     for suffixes, typed in (((".jsonl",), args.output_jsonl), ((".csv", parquet_files.SUFFIX), args.output_csv)):
         if typed:
             path = folders.output_path(typed)
             if path.suffix not in suffixes:
                 what = f"--output_{suffixes[0][1:]} {typed} does not end in {' or '.join(suffixes)}"
-                raise UsageError(what, "Name it so")
+                raise UsageError(what, "Change the file name")
             text_files.check_writable(path)
             paths.append(path)
     if args.resume and not paths:
-        raise UsageError("--resume continues a file", "Give the --output_csv or --output_jsonl of the earlier run")
+        raise UsageError("--resume needs an output file", "Give the --output_csv or --output_jsonl of the earlier run")
     return paths
 
 
@@ -151,7 +151,7 @@ def make_scorer(args: argparse.Namespace, out: Output) -> tuple[Scorer, Layout]:
 
 
 def refuse_overwriting(outputs: Sequence[Path], images: Sequence[str], args: argparse.Namespace) -> None:
-    """Raise ``UsageError`` where an output is also an input."""
+    """Raise ``UsageError`` if an output is also an input."""
     inputs = {*map(str, outputs)}.intersection(str(Path(text)) for text in (*args.paths, *images))
     if inputs:
         raise UsageError(f"{inputs.pop()} is both read and written", "Give the output another name")
@@ -166,10 +166,10 @@ def prepare_run(
     resume: bool,
     out: Output,
 ) -> Run:
-    """The run, whose log is beside the first output, or in the temporary folder; with ``resume``, with what is known.
+    """The run, whose log is beside the first output or in the temporary folder; with ``resume``, with earlier results.
 
     Raises:
-        InputError: the run to be continued was of another model, prompt or engine.
+        InputError: the run to be resumed used another model, prompt or engine.
     """
     identity = scorer.model.identity(prompt_hash(scorer, layout))
 
@@ -187,10 +187,10 @@ def prepare_run(
 def load(
     this: Run, images: int, todo: int, scorer: Scorer, args: argparse.Namespace, closing: ExitStack, out: Output
 ) -> Workers | None:
-    """Load the model if there is something to score; the workers that have it, None where it is this process.
+    """Load the model if there is something to score; returns the workers, or None if this process has it.
 
     Raises:
-        InputError: the run to be continued had another dtype.
+        InputError: the run to be resumed used another dtype.
     """
     if todo < images:
         out.note(f"{images - todo} of {images} images are scored already")
@@ -206,9 +206,9 @@ def load(
 
 
 def open_images(this: Run, images: Sequence[str], with_digests: bool, listed: Listed, out: Output) -> dict[str, dict | None]:
-    """The images that are to be scored, with the stamps of their pictures: those not rated, or changed since.
+    """The images to score, with the stamps of their pictures: those not rated yet, or changed since.
 
-    What an earlier list has said of them is taken over into ``listed``.
+    Columns of an earlier run's list are taken over into ``listed``.
     """
     earlier = this.earlier
     stamped, changed = {}, 0
@@ -235,13 +235,13 @@ def score(
     listed: Listed,
     out: Output,
 ) -> tuple[list[tuple[str, str]], Counter[str], list[Generator]]:
-    """Score what is open, saying every image as it is done.
+    """Score the open images, printing each one when it is done.
 
     Args:
-        stamped: what is open, with the stamps of its pictures.
+        stamped: the open images, with the stamps of their pictures.
 
     Returns:
-        (image, reason) of those that lack a score; how many pictures each note was true of; the means by generator.
+        (image, reason) for images without a score; the number of pictures per note; the means per generator.
     """
     known, by_generator = this.known_lines(), ByGenerator(layout)
     failed: list[tuple[str, str]] = []
@@ -267,17 +267,17 @@ def score(
 
 
 def say(images: int, notes: Mapping[str, int], generators: Sequence[Generator], layout: Layout, out: Output) -> None:
-    """What is true of many images: the notes, and the means by generator."""
+    """Summarise the notes, and the means per generator."""
     for note, count in notes.items():
         out.note(f"of {count} images {note}")
     if is_of_another_kind(notes.get(UNLIKE, 0), images):
-        out.warn("so many do not come by chance: the pictures are of another kind than those of the calibration")
+        out.warn("that is more than chance: the pictures are of another kind than the calibration pictures")
     for text in ["", *table(generators, layout)] if generators else ():
         out.result(text)
 
 
 def lines(this: Run, listed: Listed) -> Iterator[dict]:
-    """The lines of the result: what an earlier run has of other images, then the images of this one in their order."""
+    """The lines of the result: other images of an earlier run first, then the images of this run in their order."""
     return map(listed.on, map(json.loads, this.log.lines(this.images)))
 
 
@@ -290,9 +290,9 @@ def named_lines(this: Run, listed: Listed) -> Iterator[dict]:
 
 
 def write(outputs: list[Path], this: Run, layout: Layout, listed: Listed, record: dict, out: Output) -> list[Path]:
-    """Write the results, each whole or not at all, and beside them how they were made; return those that were written."""
+    """Write the results, each completely or not at all, each with the record of how it was made; return what was written."""
     if outputs and not record["n"] and not this.log.others:
-        out.warn("not one image could be scored, so that nothing was written")
+        out.warn("no image could be scored, so nothing was written")
         return []
     if outputs:
         listed.meet(itertools.islice(lines(this, listed), this.log.others))
@@ -305,7 +305,7 @@ def write(outputs: list[Path], this: Run, layout: Layout, listed: Listed, record
 
 
 def summary(scorer: Scorer, record: dict, generators: Sequence[Generator], outputs: Sequence[Path]) -> dict:
-    """What ``--json`` says beside the images."""
+    """The values of ``--json`` other than the images."""
     said = {"model": scorer.model_name, "n": record["n"], "failed": record["failed"]}
     said |= {"generators": [asdict(one) for one in generators]} if generators else {}
     return said | {f"output_{path.suffix[1:]}": path for path in outputs}

@@ -1,4 +1,4 @@
-"""Serve scores over HTTP: POST /score for programs, a page for people, /health and /metrics for operators."""
+"""Serve scores over HTTP: POST /score for programs, a web page, and /health and /metrics for operators."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from saiqa.service.gate import Gate
 
 _WAITING_CONNECTIONS = 512
-_OTHER_FILES = 128  # that are open besides connections: libraries, spooled uploads
+_OTHER_FILES = 128  # open files other than connections: libraries, spooled uploads
 _LAST_ANSWERS_SECONDS = 6
 
 EXAMPLES = """
 python tools/serve.py --demo                                   the small checkpoint, http://127.0.0.1:8000
 python tools/serve.py --port 9000 --device cuda:1
-SAIQA_TOKEN=... python tools/serve.py --host 0.0.0.0           for other machines, who must bring the token
+SAIQA_TOKEN=... python tools/serve.py --host 0.0.0.0           for other machines, which must send the token
 curl -F images=@a.jpg -F images=@b.png http://127.0.0.1:8000/score
 """
 
@@ -39,29 +39,29 @@ curl -F images=@a.jpg -F images=@b.png http://127.0.0.1:8000/score
 def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
-    add = flags.add_argument_group("where to").add_argument
+    add = flags.add_argument_group("address and access").add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine only)")
-    add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 takes a free one")
-    add("--allow_host", action="append", metavar="NAME", help="a name it is reached by, besides localhost and addresses")
-    add("--allow_frame", action="append", metavar="ORIGIN", help="a site that may show the page in a frame of its own")
+    add("--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 uses a free port")
+    add("--allow_host", action="append", metavar="NAME", help="a name it is reached by, besides localhost and IP addresses")
+    add("--allow_frame", action="append", metavar="ORIGIN", help="a site that may show the page in a frame")
     add("--no_token", action="store_true", help="let everybody in who can reach --host")
-    add("--token_file", metavar="FILE", help=f"file with the token clients must send; or set {TOKEN_VARIABLE}")
+    add("--token_file", metavar="FILE", help=f"file with the token that clients must send; or set {TOKEN_VARIABLE}")
 
     model_flags.add_flags(flags, exif=model_flags.ON)
-    add = flags.add_argument_group("what to ask").add_argument
-    add("--demo", action="store_true", help="data and model of the demo instead of the release's")
-    add("--data_root", metavar="DIR", help="folder or URL of the annotations to take the prompts from; default: ./SA-BENCH")
+    add = flags.add_argument_group("prompts and scores").add_argument
+    add("--demo", action="store_true", help="use the demo's data and model instead of the release's")
+    add("--data_root", metavar="DIR", help="folder or URL of the annotations with the prompts; default: ./SA-BENCH")
     add("--weights", metavar="FILE", help="weights of the overall score (default: the mean)")
     interval_flags.add_flags(add)
 
     add = flags.add_argument_group("limits").add_argument
-    add("--max_queue", type=positive_int, default=256, metavar="N", help="images that may wait (default: 256)")
-    add("--max_images", type=positive_int, default=64, metavar="N", help="images a request (default: 64)")
-    add("--max_request_mb", type=positive_int, default=64, metavar="N", help="megabytes a request (default: 64)")
-    add("--max_megapixels", type=positive_int, default=50, metavar="N", help="of one image (default: 50)")
-    add("--max_connections", type=positive_int, default=1000, metavar="N", help="open at a time (default: 1000)")
-    add("--request_seconds", type=positive_int, default=60, metavar="N", help="for a request to come in (default: 60)")
-    add("--batch_wait_ms", type=int, default=5, metavar="N", help="an incomplete batch waits for more (default: 5)")
+    add("--max_queue", type=positive_int, default=256, metavar="N", help="images queued or in progress (default: 256)")
+    add("--max_images", type=positive_int, default=64, metavar="N", help="images per request (default: 64)")
+    add("--max_request_mb", type=positive_int, default=64, metavar="N", help="megabytes per request (default: 64)")
+    add("--max_megapixels", type=positive_int, default=50, metavar="N", help="megapixels per image (default: 50)")
+    add("--max_connections", type=positive_int, default=1000, metavar="N", help="open connections (default: 1000)")
+    add("--request_seconds", type=positive_int, default=60, metavar="N", help="time for a request to arrive (default: 60)")
+    add("--batch_wait_ms", type=int, default=5, metavar="N", help="how long an incomplete batch waits for more (default: 5)")
     return flags
 
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with listen(args.host, args.port) as listener:
         host, port = listener.getsockname()[:2]
         if token is None and not is_loopback(host) and not args.no_token:
-            what = f"{host} can be reached from other machines, and there is no token"
+            what = f"{host} can be reached from other machines, but there is no token"
             raise UsageError(what, f"Set {TOKEN_VARIABLE} or give --token_file; --no_token lets everybody in")
         app = make_app(args, token, out)
         out.result(f"http://{f'[{host}]' if ':' in host else host}:{port}")
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def read_token(path: str | None) -> str | None:
-    """The token of the file, else of the environment; None where there is neither. Never of the command line: others see it."""
+    """The token from the file, else from the environment; None if neither. Not from the command line, which others can see."""
     text = os.environ.get(TOKEN_VARIABLE)
     source = TOKEN_VARIABLE
     if path is not None:
@@ -103,12 +103,12 @@ def read_token(path: str | None) -> str | None:
         return None
     token = text.strip()
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"{source}: a token is one word of ASCII characters", "Make one with `openssl rand -hex 32`")
+        raise InputError(f"{source}: a token must be one word of ASCII characters", "Make one with `openssl rand -hex 32`")
     return token
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, taken before the model is loaded. Raises ``InputError`` where it cannot be had."""
+    """A listening socket, opened before the model is loaded. Raises ``InputError`` if that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_WAITING_CONNECTIONS)
@@ -124,7 +124,7 @@ def is_loopback(host: str) -> bool:
 
 
 def make_app(args: argparse.Namespace, token: str | None, out: Output) -> Gate:
-    """The application with its model loaded. Raises ``UserError`` where there is no model."""
+    """The application with its model loaded. Raises ``UserError`` if there is no model."""
     from saiqa.scorer import DEMO_CAVEAT, Scorer
 
     names = ("model_path", "demo", "data_root", "prompt_version", "weights", "calibration")
@@ -149,32 +149,32 @@ def make_app(args: argparse.Namespace, token: str | None, out: Output) -> Gate:
 
 
 def origin(text: str) -> str:
-    """An origin as a browser has it, https://host or http://host:port. Raises ``UsageError`` for anything else."""
+    """An origin as browsers write it, https://host or http://host:port. Raises ``UsageError`` for anything else."""
     if not re.fullmatch(r"https?://[\w.-]+(:\d+)?", text):
-        raise UsageError(f"--allow_frame {text!r} is no origin", "Give one like https://example.org")
+        raise UsageError(f"--allow_frame {text!r} is not an origin", "Give one like https://example.org")
     return text
 
 
 def load(scorer: Scorer) -> None:
     """Load the model now, not at the first request. Raises ``UserError``.
 
-    In a thread that ends: a thread that has computed keeps OpenMP's helpers, and where there are more of these than cores
-    the model's own no longer wait awake for work. On two cores that cost a third of the images a second.
+    Loads in a thread that ends afterwards: a thread that has computed keeps its OpenMP helper threads, and if there are more of
+    these than cores, those of the model's thread stop spinning. On two cores that cost a third of the throughput.
     """
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: scorer.engine).result()
 
 
 def serve(app: Gate, listener: socket.socket, most_connections: int) -> None:
-    """Answer until SIGTERM or Ctrl-C; then take no more, finish what is being answered, and return within ten seconds."""
+    """Serve until SIGTERM or Ctrl-C; then accept no more, finish open requests, and return within ten seconds."""
     import uvicorn
 
     from saiqa.service.gate import protocol
 
     allowed = allow_files(most_connections + _OTHER_FILES) - _OTHER_FILES
 
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a form that is none is told to the client who sent it
-    # uvicorn finishes gracefully and raises the signal again, so that its caller hears of it too: this is a normal exit.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # broken forms are reported to the client
+    # uvicorn shuts down gracefully and then raises the signal again for its caller; here this is a normal exit.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     config = uvicorn.Config(
         app,
@@ -188,7 +188,7 @@ def serve(app: Gate, listener: socket.socket, most_connections: int) -> None:
 
 
 def allow_files(wanted: int) -> int:
-    """Let this process open so many files, as far as the system lets it; how many it may."""
+    """Raise this process's limit of open files to ``wanted``, if the system allows; returns the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

@@ -1,4 +1,4 @@
-"""The flags of a command that can spread its work over engines side by side."""
+"""The flags of a command that can run several engines in parallel."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ AUTO = "auto"
 
 
 def add_flags(add: Callable[..., object]) -> None:
-    """The flags of a command that can spread its work. ``add`` is the ``add_argument`` of a group."""
-    add("--workers", type=_count, metavar="N", help="engines side by side, on Ray; auto: one per GPU, else by the cores")
-    add("--ray_address", metavar="ADDRESS", help="join this Ray cluster, its workers share the work (default: this machine)")
+    """Add the flags with ``add``, the ``add_argument`` of a group."""
+    add("--workers", type=_count, metavar="N", help="parallel engines, on Ray; auto: one per GPU, else by CPU cores")
+    add("--ray_address", metavar="ADDRESS", help="join this Ray cluster and use its workers (default: this machine)")
 
 
 def _count(text: str) -> int | str:
@@ -28,14 +28,14 @@ def _count(text: str) -> int | str:
 
 
 def wanted(args: Namespace) -> bool:
-    """Whether the model runs in workers and not in this process."""
+    """Whether the model runs in workers rather than in this process."""
     return args.workers not in (None, 1) or args.ray_address is not None
 
 
 def check(args: Namespace) -> None:
-    """Refuse one GPU for many workers. Raises ``UsageError``."""
+    """Raise ``UsageError`` if one GPU is given for several workers."""
     if wanted(args) and args.device.startswith("cuda:"):
-        raise UsageError(f"--device {args.device} is one GPU while --workers takes one each", "Use --device cuda")
+        raise UsageError(f"--device {args.device} is one GPU, but --workers needs one per worker", "Use --device cuda")
 
 
 def start(model: Model, args: Namespace, note: Callable[[str], None]) -> Workers:

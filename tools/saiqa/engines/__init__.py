@@ -1,7 +1,7 @@
 """What an engine is: images and prompts in, the five words' log-probabilities out.
 
-Everything that scores goes through the three small types here. To add an engine, copy the smallest file beside this one,
-give its class a ``rate`` method and a line in ``ENGINES``; nothing else needs to know.
+Everything that scores goes through the three small types here. To add an engine, copy ``example.py``, write its class's
+``rate`` and ``describe``, and add a line to ``ENGINES``; nothing else has to change.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ ENGINES = {
     "vllm": "saiqa.engines.vllm_engine:VllmEngine",
 }
 
-DTYPES = ("auto", "float32", "bfloat16", "int8")  # that an engine takes; int8 is the prefill engine's alone
+DTYPES = ("auto", "float32", "bfloat16", "int8")  # int8 works only with the prefill engine
 
-# How long OpenMP's threads wait awake for each other, about 0.15 ms instead of 15 ms; read when torch is imported. They share
-# the cores with other programs, and a thread that waits awake for one that is not running keeps it from running.
+# How long OpenMP's threads spin while they wait for each other, about 0.15 ms instead of 15 ms; read when torch is imported.
+# They share the cores with other programs, and a spinning thread can keep the one that it waits for from running.
 _TURNS_AWAKE = 3000
 
 
@@ -42,9 +42,9 @@ class Request:
     """One question about one image.
 
     Attributes:
-        image: a file, one in memory, or a picture.
-        prompt: the user turn; ``<image>`` marks where the picture stands (in front when it is absent).
-        answer_prefix: the answer up to, and without, the blank before the rating word.
+        image: a path, a file in memory, or a picture.
+        prompt: the user turn; ``<image>`` marks the position of the picture (by default the beginning).
+        answer_prefix: the answer up to the space before the rating word, without that space.
     """
 
     image: str | Path | io.BytesIO | Image.Image
@@ -57,10 +57,10 @@ class Rating:
     """An engine's answer.
 
     Attributes:
-        logprobs: rating word -> natural log of its probability among the whole vocabulary, all five words present.
-        text: what the model wrote, where the engine let it write.
-        notes: what was decided about the picture (``decoding.Decoded.notes``).
-        look: what the picture looks like to the model (``looks.looks_of``), where the engine can tell.
+        logprobs: rating word -> natural log of its probability over the whole vocabulary, all five words present.
+        text: the generated text, if the engine generates.
+        notes: what was decided while decoding the picture (``decoding.Decoded.notes``).
+        look: the picture's features (``looks.looks_of``), if the engine provides them.
     """
 
     logprobs: dict[str, float]
@@ -71,12 +71,12 @@ class Rating:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request without a rating, and why in one line. Never turned into a number."""
+    """A request without a rating, and the reason in one line. Never turned into a number."""
 
     reason: str
 
 
-# How far the sum of five probabilities may be above one: float32 and bfloat16 round.
+# By how much the sum of five probabilities may exceed one, because of rounding in float32 and bfloat16.
 _SUM_TOLERANCE = 1e-3
 
 
@@ -86,12 +86,12 @@ def checked_rating(
     notes: tuple[str, ...] = (),
     look: tuple[float, ...] | None = None,
 ) -> Rating | Failure:
-    """The rating of five log-probabilities in the order of ``WORDS``; a ``Failure`` where they can be none.
+    """The rating for five log-probabilities in the order of ``WORDS``, or a ``Failure`` if they are invalid.
 
-    Every engine's numbers come through here.
+    Every engine's numbers pass through here.
     """
     if len(logprobs) != len(WORDS) or not all(map(math.isfinite, logprobs)):
-        return Failure("the model's answer is no number: its weights or the picture's features overflow")
+        return Failure("the model's answer is not a number: its weights or the picture's features overflow")
     total = sum(map(math.exp, (min(value, 1.0) for value in logprobs)))
     if total > 1 + _SUM_TOLERANCE:
         return Failure(f"the five words' probabilities sum to {total:.3g}")
@@ -104,16 +104,16 @@ class Engine(Protocol):
     name: str
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        """Answer every request, in order. One bad image fails alone; the order and the size of a batch change no score."""
+        """Answer every request, in order. A bad image fails alone; scores do not depend on batch order or size."""
         ...
 
     def describe(self) -> dict:
-        """What a result depends on (engine, dtype, device, pixels, system prompt, library versions), as plain JSON values."""
+        """Everything a result depends on (engine, dtype, device, pixels, system prompt, versions), as plain JSON values."""
         ...
 
 
 def describe_input(system: str, bounds: PixelBounds, preprocessing: Preprocessing, upright: bool) -> dict:
-    """What the model is shown and told beside the question, as ``Engine.describe`` and a run's identity have it."""
+    """The model's input other than the question, as it appears in ``Engine.describe`` and in a run's identity."""
     shown = {**asdict(bounds), "preprocessing": preprocessing.describe(), "upright": upright}
     return {"system": system or None, **shown}
 
@@ -124,12 +124,12 @@ def load_engine(name: str, model_path: str | Path, **options: object) -> Engine:
     Args:
         name: a key of ``ENGINES``, or "module:Class".
         model_path: a checkpoint folder in the released format.
-        options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` (one of ``DTYPES``), ``batch_size`` (most images a
-            model pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds`` (``PixelBounds``;
-            None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says), ``compile`` (prefill and
-            vllm engines), ``trust_remote_code`` (swift engine only).
+        options: ``device`` ("auto", "cpu", "cuda", "cuda:1"), ``dtype`` (one of ``DTYPES``), ``batch_size`` (at most this many
+            images per pass), ``system`` (system prompt; None for the checkpoint's own, "" for none), ``bounds``
+            (``PixelBounds``; None for the checkpoint's), ``upright`` (turn images as their EXIF orientation says), ``compile``
+            (prefill and vllm engines), ``trust_remote_code`` (swift engine only).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", str(_TURNS_AWAKE))
     module, _, cls = ENGINES.get(name, name).partition(":")
-    with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout they find when imported; ours is for results
+    with contextlib.redirect_stdout(sys.stderr):  # libraries log to the stdout present at import; ours is for results
         return getattr(importlib.import_module(module), cls)(model_path, **options)

@@ -1,6 +1,6 @@
-"""The smallest engine, to copy: it rates a picture by how bright it is and knows nothing of rooms. No command offers it.
+"""The smallest engine, to copy: it rates a picture by its brightness and knows nothing of rooms. No command offers it.
 
-What an engine gets, gives and must hold to is in ``saiqa.engines``; a line in ``ENGINES`` makes it one of ``--engine``.
+``saiqa.engines`` defines an engine's input, output and obligations; a line in ``ENGINES`` adds it to ``--engine``.
 """
 
 from __future__ import annotations

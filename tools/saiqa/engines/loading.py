@@ -1,4 +1,4 @@
-"""What every engine that holds the native model does first: choose device and dtype, open the bundle, read an image."""
+"""What engines with the native model share: choosing device and dtype, opening the bundle, reading images."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def resolve_device(device: str) -> torch.device:
-    """A torch device for "auto" (CUDA when there is one), "cpu", "cuda", "cuda:N".
+    """A torch device for "auto" (CUDA if available), "cpu", "cuda", "cuda:N".
 
     Raises:
-        InputError: the device is not on this machine.
+        InputError: this machine has no such device.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise InputError(f"{device!r} is no device", "Use auto, cpu, cuda or cuda:N") from error
+        raise InputError(f"{device!r} is not a device", "Use auto, cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise InputError(f"device {device}: torch sees {torch.cuda.device_count()} GPUs here", "Use cpu")
     return chosen
 
 
 def resolve_dtype(dtype: str, device: torch.device, path: str | Path) -> torch.dtype:
-    """The torch dtype for "float32", "bfloat16", "int8", and "auto" with the checkpoint at ``path``.
+    """The torch dtype for "float32", "bfloat16", "int8", or "auto" with the checkpoint at ``path``.
 
-    That is bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
+    "auto" is bfloat16 on CUDA, and on a CPU with native bfloat16 if the weights are stored in it; otherwise float32.
 
     Raises:
-        InputError: the header of a file of weights is broken.
+        InputError: the header of a weight file is broken.
     """
     if dtype == "auto":
         small = device.type == "cuda" or (multiplies_bfloat16() and is_stored_in_bfloat16(path))
@@ -65,24 +65,24 @@ def resolve_dtype(dtype: str, device: torch.device, path: str | Path) -> torch.d
 
 
 def is_stored_in_bfloat16(path: str | Path) -> bool:
-    """Whether every weight of a checkpoint is in bfloat16, by the headers of its files. Raises as ``read_tensors``."""
+    """Whether every weight of a checkpoint is in bfloat16, from the headers of its files. Raises as ``read_tensors``."""
     return {tensor.dtype for tensor in read_tensors(Path(path)).values()} == {"BF16"}
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the CPU has instructions for products in bfloat16, by what Linux says of it."""
+    """Whether the CPU has instructions for bfloat16 products, according to Linux."""
     return not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu_flags())
 
 
 def _cpu_flags() -> set[str]:
-    """What Linux says that the processor can do, among other words; empty elsewhere."""
+    """The words of /proc/cpuinfo, the processor's feature flags among them; empty on other systems."""
     return set(CPUINFO.read_text().split()) if CPUINFO.is_file() else set()
 
 
 def avoid_trapping_amx() -> None:
-    """Keep oneDNN off AMX where the processor claims to have it and traps: some virtual machines do, and the process dies.
+    """Keep oneDNN from using AMX if the processor claims to support it but traps, as some virtual machines do.
 
-    Works before the first bfloat16 product of the process.
+    Must be called before the first bfloat16 product of the process.
     """
     variable, safe = "ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16"
     if variable in os.environ or "amx_bf16" not in _cpu_flags():
@@ -98,8 +98,8 @@ def open_bundle(
     """Model and tokenizer of a checkpoint folder, for images within these bounds.
 
     Raises:
-        InputError: a file is missing or cannot be used; it says which, and why.
-        Failed: there is too little memory for it.
+        InputError: a file is missing or cannot be used; the error says which, and why.
+        Failed: there is too little memory.
     """
     config = model_config(path)
     require_memory(path, config, dtype, device, bounds or PixelBounds.of(config), may_quantise=True)
@@ -108,17 +108,17 @@ def open_bundle(
 
 
 def model_config(path: str | Path) -> Ovis2_5Config:
-    """The configuration of an Ovis2.5 checkpoint. Raises ``InputError`` for that of another model, and for a broken one."""
+    """The configuration of an Ovis2.5 checkpoint. Raises ``InputError`` if it is broken or another model's."""
     return Ovis2_5Config(**read_config(Path(path)))
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> Ovis2_5:
-    """The model of a checkpoint folder, ready for inference. A checkpoint with holes is never filled with random numbers.
+    """The model of a checkpoint folder, ready for inference. Missing weights are an error, never randomly initialised.
 
-    In int8 its language model can only be read by ``packed``, and all else is in bfloat16.
+    With int8 only ``packed`` can run the language model, and everything else is in bfloat16.
 
     Raises:
-        InputError: a file is missing or cannot be used; it says which, and why.
+        InputError: a file is missing or cannot be used; the error says which, and why.
     """
     check_weights(path)
     preprocessing = Preprocessing.of_checkpoint(path)
@@ -130,7 +130,7 @@ def load_model(path: str | Path, device: str | torch.device = "cpu", dtype: torc
 
 
 def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
-    """The tokenizer of a checkpoint folder, by class, so that no file is asked which one it is. Raises as ``load_model``."""
+    """The tokenizer of a checkpoint folder; its class is fixed, not read from a file. Raises as ``load_model``."""
     with view_of(path) as view, refusing(path):
         tokenizer = Qwen2TokenizerFast.from_pretrained(view, local_files_only=True)
         check_tokenizer(path, tokenizer)
@@ -139,9 +139,9 @@ def load_tokenizer(path: str | Path) -> Qwen2TokenizerFast:
 
 @contextlib.contextmanager
 def refusing(path: str | Path) -> Iterator[None]:
-    """Within, what a library says against a checkpoint becomes an ``InputError``, and no hub is asked for anything.
+    """Within, a library's errors about a checkpoint become ``InputError``, and the Hub is never contacted.
 
-    Memory that does not suffice stays what it is. Progress is shown by commands, not by transformers.
+    Out-of-memory errors are passed on. transformers shows no progress bars; the commands do.
     """
     try:
         with hub_off(), _no_progress_bar():
@@ -149,7 +149,7 @@ def refusing(path: str | Path) -> Iterator[None]:
     except (UserError, MemoryError, torch.OutOfMemoryError):
         raise
     except BaseException as error:
-        # A panic in the tokenizers library is no Exception.
+        # A panic in the tokenizers library is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{path}: cannot load this checkpoint: {first_line(error)[:200]}", DOWNLOAD_AGAIN) from error
@@ -169,10 +169,10 @@ def _no_progress_bar() -> Iterator[None]:
 
 
 def check_weights(path: str | Path) -> None:
-    """Hold the tensors of a checkpoint against its config.json, by the headers of its files.
+    """Check the tensors of a checkpoint, as its file headers list them, against its config.json.
 
     Raises:
-        InputError: a tensor is missing, there is one that the model has no place for, or a shape is another.
+        InputError: a tensor is missing, unknown to the model, or has another shape.
     """
     config = model_config(path)
     with torch.device("meta"):
@@ -183,17 +183,17 @@ def check_weights(path: str | Path) -> None:
     unknown = sorted(name for name in found.keys() - wanted.keys() if not name.endswith(".inv_freq"))
     misshapen = sorted(name for name in found.keys() & wanted.keys() if found[name] != wanted[name])
     if missing:
-        raise broken(Path(path), f"lacks {len(missing)} of its {len(wanted)} tensors, {missing[0]} first")
+        raise broken(Path(path), f"lacks {len(missing)} of its {len(wanted)} tensors, starting with {missing[0]}")
     if unknown:
-        raise broken(Path(path), f"has {len(unknown)} tensors that the model has no place for, {unknown[0][:100]!r} first")
+        raise broken(Path(path), f"has {len(unknown)} tensors that the model does not have, such as {unknown[0][:100]!r}")
     if misshapen:
         name = misshapen[0]
-        shapes = f"{list(found[name])} in the file and {list(wanted[name])} by {CONFIG_FILE}"
-        raise broken(Path(path), f"has {len(misshapen)} tensors of another shape, {name} first: {shapes}")
+        shapes = f"{list(found[name])} in the file, {list(wanted[name])} according to {CONFIG_FILE}"
+        raise broken(Path(path), f"has {len(misshapen)} tensors of the wrong shape, such as {name}: {shapes}")
 
 
 def check_finite(path: str | Path, model: nn.Module) -> None:
-    """Refuse weights that are no numbers. Raises ``InputError``, which names the first tensor."""
+    """Raise ``InputError``, naming the first such tensor, if a weight is not finite."""
     with torch.inference_mode():
         sums = {name: tensor.sum(dtype=torch.float32) for name, tensor in model.named_parameters()}
         finite = torch.stack([value.to("cpu") for value in sums.values()]).isfinite().tolist()
@@ -203,28 +203,28 @@ def check_finite(path: str | Path, model: nn.Module) -> None:
 
 
 def check_tokenizer(path: str | Path, tokenizer: Qwen2TokenizerFast) -> None:
-    """Refuse a tokenizer that cannot ask for a rating.
+    """Refuse a tokenizer that does not work for ratings.
 
     Raises:
-        InputError: a mark of a turn or a rating word behind a blank is not one token of its own, or has no embedding.
+        InputError: a turn marker, or a rating word after a space, is not a single distinct token, or has no embedding.
     """
     needed = [*TURN_MARKS, *(f" {word}" for word in WORDS)]
     tokens = [tokenizer.encode(text, add_special_tokens=False) for text in needed]
     rows = model_config(path).llm_config.vocab_size
-    remedy = "Take the tokenizer of the base model"
+    remedy = "Use the base model's tokenizer"
     for text, ids in zip(needed, tokens, strict=True):
         if len(ids) != 1 or tokens.count(ids) != 1:
-            raise broken(Path(path), f"has a tokenizer that does not make one token of {text!r}", remedy)
+            raise broken(Path(path), f"has a tokenizer that does not encode {text!r} as one token", remedy)
     most = max(tokenizer.get_vocab().values())
     if most >= rows:
-        raise broken(Path(path), f"has a tokenizer with token {most}, and embeddings of {rows}", remedy)
+        raise broken(Path(path), f"has a tokenizer with token id {most}, but only {rows} embeddings", remedy)
 
 
 def word_ids_after(tokenizer: Qwen2TokenizerFast, answer_prefix: str) -> list[int]:
-    """Token ids of the five words where they follow ``answer_prefix``.
+    """Token ids of the five words after ``answer_prefix``.
 
     Raises:
-        ValueError: a word is not one token there, so no single position holds the distribution.
+        ValueError: a word is not a single token there, so no single position holds the distribution.
     """
     blank = " " if answer_prefix else ""
     start = tokenizer.encode(answer_prefix, add_special_tokens=False)
@@ -232,14 +232,14 @@ def word_ids_after(tokenizer: Qwen2TokenizerFast, answer_prefix: str) -> list[in
     for word in WORDS:
         full = tokenizer.encode(f"{answer_prefix}{blank}{word}", add_special_tokens=False)
         if full[:-1] != start:
-            where = f"behind {answer_prefix!r}" if answer_prefix else "at the beginning of an answer"
-            raise ValueError(f"the checkpoint's tokenizer does not make one token of {word!r} {where}")
+            where = f"after {answer_prefix!r}" if answer_prefix else "at the beginning of an answer"
+            raise ValueError(f"the checkpoint's tokenizer does not encode {word!r} as one token {where}")
         ids.append(full[-1])
     return ids
 
 
 def read_image(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> Decoded:
-    """The picture of a file, or of a picture as it came. Raises one of ``IMAGE_ERRORS``."""
+    """The decoded picture of a file or of a PIL image. Raises one of ``IMAGE_ERRORS``."""
     if isinstance(image, Image.Image):
         return decode(image, upright)
     with open_image(file_of(image)) as opened:
@@ -247,17 +247,17 @@ def read_image(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> D
 
 
 def file_of(image: str | Path | io.BytesIO) -> str | Path | io.BytesIO:
-    """What ``open_image`` takes: of a file in memory a view of its own, for others may be reading it."""
+    """What ``open_image`` takes; for a file in memory a separate reader, because other threads may be reading it."""
     return io.BytesIO(image.getvalue()) if type(image) is io.BytesIO else image
 
 
 def identity_of(image: str | Path | io.BytesIO | Image.Image) -> int | str:
-    """What tells an image from others within one call: a file by its path, what is in memory by the object."""
+    """Identifies an image within one call: a file by its path, an image in memory by the object."""
     return id(image) if isinstance(image, Image.Image | io.BytesIO) else str(image)
 
 
 def describe_torch(device: torch.device, dtype: torch.dtype) -> dict:
-    """Where and with what a result was computed."""
+    """Device, dtype and library versions of a result."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     return {
         "device": name,

@@ -1,8 +1,8 @@
-"""How many tokens a pass may have: from the shapes of the model and the memory there is.
+"""How many tokens a pass may have, given the model's shapes and the available memory.
 
-The promise: rating takes the weights, at most ``WORKING_BYTES`` for a pass on the device (half of what is free, where that is
-less, or what a single image needs), and at most ``READING_BYTES`` of the host's memory for pictures of up to 12 megapixels
-that are being read.
+Guaranteed: besides the weights, rating takes at most ``WORKING_BYTES`` for a pass on the device (or half of the free memory if
+that is less, or what a single image needs), and at most ``READING_BYTES`` of host memory to read pictures of up to 12
+megapixels.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from saiqa.model.pixels import PixelBounds
 GIB = 2**30
 GB = 10**9
 WORKING_BYTES = {"cpu": 2 * GIB, "cuda": 6 * GIB}
-READERS = 4  # pictures being decoded and cut at a time
+READERS = 4  # pictures decoded and cut into patches at a time
 READING_BYTES = READERS * 150 * 10**6
-SHARE_OF_FREE = 0.5  # the rest is for other processes, and for what an allocator cannot reuse
+SHARE_OF_FREE = 0.5  # the rest is for other processes and for fragmentation
 
-# More tokens per pass make no device faster: its matrix products are large enough, and larger passes overflow its caches.
+# More tokens per pass make no device faster: the matrix products are large enough, and larger passes overflow its caches.
 MOST_TOKENS = {"cpu": 2048, "cuda": 16384}
 
-# Tensors of each width that are alive at once in a layer, counted from the code and rounded up.
+# Tensors of each width alive at the same time in a layer, counted from the code and rounded up.
 _VISION_HIDDEN, _VISION_INNER = 12, 2
 _TEXT_HIDDEN, _TEXT_INNER = 10, 3
 
 
 def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The dtype of everything but the weights in 8 bits: bfloat16 with int8, else the same."""
+    """The dtype of everything but the 8-bit weights: bfloat16 for int8, else ``dtype`` itself."""
     return torch.bfloat16 if dtype is torch.int8 else dtype
 
 
 def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
-    """Working memory of a pass per token, in bytes: the tower's (four patches a token) or the language model's, if larger."""
+    """Working memory of a pass in bytes per token: the larger of the tower's (four patches per token) and the LLM's."""
     vit, llm = config.vit_config, config.llm_config
-    rotary_bytes = 6 * 4 * vit.hidden_size  # the tower's rotary embedding is in float32 whatever the dtype
+    rotary_bytes = 6 * 4 * vit.hidden_size  # the tower's rotary embedding is always in float32
     patch = (_VISION_HIDDEN * vit.hidden_size + _VISION_INNER * vit.intermediate_size) * dtype.itemsize + rotary_bytes
     pixels = 2 * 4 * vit.num_channels * vit.patch_size**2
     heads = llm.num_attention_heads * llm.head_dim
@@ -52,26 +52,26 @@ def token_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
 
 
 def head_bytes(config: Ovis2_5Config, dtype: torch.dtype) -> int:
-    """Working memory of the visual head, in bytes: logits, and their softmax in float32 and in the model's dtype."""
+    """Working memory of the visual head in bytes: logits, and their softmax in float32 and in the model's dtype."""
     return HEAD_ROWS * config.visual_vocab_size * (2 * dtype.itemsize + 2 * 4)
 
 
 def pass_bytes(config: Ovis2_5Config, dtype: torch.dtype, tokens: int) -> int:
-    """What a pass of so many tokens takes beside the weights, and reading the next pictures meanwhile, at most, in bytes."""
+    """Upper bound in bytes for a pass of ``tokens`` tokens besides the weights, including reading the next pictures."""
     return tokens * token_bytes(config, dtype) + head_bytes(config, dtype) + READING_BYTES
 
 
 def token_budget(config: Ovis2_5Config, dtype: torch.dtype, kind: str, free: float) -> int:
-    """Tokens a pass may have on a ``kind`` of device ("cpu", "cuda") with so many bytes free.
+    """The most tokens per pass on a ``kind`` of device ("cpu", "cuda") with ``free`` bytes free.
 
-    An image with more tokens than these has a pass of its own.
+    An image with more tokens gets a pass of its own.
     """
     allowed = min(WORKING_BYTES[kind], SHARE_OF_FREE * free) - head_bytes(config, dtype)
     return int(min(MOST_TOKENS[kind], max(1, allowed // token_bytes(config, dtype))))
 
 
 def free_bytes(device: torch.device) -> float:
-    """Memory on the device, in bytes, that a process may still take."""
+    """Memory on the device, in bytes, that this process can still allocate."""
     if device.type == "cuda":
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return torch.cuda.mem_get_info(device)[0] + unused
@@ -84,7 +84,7 @@ def _available_bytes() -> int:
 
 
 def _left_in_group_bytes() -> float:
-    """What a container's limit leaves; infinite where there is none."""
+    """What a container's memory limit leaves; infinite if there is none."""
     for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
         try:
             return int(Path("/sys/fs/cgroup", limit).read_text()) - int(Path("/sys/fs/cgroup", used).read_text())
@@ -93,12 +93,12 @@ def _left_in_group_bytes() -> float:
     return float("inf")
 
 
-_TEXT_TOKENS = 1024  # of the questions about an image, more than prompts have
+_TEXT_TOKENS = 1024  # for the questions about an image, more than the prompts have
 
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes of memory that a checkpoint takes: its weights, and the pass over one image of the most pixels."""
+    """Memory of a checkpoint in bytes: its weights, and the pass over one image of the maximum size."""
 
     weights: int
     working: int
@@ -109,14 +109,14 @@ class Needs:
 
 
 def needs(folder: Path, config: Ovis2_5Config, dtype: torch.dtype, bounds: PixelBounds) -> Needs:
-    """What rating with a checkpoint takes at least, by the headers of its files."""
+    """The least memory for rating with a checkpoint, from the headers of its files."""
     side = config.vit_config.patch_size * config.vit_config.hidden_stride
     tokens = math.ceil(bounds.max_pixels / side**2) + _TEXT_TOKENS
     return Needs(weight_bytes(folder, config, dtype), pass_bytes(config, working_dtype(dtype), tokens))
 
 
 def weight_bytes(folder: Path, config: Ovis2_5Config, dtype: torch.dtype) -> int:
-    """What the weights of a checkpoint take in ``dtype``, in bytes, by the headers of its files."""
+    """Size of a checkpoint's weights in ``dtype``, in bytes, from the headers of its files."""
     each = working_dtype(dtype).itemsize
     tied = config.llm_config.tie_word_embeddings
     small = dtype.itemsize
@@ -131,7 +131,7 @@ def require_memory(
     bounds: PixelBounds,
     may_quantise: bool = False,
 ) -> None:
-    """Refuse to load what does not fit. Raises ``Failed``, which says what would do; int8 only if the engine knows it."""
+    """Raise ``Failed`` if the model does not fit, with what would; int8 is suggested only if the engine supports it."""
     wanted, free = needs(Path(folder), config, dtype, bounds), free_bytes(device)
     if wanted.total <= free:
         return
@@ -139,7 +139,7 @@ def require_memory(
     name = str(dtype).removeprefix("torch.")
     what = (
         f"{folder}: its weights take {_gb(wanted.weights)} in {name} and an image of {bounds.max_pixels} pixels "
-        f"{_gb(wanted.working)} beside them, and {_gb(free)} of {kind} are free"
+        f"{_gb(wanted.working)} more, but only {_gb(free)} of {kind} are free"
     )
     raise Failed(what, _what_would_do(Path(folder), config, dtype, device, bounds, free, may_quantise))
 
@@ -172,9 +172,9 @@ def _gb(size_bytes: float) -> str:
 
 
 def keep_freed_blocks() -> None:
-    """Let the C library keep what a pass frees for the next layer, instead of giving it back to the kernel every time.
+    """Let the C library reuse memory that a layer frees, instead of returning it to the kernel every time.
 
-    The pages would have to be cleared and mapped again for each tensor of a megabyte. Does nothing but on glibc.
+    Otherwise pages would be cleared and mapped again for every tensor of a megabyte. Has an effect only on glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt:
@@ -184,5 +184,5 @@ def keep_freed_blocks() -> None:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception says that memory did not suffice; on a CPU torch has no class of its own for it."""
+    """Whether an exception means out of memory; on a CPU torch has no class for that."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

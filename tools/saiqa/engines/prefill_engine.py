@@ -1,8 +1,8 @@
-"""The default engine: one pass over image, prompt and answer prefix gives the five words' exact probabilities.
+"""The default engine: one prefill pass over image, prompt and answer prefix gives the five words' exact probabilities.
 
 The answer up to the rating word is known beforehand, so nothing is generated. Requests about the same image share the pass
-over it, and rows of several images are packed into one pass (``packed``) up to a budget of tokens (``memory``). Images are
-read ahead of the model by threads.
+over it, and rows of several images are packed into one pass (``packed``) up to a token budget (``pass_budget``). Threads read
+the next images while the model works.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ LESS_MEMORY = "lower max_pixels, or use bfloat16"
 
 @dataclass
 class Question:
-    """One request as tokens: where its answer goes, what follows the image, and the ids of the five words."""
+    """One request as tokens: the index of its answer, the tokens after the image, and the ids of the five words."""
 
     place: int
     suffix: list[int]
@@ -53,7 +53,7 @@ class Question:
 
 @dataclass
 class Row:
-    """One image with all the questions about it; the notes are those of its decoding."""
+    """One image with all questions about it, and the notes from decoding it."""
 
     image: str | Path | io.BytesIO | Image.Image
     prefix: list[int] = field(default_factory=list)
@@ -69,19 +69,19 @@ class PrefillEngine:
 
     Args:
         model_path: a checkpoint folder in the released format.
-        device: "auto" (CUDA when there is one), "cpu", "cuda", "cuda:1".
-        dtype: "float32", "bfloat16", "int8" (the language model's linear maps in 8 bits, the rest in bfloat16), or "auto":
-            bfloat16 on CUDA, and on a CPU that multiplies in it where the weights are stored in it; else float32.
-        batch_size: at most N images per pass. A pass also keeps to ``token_budget`` tokens, which is found from the memory
-            there is and halved whenever that does not suffice after all.
+        device: "auto" (CUDA if available), "cpu", "cuda", "cuda:1".
+        dtype: "float32", "bfloat16", "int8" (the language model's linear layers in 8 bits, the rest in bfloat16), or "auto":
+            bfloat16 on CUDA, and on a CPU with native bfloat16 if the weights are stored in it; otherwise float32.
+        batch_size: at most this many images per pass. A pass is also limited to ``token_budget`` tokens, which is derived
+            from the available memory and halved whenever memory runs out nevertheless.
         system: system prompt; None for the one that the checkpoint was trained with, "" for none.
-        bounds: of the pixels of an image; None for the checkpoint's.
+        bounds: bounds on the pixels of an image; None for the checkpoint's.
         upright: turn images as their EXIF orientation says.
-        compile: fuse the model's small steps with torch.compile; the first images take a minute longer.
+        compile: fuse the model's small operations with torch.compile; the first images take a minute longer.
 
     Raises:
-        InputError: no such device, or the folder does not hold a whole Ovis2.5 checkpoint.
-        Failed: ``compile`` where no compiler works.
+        InputError: no such device, or the folder does not hold a complete Ovis2.5 checkpoint.
+        Failed: ``compile`` is set but there is no working compiler.
     """
 
     name = "prefill"
@@ -123,9 +123,9 @@ class PrefillEngine:
         upright: bool = False,
         compile: bool = False,
     ) -> PrefillEngine:
-        """An engine of a model that is in memory, where it is and in the dtype it has; no checkpoint is read.
+        """An engine for a model already in memory, on its device and in its dtype; no checkpoint is read.
 
-        The model's ``visual_tokenizer.preprocessing`` must be set. Raises ``Failed`` where nothing can be compiled.
+        The model's ``visual_tokenizer.preprocessing`` must be set. Raises ``Failed`` if ``compile`` is set but cannot work.
         """
         _make_ready(model.device, compile)
         engine = cls.__new__(cls)
@@ -173,8 +173,8 @@ class PrefillEngine:
     # --- from requests to rows -------------------------------------------------------------------------------------
 
     def rows(self, requests: Sequence[Request], answers: list | None = None) -> list[Row]:
-        """One row an image. A request whose image cannot even be opened is in none, nor is one whose answer
-        begins with a word that is no token; the ``Failure`` goes to ``answers``."""
+        """One row per image. A request whose image cannot be opened, or whose rating words are not single tokens after its
+        answer prefix, is in no row; its ``Failure`` goes to ``answers``."""
         rows: dict[tuple, Row] = {}
         sizes: dict[object, tuple[int, int] | Failure] = {}
         for place, request in enumerate(requests):
@@ -209,7 +209,7 @@ class PrefillEngine:
         return rows * columns // vit.hidden_stride**2
 
     def patches(self, row: Row) -> tuple[torch.Tensor, torch.Tensor]:
-        """The row's image as ``image_to_patches`` cuts it. Raises one of ``IMAGE_ERRORS`` where it cannot be read."""
+        """The row's image as ``image_to_patches`` cuts it. Raises one of ``IMAGE_ERRORS`` if it cannot be read."""
         vit = self.model.config.vit_config
         decoded = read_image(row.image, self.upright)
         row.notes = decoded.notes
@@ -217,9 +217,9 @@ class PrefillEngine:
         return image_to_patches(image, self.bounds, self.preprocessing, vit.patch_size, vit.hidden_stride)
 
     def batches(self, rows: list[Row]) -> list[list[Row]]:
-        """The rows in passes of at most ``batch_size`` images and, of more than one image, ``token_budget`` tokens.
+        """The rows in passes of at most ``batch_size`` images and ``token_budget`` tokens; a single image may have more tokens.
 
-        Images of one size come side by side: the tower takes them together.
+        Images of the same size are adjacent, so that the tower can batch them.
         """
         batches: list[list[Row]] = []
         tokens = 0
@@ -249,7 +249,7 @@ class PrefillEngine:
         self._rate_rows(rows, patches, grids, answers)
 
     def _rate_rows(self, rows: list[Row], patches: list, grids: list, answers: list) -> None:
-        """Answer every question of the rows, in smaller passes for as long as memory does not suffice."""
+        """Answer every question of the rows; halve the pass as long as memory runs out."""
         if not rows:
             return
         tokens = sum(map(len, rows))
@@ -261,37 +261,37 @@ class PrefillEngine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            # Only here, behind the handler, is nothing left that holds the tensors of the pass.
+            # Only here, after the handler, does nothing hold the tensors of the pass any more.
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.token_budget = min(self.token_budget, max(1, tokens // 2))
         if len(rows) == 1:
             for question in rows[0].questions:
-                answers[question.place] = Failure(f"memory does not suffice for an image of {tokens} tokens; {LESS_MEMORY}")
+                answers[question.place] = Failure(f"out of memory for an image of {tokens} tokens; {LESS_MEMORY}")
             return
         half = (len(rows) + 1) // 2
         self._rate_rows(rows[:half], patches[:half], grids[:half], answers)
         self._rate_rows(rows[half:], patches[half:], grids[half:], answers)
 
     def _rated(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, Rating | Failure]]:
-        """As ``forward``, with what else is told of the pictures."""
+        """As ``forward``, as ratings with the pictures' notes and features."""
         visual = self.see(patches, grids)
         looks = looks_of(visual, [int(grid.prod()) // self.model.config.vit_config.hidden_stride**2 for grid in grids])
         logprobs = self.answer(rows, visual)
-        told = zip(rows, map(tuple, looks.tolist()), strict=True)  # behind the pass, which waits for the GPU anyway
+        told = zip(rows, map(tuple, looks.tolist()), strict=True)  # after the pass, which waits for the GPU anyway
         seen = {question.place: (row.notes, look) for row, look in told for question in row.questions}
         return [(place, checked_rating(values, None, *seen[place])) for place, values in logprobs]
 
     def forward(self, rows: list[Row], patches: list, grids: list) -> list[tuple[int, list[float]]]:
-        """One pass: (place, five log-probabilities) of every question of the rows, whose images are cut already."""
+        """One pass over rows with these patches: (place, five log-probabilities) for every question."""
         return self.answer(rows, self.see(patches, grids))
 
     def see(self, patches: list, grids: list) -> torch.Tensor:
-        """Visual embeddings [groups, hidden] of the images that are cut into these patches, one behind the other."""
+        """Visual embeddings [groups, hidden] of the images with these patches, concatenated."""
         return self.model.embed_images(torch.cat(patches).to(self.device), torch.cat(grids))
 
     def answer(self, rows: list[Row], visual: torch.Tensor) -> list[tuple[int, list[float]]]:
-        """(place, five log-probabilities) of every question of the rows, whose images' visual embeddings these are."""
+        """(place, five log-probabilities) for every question of the rows, given their images' visual embeddings."""
         questions = [question for row in rows for question in row.questions]
         packed = pack([(row.prefix, [question.suffix for question in row.questions]) for row in rows], self.device)
         hidden = self._read(self.model.embed(packed.ids, visual), packed)
@@ -300,7 +300,7 @@ class PrefillEngine:
 
 
 def _make_ready(device: torch.device, compile: bool) -> None:
-    """What comes before a model is loaded. Raises ``Failed`` where something is to be compiled and cannot."""
+    """Preparations before a model is loaded. Raises ``Failed`` if ``compile`` is set but cannot work."""
     if compile:
         check_compiler(device)
     if device.type == "cpu":
@@ -319,7 +319,7 @@ def _image_size(image: str | Path | io.BytesIO | Image.Image, upright: bool) -> 
 
 
 def _ahead(readers: Executor, batches: list[list[Row]], read: Callable[[Row], object]) -> Iterator[list[tuple[Row, Future]]]:
-    """The batches with their images being read, the next batch's while the model works on the present one."""
+    """The batches with their images being read; those of the next batch are read while the model works on the current one."""
     waiting = None
     for batch in batches:
         started = [(row, readers.submit(read, row)) for row in batch]

@@ -1,4 +1,4 @@
-"""Maps of what lowers a score, by an engine that holds the native model."""
+"""Maps of what lowers a score, from an engine with the native model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MOST = 8  # rows and columns of regions
 
 
 def region_map(engine: Engine, request: Request, method: str) -> tuple[Rating, list[list[float]]] | Failure:
-    """The rating of a request, and by how many points each region of its picture lowers the score [rows][columns].
+    """The rating of a request, and how many points each region of its picture lowers the score [rows][columns].
 
     Args:
         method: one of ``maps.METHODS``.
 
     Raises:
-        UsageError: an engine, or a dtype of it, that keeps its model to itself.
+        UsageError: maps are not available with this engine or dtype.
     """
     native, ask = checked(engine), maps.METHODS[method]
     try:
@@ -35,12 +35,12 @@ def region_map(engine: Engine, request: Request, method: str) -> tuple[Rating, l
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return Failure("memory does not suffice for a map; lower max_pixels")
+        return Failure("out of memory for a map; lower max_pixels")
     return rating, points.float().reshape(down, across).tolist()
 
 
 def checked(engine: Engine) -> Any:
-    """The engine, where a map can be had of it. Raises ``UsageError``."""
+    """The engine, if it supports maps. Raises ``UsageError`` otherwise."""
     if engine.name != "prefill":
         raise UsageError(f"the {engine.name} engine has no maps", "Use the prefill engine")
     if engine.dtype is torch.int8:  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def rated(engine: Any, request: Request, with_slope: bool = False) -> tuple[Rati
     """The rating, as ``engine.rate`` gives it, the question as the model reads it, and the rows and columns of groups.
 
     Args:
-        with_slope: keep what it takes to have the slope of the score at the pixels without another look at them.
+        with_slope: keep the graph for gradients at the pixels, so that the tower need not run again.
     """
     answers: list[Any] = [None]
     rows = engine.rows([request], answers)

@@ -1,7 +1,7 @@
 """The reference engine: ms-swift's ``TransformersEngine``, greedy generation with log-probabilities, as the release scores.
 
-It writes the whole answer to read one distribution, so it is slow; it is here to compare with. Unlike the release it finds
-the rating token by what it says, and reads the exact log-probabilities of all five words there.
+It generates the whole answer to read one distribution, so it is slow; it is here for comparison. Unlike the release, it finds
+the rating token by its text, and reads the exact log-probabilities of all five words there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# ms-swift asks a model hub for its own news unless told that the model is a local folder; its log is not the user's.
+# ms-swift's log is not for the user.
 os.environ.setdefault("LOG_LEVEL", "ERROR")
 
 import swift
@@ -46,7 +46,7 @@ MAX_NEW_TOKENS = 48  # an answer is a sentence of about thirteen tokens
 
 
 class _WordEngine(TransformersEngine):
-    """ms-swift's engine, with log-probabilities that always include the tokens in ``watched_ids``, however unlikely."""
+    """ms-swift's engine, but its log-probabilities always include the tokens in ``watched_ids``, however unlikely."""
 
     watched_ids: tuple[int, ...] = ()
 
@@ -90,9 +90,9 @@ class SwiftEngine:
         trust_remote_code: bool = False,
     ):
         if compile:
-            raise ValueError("ms-swift runs the model as it is; compile needs the prefill engine")
+            raise ValueError("the swift engine runs the unmodified model; compile needs the prefill engine")
         if dtype == "int8":
-            raise ValueError("ms-swift runs the model as it is; int8 needs the prefill engine")
+            raise ValueError("the swift engine runs the unmodified model; int8 needs the prefill engine")
         self.device = resolve_device(device)
         self.dtype = resolve_dtype(dtype, self.device, model_path)
         self.remote_code = trust_remote_code
@@ -166,13 +166,13 @@ class SwiftEngine:
             return Failure(f"no rating word in the answer {choice.message.content!r}")
         form = _form_of(content[at]["token"])
         if form not in self.forms:
-            return Failure(f"the rating {content[at]['token']!r} has a form in which not every word is one token")
+            return Failure(f"the rating {content[at]['token']!r} is spelled in a way in which not every word is one token")
         logprobs = {step["token"]: step["logprob"] for step in content[at]["top_logprobs"]}
         return checked_rating([logprobs[_written(word, form)] for word in WORDS], choice.message.content, notes)
 
 
 def _form_of(token: str) -> tuple[bool, str]:
-    """How a rating word is written: (blank in front, lower / capitalized / upper)."""
+    """How a rating word is spelled: (leading space, lower / capitalized / upper)."""
     bare = token.strip()
     case = "lower" if bare.islower() else "upper" if bare.isupper() else "capitalized"
     return token.startswith(" "), case
@@ -185,7 +185,7 @@ def _written(word: str, form: tuple[bool, str]) -> str:
 
 
 def _single_token_forms(tokenizer: PreTrainedTokenizerBase) -> dict[tuple[bool, str], list[int]]:
-    """The forms in which each of the five words is one token, with the five token ids."""
+    """The spellings in which each of the five words is a single token, with the five token ids."""
     forms = {}
     for form in ((blank, case) for blank in (True, False) for case in ("lower", "capitalized", "upper")):
         ids = [tokenizer.encode(_written(word, form), add_special_tokens=False) for word in WORDS]

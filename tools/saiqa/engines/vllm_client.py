@@ -1,9 +1,9 @@
-"""``--engine vllm --base_url URL``: the model is in a vLLM server, asked through its OpenAI-compatible interface.
+"""``--engine vllm --base_url URL``: the model runs in a vLLM server and is queried through its OpenAI-compatible API.
 
-The checkpoint's folder is needed here, too: its tokenizer, bounds and system prompt say what is asked. No weight is loaded. The
-server must run the same checkpoint; ``vllm_server`` starts one. It must be a vLLM that knows ``logprob_token_ids`` and
-``return_token_ids``: without the first there are no exact log-probabilities of five words, without the second nobody would
-notice that it was told something else.
+The checkpoint's folder is needed locally, too: its tokenizer, bounds and system prompt define the request. No weights are
+loaded. The server must run the same checkpoint; ``vllm_server`` starts one. Its vLLM must support ``logprob_token_ids`` and
+``return_token_ids``: without the first there are no exact log-probabilities of the five words, and without the second a
+different prompt or picture size would go unnoticed.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _BUSY = (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE)
 
 
 class VllmClient:
-    """Rates through a vLLM server, one generated token a question.
+    """Rates through a vLLM server, with one generated token per question.
 
     Args:
         model_path: the checkpoint that the server runs.
-        base_url: its address, e.g. ``http://127.0.0.1:8000/v1``. It is sent the environment's ``VLLM_API_KEY``.
-        dtype: what the server was started with, to be kept with the results; nothing here depends on it.
-        batch_size: images in work at once.
+        base_url: its address, e.g. ``http://127.0.0.1:8000/v1``. The environment's ``VLLM_API_KEY`` is sent to it.
+        dtype: the dtype that the server was started with, recorded with the results; nothing here depends on it.
+        batch_size: number of images processed at once.
         system, bounds, upright: as in ``PrefillEngine``.
-        timeout_seconds: how long a busy server is asked again, and the longest wait for one answer.
+        timeout_seconds: how long to retry while the server is busy, and the longest wait for one answer.
 
     Raises:
-        InputError: a file of the checkpoint is broken, or the server refuses what it is asked.
+        InputError: a file of the checkpoint is broken, or the server rejects the requests.
         Failed: the server cannot be reached.
     """
 
@@ -67,20 +67,20 @@ class VllmClient:
         timeout_seconds: float = 600,
     ):
         if device != "auto" or compile or trust_remote_code:
-            raise ValueError("device, compile and trust_remote_code are the server's, not those of its client")
+            raise ValueError("with base_url, device, compile and trust_remote_code are set at the server")
         if not base_url.startswith(("http://", "https://")):
-            raise InputError(f"{base_url!r} is no address", "Give one like http://127.0.0.1:8000/v1")
+            raise InputError(f"{base_url!r} is not an address", "Give one like http://127.0.0.1:8000/v1")
         self.base_url, self.dtype, self.batch_size = base_url, dtype, batch_size
         self.inputs = Inputs(model_path, system, bounds, upright)
         self._connection = Connection(base_url, os.environ.get(KEY_VARIABLE), timeout_seconds, _BUSY, SERVER)
         self.served = self._served()
 
     def _served(self) -> str:
-        """What the server calls its model. Raises ``InputError`` where the address answers something else."""
+        """The server's name for its model. Raises ``InputError`` if the answer is not that of such a server."""
         try:
             return self._send("GET", "models").json()["data"][0]["id"]
         except (ValueError, LookupError, TypeError):
-            raise InputError(f"{self.base_url} is no OpenAI-compatible server", "The address ends in /v1") from None
+            raise InputError(f"{self.base_url} is not an OpenAI-compatible server", "The address must end in /v1") from None
 
     def describe(self) -> dict:
         return {
@@ -102,7 +102,7 @@ class VllmClient:
         return answers
 
     def _rate_image(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        """The answers about one image, one after the other: the later ones find it in the server's cache."""
+        """The answers about one image, one after the other, so that the later ones find it in the server's cache."""
         picture = self.inputs.picture(requests[0].image)
         if isinstance(picture, Failure):
             return [picture] * len(requests)
@@ -115,7 +115,7 @@ class VllmClient:
             return question
         answer = self._send("POST", "chat/completions", json=self._body(request, question, url))
         if answer.status_code == httpx.codes.BAD_REQUEST:
-            return Failure(f"the vLLM server refuses the question: {answer.text[:200]}")
+            return Failure(f"the vLLM server rejects the question: {answer.text[:200]}")
         return self._rating(question, answer.json(), picture.notes)
 
     def _body(self, request: Request, question: Question, url: str) -> dict:
@@ -141,21 +141,21 @@ class VllmClient:
         }
 
     def _rating(self, question: Question, answer: dict, notes: tuple[str, ...]) -> Rating | Failure:
-        """What an answer says of the five words. Raises ``InputError`` for a server that cannot say it exactly."""
+        """The rating in an answer. Raises ``InputError`` if the server does not give exact log-probabilities."""
         try:
             read = answer["prompt_token_ids"]
             (step,) = answer["choices"][0]["logprobs"]["content"]
             found = {entry["token"]: entry["logprob"] for entry in step["top_logprobs"]}
             logprobs = [found[f"token_id:{token}"] for token in question.word_ids]
         except (LookupError, TypeError, ValueError):
-            what = f"{self.base_url} does not say all five words' log-probabilities and what it has read"
-            raise InputError(what, f"It takes a vLLM with logprob_token_ids, 0.32 or later: {SERVER}") from None
+            what = f"{self.base_url} does not return all five words' log-probabilities and the prompt's token ids"
+            raise InputError(what, f"It must be vLLM 0.32 or later, with logprob_token_ids: {SERVER}") from None
         if reason := question.misread(read or ()):
-            raise InputError(f"{self.base_url}: {reason}", f"Start the server with this checkpoint by {SERVER}")
+            raise InputError(f"{self.base_url}: {reason}", f"Start the server for this checkpoint with {SERVER}")
         return checked_rating(logprobs, notes=notes)
 
     def _send(self, method: str, path: str, **body: Unpack[Body]) -> httpx.Response:
-        """The answer, good or a refusal of this one question; asks again while the server is busy or away."""
+        """The answer: a success, or a rejection of this one question. Retries while the server is busy or unreachable."""
         answer = self._connection.send(method, path, must_be_there=method == "GET", **body)
         if not answer.is_success and answer.status_code != httpx.codes.BAD_REQUEST:
             raise self._connection.refusal(answer, KEY_VARIABLE, "See its log")
@@ -163,7 +163,7 @@ class VllmClient:
 
 
 def data_url(picture: Image.Image) -> str:
-    """The picture in PNG, which loses nothing."""
+    """A data URL of the picture as PNG, which is lossless."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

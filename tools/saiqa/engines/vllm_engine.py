@@ -1,7 +1,7 @@
-"""The model in vLLM: the same one token a question, with vLLM's scheduler, attention and cache of prefixes.
+"""The model in vLLM: one token per question, with vLLM's scheduler, attention and prefix cache.
 
-For people who have vLLM on their GPUs, in an environment of its own (``requirements-vllm.txt``). vLLM brings an Ovis2.5 of its
-own; what it is shown is ours, see ``vllm_inputs``: the checkpoint's view, pictures at their final size, prompts as token ids.
+For users with vLLM on their GPUs, in a separate environment (``requirements-vllm.txt``). vLLM has its own Ovis2.5
+implementation; its input is ours, see ``vllm_inputs``: the checkpoint's view, pictures at their final size, token id prompts.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# Read when vLLM is imported. Scheduler and model stay in this process, so that there is one to end; vLLM's log is not the
-# user's, and its makers are told nothing.
+# Read when vLLM is imported. Scheduler and model stay in this process, so that only one has to be ended; vLLM's log is not for
+# the user, and no usage statistics are sent.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -34,26 +34,26 @@ from saiqa.model.decoding import Decoded
 from saiqa.model.ovis2_5 import INDICATOR_IDS
 from saiqa.model.pixels import PixelBounds
 
-IMAGE_MARK = "<image>"  # where a picture stands in a prompt, as vLLM has it
-LEAST_PASS = 8192  # tokens; a pass of vLLM takes parts of several questions
+IMAGE_MARK = "<image>"  # vLLM's placeholder for a picture in a prompt
+LEAST_PASS = 8192  # tokens; a vLLM pass may mix parts of several questions
 
-# What vLLM calls an image's and a video's start and end, in the order of INDICATOR_IDS.
+# vLLM's names for the start and end of an image and of a video, in the order of INDICATOR_IDS.
 _MARKS = ("image_start", "image_end", "video_start", "video_end")
 
 
 class VllmEngine:
-    """Rates with vLLM, one generated token a question.
+    """Rates with vLLM, with one generated token per question.
 
     Args:
         model_path: a checkpoint folder in the released format.
-        device: "auto", or the kind that this vLLM was built for ("cuda", "cpu"). CUDA_VISIBLE_DEVICES says which GPU.
+        device: "auto", or the kind that this vLLM was built for ("cuda", "cpu"). CUDA_VISIBLE_DEVICES selects the GPU.
         dtype: as in ``PrefillEngine``.
-        batch_size: images in work at once.
+        batch_size: number of images processed at once.
         system, bounds, upright: as in ``PrefillEngine``.
         compile: let vLLM compile the model and record CUDA graphs; loading takes a minute or more longer.
 
     Raises:
-        InputError: no such device, or the folder does not hold a whole Ovis2.5 checkpoint.
+        InputError: no such device, or the folder does not hold a complete Ovis2.5 checkpoint.
         Failed: vLLM cannot load it.
     """
 
@@ -99,7 +99,7 @@ class VllmEngine:
                     limit_mm_per_prompt={"image": 1, "video": 0},
                 )
             except Exception as error:
-                remedy = "VLLM_LOGGING_LEVEL=INFO shows what it did; the prefill engine works without it"
+                remedy = "Set VLLM_LOGGING_LEVEL=INFO to see its log, or use the prefill engine"
                 raise Failed(f"{path}: vLLM cannot load this checkpoint: {first_line(error)[:200]}", remedy) from error
 
     def describe(self) -> dict:
@@ -122,7 +122,7 @@ class VllmEngine:
     def _rate_pictures(
         self, pictures: Iterable[tuple[list[int], Decoded | Failure]], requests: Sequence[Request], answers: list
     ) -> None:
-        """Answer the questions about pictures that come with the places of these questions."""
+        """Answer the questions about pictures, each given with the indices of its questions."""
         asked: list[tuple[int, Question, Decoded]] = []
         for places, picture in pictures:
             for place in places:
@@ -145,36 +145,36 @@ class VllmEngine:
 
 
 def _one_token(question: Question) -> vllm.SamplingParams:
-    """One token is drawn and never looked at; the five words' log-probabilities are the model's own, before any sampling."""
+    """One token is sampled but never used; the five words' log-probabilities are the model's own, before any sampling."""
     return vllm.SamplingParams(max_tokens=1, temperature=0, logprob_token_ids=question.word_ids, detokenize=False)
 
 
 def rating(question: Question, output: vllm.RequestOutput, notes: tuple[str, ...]) -> Rating | Failure:
-    """What vLLM's answer says of the five words."""
+    """The rating in vLLM's output."""
     if reason := question.misread(output.prompt_token_ids):
         return Failure(reason)
     (found,) = output.outputs[0].logprobs
     if missing := [token for token in question.word_ids if token not in found]:
-        return Failure(f"vLLM gives no log-probability of {len(missing)} of the five words")
+        return Failure(f"vLLM returns no log-probability for {len(missing)} of the five words")
     return checked_rating([found[token].logprob for token in question.word_ids], notes=notes)
 
 
 def built_for(device: str) -> torch.device:
-    """The device of this vLLM, which is built for one kind. Raises ``InputError`` where another is asked for."""
+    """The device of this vLLM, which is built for one kind. Raises ``InputError`` if another is asked for."""
     kind = current_platform.device_type
     if device not in ("auto", kind):
-        remedy = "Set CUDA_VISIBLE_DEVICES and name no device" if device.startswith(f"{kind}:") else "Name no device"
-        raise InputError(f"device {device}: this vLLM computes on {kind or 'nothing that is here'}", remedy)
+        remedy = "Set CUDA_VISIBLE_DEVICES and leave out the device" if device.startswith(f"{kind}:") else "Leave it out"
+        raise InputError(f"device {device}: this vLLM runs on {kind or 'no device of this machine'}", remedy)
     return torch.device(kind)
 
 
 @functools.cache
 def mend_processor() -> None:
-    """Let vLLM's processor take a checkpoint of any vocabulary, and a picture of any size as it is.
+    """Patch vLLM's processor to accept a checkpoint with any vocabulary, and to leave the picture's size alone.
 
-    vLLM 0.32 knows the marks of an image by the ids that the released tokenizer gives them, and finds none with another. And
-    it resizes pictures to 448 * 448 to 1792 * 1792 pixels, whatever the bounds are with which ours came to their size.
-    Where a later vLLM has other names, nothing is mended, and ``Question.misread`` finds what comes of it.
+    vLLM 0.32 hard-codes the released tokenizer's ids for the image markers and finds none with another tokenizer. It also
+    resizes pictures to between 448 * 448 and 1792 * 1792 pixels, whatever bounds ours were resized with. If a later vLLM uses
+    other names, the patch has no effect, and ``Question.misread`` detects the consequences.
     """
     from vllm.model_executor.models import ovis2_5 as models
     from vllm.transformers_utils.processors import ovis2_5 as processors

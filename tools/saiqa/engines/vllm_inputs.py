@@ -1,7 +1,7 @@
-"""What vLLM is given, in this process or behind an address: questions as tokens, pictures at their final size. Imports no vLLM.
+"""The input for vLLM, in this process or in a server: questions as tokens, pictures at their final size. Imports no vLLM.
 
-vLLM says which tokens it has read. They are held against those that the prefill engine would read, so that a vLLM that resizes,
-cuts or words anything its own way gives no score instead of another one.
+vLLM reports which tokens it has read. They are compared with those of the prefill engine, so that a vLLM that resizes,
+truncates or words anything differently gives no score rather than a different one.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from saiqa.model.ovis2_5 import turn_text
 from saiqa.model.pixels import PixelBounds, Preprocessing, resized_picture
 from saiqa.prompts import system_prompt
 
-AROUND_AN_IMAGE = 2  # tokens: its start and its end
-TEXT_TOKENS = 2048  # of a question, at most
-QUESTIONS_AN_IMAGE = 4  # in work together; more wait
+AROUND_AN_IMAGE = 2  # tokens: image start and image end
+TEXT_TOKENS = 2048  # at most, per question
+QUESTIONS_AN_IMAGE = 4  # processed together; more have to wait
 CHUNK_IMAGES = 64  # decoded at a time
 
 
@@ -33,9 +33,9 @@ class Question:
     """One request as tokens.
 
     Attributes:
-        before, after: what stands around the image, the answer's beginning included.
-        visual: how many tokens the image is.
-        word_ids: of the five words.
+        before, after: the tokens around the image, including the answer prefix.
+        visual: number of tokens of the image.
+        word_ids: token ids of the five words.
     """
 
     before: list[int]
@@ -47,16 +47,16 @@ class Question:
         return len(self.before) + self.visual + len(self.after)
 
     def misread(self, ids: Sequence[int]) -> str | None:
-        """Why the tokens that vLLM has read are not this question; None where they are. Those of the image are counted."""
+        """Why the tokens that vLLM has read are not this question; None if they are. Image tokens are only counted."""
         if len(ids) - len(self.before) - len(self.after) != self.visual:
-            return f"vLLM reads {len(ids)} tokens where {len(self)} are asked: it resizes the picture or words the prompt anew"
+            return f"vLLM reads {len(ids)} tokens instead of {len(self)}: it resizes the picture or rewords the prompt"
         if list(ids[: len(self.before)]) != self.before or list(ids[len(ids) - len(self.after) :]) != self.after:
-            return "vLLM reads other words than it was asked"
+            return "vLLM reads another prompt than it was given"
         return None
 
 
 class Inputs:
-    """Makes them, for one checkpoint.
+    """Makes vLLM's input for one checkpoint.
 
     Args:
         model_path: a checkpoint folder in the released format.
@@ -79,7 +79,7 @@ class Inputs:
 
     @property
     def most_tokens(self) -> int:
-        """Of a question: what the model has places for, at most those of the largest picture and of ``TEXT_TOKENS``."""
+        """The most tokens per question: the largest picture plus ``TEXT_TOKENS``, limited by the model's positions."""
         visual = self.bounds.max_pixels // self._group_side**2 + AROUND_AN_IMAGE
         return min(visual + TEXT_TOKENS, self.config.llm_config.max_position_embeddings)
 
@@ -87,7 +87,7 @@ class Inputs:
         return describe_input(self.system, self.bounds, self.preprocessing, self.upright)
 
     def picture(self, image: str | Path | io.BytesIO | Image.Image) -> Decoded | Failure:
-        """The image as the tower is to see it, or why it cannot be read."""
+        """The image at the size that the tower sees, or why it cannot be read."""
         try:
             decoded = read_image(image, self.upright)
             resized = resized_picture(decoded.image, self.bounds, self.preprocessing, self._group_side)
@@ -96,7 +96,7 @@ class Inputs:
         return Decoded(resized, decoded.notes)
 
     def question(self, request: Request, picture: Image.Image) -> Question | Failure:
-        """The request about a picture of ``picture``, or why it cannot be asked."""
+        """The request as tokens, for a picture from ``picture``, or why it cannot be asked."""
         try:
             word_ids = self._words_after(request.answer_prefix)
         except ValueError as error:
@@ -105,7 +105,7 @@ class Inputs:
         visual = picture.width * picture.height // self._group_side**2 + AROUND_AN_IMAGE
         question = Question(self.encode(before), self.encode(after) + self.encode(request.answer_prefix), visual, word_ids)
         if len(question) >= self.most_tokens:
-            return Failure(f"the question has {len(question)} tokens, and vLLM was told of {self.most_tokens - 1} at most")
+            return Failure(f"the question has {len(question)} tokens, but vLLM is set up for at most {self.most_tokens - 1}")
         return question
 
     def encode(self, text: str) -> list[int]:
@@ -113,7 +113,7 @@ class Inputs:
 
 
 def by_image(requests: Sequence[Request]) -> Iterator[list[list[int]]]:
-    """The places of the requests about each image, ``CHUNK_IMAGES`` images at a time."""
+    """The indices of the requests about each image, ``CHUNK_IMAGES`` images at a time."""
     places: dict[object, list[int]] = {}
     for place, request in enumerate(requests):
         places.setdefault(identity_of(request.image), []).append(place)

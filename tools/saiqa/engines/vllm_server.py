@@ -1,7 +1,7 @@
 """A vLLM server for ``--base_url``: ``python -m saiqa.engines.vllm_server CHECKPOINT --port 8000``; other flags are vLLM's.
 
-vLLM is shown the checkpoint's view, knows its configuration without the bundle's Python files, and words a turn as
-``ovis2_5.turn_text`` does.
+vLLM gets the checkpoint's view, its configuration without the bundle's Python files, and a chat template that words a turn
+like ``ovis2_5.turn_text``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until stopped. Raises ``InputError`` for a broken checkpoint."""
     path, *flags = (sys.argv[1:] if argv is None else argv) or [""]
     if not path or path.startswith("-"):
-        raise UsageError("no checkpoint is named", "Name its folder first, then flags of vllm serve")
+        raise UsageError("no checkpoint given", "Give its folder first, then flags of vllm serve")
     from saiqa.engines.vllm_engine import mend_processor
     from saiqa.engines.vllm_inputs import Inputs
 

@@ -1,1 +1,1 @@
-"""How well scores agree with people: figures, intervals, tables, pages."""
+"""How well scores agree with people: metrics, intervals, tables, pages."""

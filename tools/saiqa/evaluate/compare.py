@@ -1,4 +1,4 @@
-"""Two runs over the same images: which of them agrees better with people, and how sure that is."""
+"""Two runs over the same images: which agrees better with people, and how certain that is."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HOW = (
     f"bootstrap over images, {intervals.RESAMPLES} resamples, seed {intervals.SEED}."
 )
 
-Key = tuple[str, str, int]  # dimension, image id, how many rows of that id come before
+Key = tuple[str, str, int]  # dimension, image id, number of earlier rows with that id
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scored run: its name as typed, and its rows."""
+    """A scored run: its name as given, and its rows."""
 
     name: str
     rows: Mapping[Key, scored_table.ScoredRow]
@@ -33,10 +33,10 @@ class Run:
 
 
 def read_run(text: str, results: Path, version: int) -> Run:
-    """A run by the path of a scored or merged table, or by a model's name in the results folder.
+    """A run, given as the path of a scored or merged table or as the name of a model in the results folder.
 
     Raises:
-        InputError: there is neither, or a table is broken.
+        InputError: neither exists, or a table is broken.
     """
     path = folders.input_path(text)
     if path.is_file():
@@ -60,7 +60,7 @@ def _read_table(path: Path) -> dict[Key, scored_table.ScoredRow]:
     if len(found) != 1:
         raise InputError(
             f"{folders.shown(path)} has the mean opinion scores of {len(found)} dimensions",
-            "A scored table has those of one, a merged one the columns " + ", ".join(facts.POOLED_COLUMNS),
+            "A scored table has those of one dimension, a merged table the columns " + ", ".join(facts.POOLED_COLUMNS),
         )
     return _of_dimension(found[0], table)
 
@@ -71,7 +71,7 @@ def _of_dimension(dimension: str, table: csv_files.Cells) -> dict[Key, scored_ta
 
 
 def _keyed(dimensions: list[str], rows: list[scored_table.ScoredRow]) -> dict[Key, scored_table.ScoredRow]:
-    """Rows by what tells them apart; the rows of an id that comes more than once meet those of another run in their order."""
+    """Rows by their key. Rows with the same id are numbered, so they are matched to another run's in order."""
     images = ids.numbered((dimension, row.id) for dimension, row in zip(dimensions, rows, strict=True))
     return {(*image, before): row for (image, before), row in zip(images, rows, strict=True)}
 
@@ -80,7 +80,7 @@ def _keyed(dimensions: list[str], rows: list[scored_table.ScoredRow]) -> dict[Ke
 
 
 def shared(a: Run, b: Run) -> list[Key]:
-    """The images of both runs. Raises ``InputError`` where there are none, or where people's scores of one differ."""
+    """The images in both runs. Raises ``InputError`` if there are none, or if an image has different MOS in the two."""
     keys = [key for key in a.rows if key in b.rows]
     if not keys:
         raise InputError(f"{a.name} and {b.name} have no image in common", "Compare runs over the same images")
@@ -88,13 +88,13 @@ def shared(a: Run, b: Run) -> list[Key]:
     if differing:
         first = differing[0]
         values = f"{a.rows[first].mos_text} and {b.rows[first].mos_text}"
-        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, {' '.join(first[:2])} first: {values}"
+        what = f"{len(differing)} images have another MOS in {b.name} than in {a.name}, such as {' '.join(first[:2])}: {values}"
         raise InputError(what, "Score both runs against the same annotations")
     return keys
 
 
 def compare(a: Run, b: Run, keys: list[Key]) -> dict[str, Comparison | str]:
-    """By dimension, and over all where there are several: the comparison, or why there is none."""
+    """The comparison, or why there is none, for each dimension and, if there are several, for all together."""
     by_dimension: dict[str, list[Key]] = {}
     for key in keys:
         by_dimension.setdefault(key[0], []).append(key)
@@ -115,7 +115,7 @@ HEADER = ["dimension", "n", "dropped", *(f"{m} {what}" for m in ("PLCC", "SRCC")
 
 
 def cells(compared: Mapping[str, Comparison | str]) -> list[list[str]]:
-    """The cells of a table under ``HEADER``, a row for each dimension."""
+    """The cells of a table with ``HEADER``, one row per dimension."""
     rows = []
     for dimension, found in compared.items():
         if isinstance(found, str):
@@ -132,7 +132,7 @@ def _figures(difference: Difference) -> list[str]:
 
 
 def as_json(dimension: str, found: Comparison | str) -> dict:
-    """The comparison in a dimension as JSON values."""
+    """The comparison for a dimension as JSON values."""
     if isinstance(found, str):
         return {"dimension": dimension, "undefined": found}
     of = {name: {**asdict(d), "difference": d.value} for name, d in (("plcc", found.plcc), ("srcc", found.srcc))}
@@ -140,7 +140,7 @@ def as_json(dimension: str, found: Comparison | str) -> dict:
 
 
 def refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
-    """Raise ``Incomplete`` where images have no score."""
+    """Raise ``Incomplete`` if images have no score."""
     items = [
         (" ".join(key[:2]), f"no {facts.PREDICTION_COLUMN} in {run.name}")
         for run in runs
@@ -148,4 +148,4 @@ def refuse_gaps(runs: tuple[Run, Run], keys: list[Key]) -> None:
         if run.rows[key].prediction is None
     ]
     if items:
-        raise Incomplete(f"{len(items)} scores are missing, so that these images were left out", items)
+        raise Incomplete(f"{len(items)} scores are missing; these images were left out", items)

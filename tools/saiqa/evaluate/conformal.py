@@ -1,11 +1,12 @@
-"""Fitting what ``calibration`` applies: intervals whose width follows the spread of the word distribution.
+"""Fits the intervals that ``calibration`` applies; their width is proportional to the spread of the word distribution.
 
-Cross-conformal in ten folds (Vovk, Cross-conformal predictors, 2015): the size of an error is estimated for every picture by
-the others, so that all of them count for the size and for the quantile. That the size is the spread times a number is the
-simplest that helps: on the demo a constant, the place on the scale, or both besides made no interval narrower.
+Cross-conformal with ten folds (Vovk, Cross-conformal predictors, 2015): the expected error of each picture is estimated from
+the other folds, so that all pictures serve for the error model and for the quantile. An error proportional to the spread is
+the simplest model that helps: on the demo, adding a constant, the position on the scale, or both made no interval narrower.
 
-Low and high scores are told apart, and too low from too high: a model takes bad rooms for good ones more often than the other
-way round, and one quantile for all held the mean of high scores less often than it said. numpy is imported on first use.
+Quantiles are separate for low and high scores and for errors in either direction: a model takes bad rooms for good ones more
+often than the reverse, and with one quantile for all, intervals of high scores had less than the stated coverage. numpy is
+imported on first use.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from saiqa.calibration import Fit, spread
 if TYPE_CHECKING:
     from saiqa.evaluate.figures import Floats
 
-FEWEST = 30  # pictures; fewer say little about one in ten
+FEWEST = 30  # pictures; fewer say little about an error rate of one in ten
 _FOLDS = 10
-_GROUP = 40  # pictures at least that tell of scores like theirs: enough for intervals of 95%
+_GROUP = 40  # pictures per group of similar scores, at least: enough for 95% intervals
 _MOST_GROUPS = 10
-_LEAST_SHARE = 0.3  # of the mean size of an error, below which no estimate goes
+_LEAST_SHARE = 0.3  # lower bound of an expected error, as a share of the mean absolute error
 
 
 class ConformalError(ValueError):
-    """Scores that no calibration can be fitted to."""
+    """Scores to which no calibration can be fitted."""
 
 
 def fit(
@@ -37,18 +38,18 @@ def fit(
     Args:
         scores, mos: [pictures], 1..5.
         distributions: the five words' probabilities, [pictures].
-        prompt: digest of what was asked.
-        seed: of the folds.
+        prompt: digest of the prompt.
+        seed: for the assignment to folds.
 
     Raises:
-        ConformalError: fewer than ``FEWEST`` pictures, or all scores the same.
+        ConformalError: fewer than ``FEWEST`` pictures, or all scores are the same.
     """
     import numpy
 
     x, y = numpy.asarray(scores, float), numpy.asarray(mos, float)
     spreads = numpy.array([spread(one) for one in distributions])
     if len(x) < FEWEST:
-        raise ConformalError(f"{len(x)} pictures, a calibration needs {FEWEST}")
+        raise ConformalError(f"{len(x)} pictures, but a calibration needs {FEWEST}")
     if x.min() == x.max():
         raise ConformalError(f"all {len(x)} scores are {x[0]:g}")
     folds = numpy.random.default_rng(seed).permutation(len(x)) % _FOLDS
@@ -64,18 +65,18 @@ def fit(
 
 
 def _grouped(x: Floats, residuals: Floats) -> tuple[tuple[float, ...], tuple[tuple[float, ...], ...]]:
-    """The scores between groups of about as many pictures, and the residuals of each, ascending."""
+    """The score edges of groups of about equal size, and the residuals of each group, ascending."""
     import numpy
 
     many = max(1, min(_MOST_GROUPS, len(x) // _GROUP))
     edges = numpy.unique(numpy.quantile(x, numpy.arange(1, many) / many))
-    of = numpy.searchsorted(edges, x, side="right")  # as bisect_right, which reads them
+    of = numpy.searchsorted(edges, x, side="right")  # like bisect_right, which ``Fit.interval`` uses
     groups = (residuals[of == group] for group in range(len(edges) + 1))
     return tuple(map(float, edges)), tuple(tuple(sorted(float(f"{value:.6g}") for value in group)) for group in groups)
 
 
 def _fitted(x: Floats, spreads: Floats, y: Floats) -> tuple[float, float, float, float]:
-    """Slope, intercept, the size of an error for a spread of one, and its least."""
+    """Slope, intercept, expected error per unit of spread, and lower bound of the expected error."""
     import numpy
 
     slope, intercept = numpy.polyfit(x, y, 1)

@@ -1,8 +1,7 @@
-"""Fitting what ``calibration.Familiar`` applies: how far a picture lies from those of the calibration.
+"""Fits ``calibration.Familiar``: how far a picture is from the calibration pictures.
 
-Mahalanobis distance (On the generalised distance in statistics, 1936) of what the pictures look like to the model, fitted on
-one half; the other half says how far a picture of the kind lies at most, but for one in a hundred. numpy is imported on first
-use.
+Mahalanobis distance (On the generalised distance in statistics, 1936) between the model's features of the pictures, fitted on
+one half; the other half gives the distance that only one in a hundred similar pictures exceeds. numpy is imported on first use.
 """
 
 from __future__ import annotations
@@ -13,24 +12,24 @@ from collections.abc import Sequence
 from saiqa.calibration import SHARE_FLAGGED, Familiar
 from saiqa.evaluate.conformal import ConformalError
 
-FEWEST = 100  # pictures; fewer say nothing about one in a hundred
-_SHRINKAGE = 0.05  # of the covariance towards a ball: there are few pictures
+FEWEST = 100  # pictures; fewer say nothing about a rate of one in a hundred
+_SHRINKAGE = 0.05  # of the covariance towards a multiple of the identity, because there are few pictures
 
 
 def fit(looks: Sequence[Sequence[float]]) -> Familiar:
-    """What pictures like these look like.
+    """Fit the distance to these pictures.
 
     Args:
-        looks: of the model's pictures (``looks.looks_of``), [pictures, numbers].
+        looks: the model's features of the pictures (``looks.looks_of``), [pictures, features].
 
     Raises:
-        ConformalError: fewer than ``FEWEST`` pictures, or all the same.
+        ConformalError: fewer than ``FEWEST`` pictures, or all look the same.
     """
     import numpy
 
     seen = numpy.asarray(looks, float)
     if len(seen) < FEWEST:
-        raise ConformalError(f"{len(seen)} pictures, to know their like needs {FEWEST}")
+        raise ConformalError(f"{len(seen)} pictures, but flagging unlike pictures needs {FEWEST}")
     known, asked = seen[::2], seen[1::2]
     covariance = numpy.cov(known.T)
     size = float(numpy.trace(covariance)) / len(covariance)
@@ -41,7 +40,7 @@ def fit(looks: Sequence[Sequence[float]]) -> Familiar:
     rows = tuple(tuple(_short(value) for value in row[: number + 1]) for number, row in enumerate(whitening))
     found = Familiar(len(seen), tuple(map(_short, known.mean(0))), rows, 0.0)
     distances = sorted(found.distance(look) for look in asked)
-    place = min(len(distances), math.ceil((len(distances) + 1) * (1 - SHARE_FLAGGED)))  # as conformal intervals take it
+    place = min(len(distances), math.ceil((len(distances) + 1) * (1 - SHARE_FLAGGED)))  # the conformal quantile
     return Familiar(found.n, found.mean, found.whitening, _short(distances[place - 1]))
 
 

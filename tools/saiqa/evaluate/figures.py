@@ -1,4 +1,4 @@
-"""Agreement of predicted scores with people's: PLCC, SRCC, KRCC, RMSE.
+"""Agreement of predicted scores with mean opinion scores: PLCC, SRCC, KRCC, RMSE.
 
 Pure; numpy and scipy are imported on first use.
 """
@@ -20,20 +20,20 @@ FEWEST_ROWS = 3  # two points always lie on a line
 
 
 class CorrelationError(ValueError):
-    """Columns over which no correlation is defined."""
+    """Columns for which no correlation is defined."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """How far two columns agree.
+    """How well two columns agree.
 
     Attributes:
         plcc: Pearson's linear correlation of the raw scores, -1..1.
         srcc: Spearman's rank correlation, -1..1.
         krcc: Kendall's rank correlation (tau-b), -1..1.
-        rmse: root mean squared difference, in points of the 1..5 scale.
-        n: rows that went in.
-        dropped: rows left out because one of the two numbers was missing.
+        rmse: root mean squared difference, in points on the 1..5 scale.
+        n: number of rows used.
+        dropped: number of rows left out because one of the two values was missing.
     """
 
     plcc: float
@@ -48,11 +48,11 @@ def correlate(predicted: Sequence[float | None] | Floats, measured: Sequence[flo
     """Compare predictions with mean opinion scores, row by row.
 
     Args:
-        predicted: scores, [rows]; None or NaN where there is none.
-        measured: mean opinion scores, [rows]; None or NaN where there is none.
+        predicted: scores, [rows]; None or NaN if missing.
+        measured: mean opinion scores, [rows]; None or NaN if missing.
 
     Raises:
-        CorrelationError: fewer than three complete rows, or a column that is the same in all of them.
+        CorrelationError: fewer than three complete rows, or a constant column.
     """
     import numpy
     from scipy import stats
@@ -62,10 +62,10 @@ def correlate(predicted: Sequence[float | None] | Floats, measured: Sequence[flo
     x, y = numpy.ascontiguousarray(rows.T)
     n = len(rows)
     if n < FEWEST_ROWS:
-        raise CorrelationError(f"{n} rows have both a prediction and a MOS, a correlation needs {FEWEST_ROWS}")
+        raise CorrelationError(f"{n} rows have both a prediction and a MOS, but a correlation needs {FEWEST_ROWS}")
     for name, column in (("predictions", x), ("mean opinion scores", y)):
         if column.min() == column.max():
-            raise CorrelationError(f"all {n} {name} are {column[0]:g}, so that no correlation is defined")
+            raise CorrelationError(f"all {n} {name} are {column[0]:g}, so no correlation is defined")
 
     values = [float(measure(x, y).statistic) for measure in (stats.pearsonr, stats.spearmanr, stats.kendalltau)]
     if not all(map(math.isfinite, values)):
@@ -76,5 +76,5 @@ def correlate(predicted: Sequence[float | None] | Floats, measured: Sequence[flo
 
 
 def is_number(value: float | None) -> bool:
-    """Whether a cell takes part in a figure: it is there and finite."""
+    """Whether a cell counts: it is present and finite."""
     return value is not None and math.isfinite(value)

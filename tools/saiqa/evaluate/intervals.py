@@ -1,4 +1,4 @@
-"""How sure the agreement of scores with people's is: bootstrap intervals, a logistic mapping, the difference of two runs.
+"""Uncertainty of the agreement with people: bootstrap intervals, a logistic mapping, the difference between two runs.
 
 Intervals are percentile intervals over resampled rows (``scipy.stats.bootstrap``; Efron and Tibshirani, An Introduction to the
 Bootstrap, 1993, chapter 13). numpy and scipy are imported on first use.
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 SEED = 0
-FEWEST_FOR_INTERVAL = 10  # resamples of fewer rows repeat each other
+FEWEST_FOR_INTERVAL = 10  # with fewer rows the resamples repeat each other
 
-_BATCH_CELLS = 4_000_000  # resamples x rows that are in work at once: 32 MB in float64
+_BATCH_CELLS = 4_000_000  # resamples x rows per batch: 32 MB in float64
 
 Interval = tuple[float, float]
 
@@ -35,13 +35,13 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True)
 class Agreement:
-    """The figures of one set of rows, and how sure they are.
+    """The metrics of one set of rows, with their uncertainty.
 
     Attributes:
         figures: PLCC, SRCC, KRCC, RMSE, n and dropped.
-        plcc_logistic: PLCC between the MOS and the scores mapped by ``curve``; None where there is no curve.
+        plcc_logistic: PLCC between the MOS and the scores mapped by ``curve``; None if there is no curve.
         curve: the 4-parameter logistic fitted to the rows.
-        intervals: "plcc", "srcc", "krcc", "rmse", "plcc_logistic" -> its interval; a figure without one is not in it.
+        intervals: "plcc", "srcc", "krcc", "rmse", "plcc_logistic" -> its interval; metrics without one are left out.
         statements: why a curve or an interval is missing, one clause each.
     """
 
@@ -52,16 +52,16 @@ class Agreement:
     statements: list[str]
 
     def value(self, name: str) -> float | None:
-        """A figure by its name in ``intervals``."""
+        """A metric by its name in ``intervals``."""
         return self.plcc_logistic if name == "plcc_logistic" else getattr(self.figures, name)
 
 
 def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) -> Agreement:
-    """Compare predictions with mean opinion scores and say how sure the figures are.
+    """Compare predictions with mean opinion scores, with intervals.
 
     Args:
-        predicted: scores, [rows]; None or NaN where there is none.
-        measured: mean opinion scores, [rows]; None or NaN where there is none.
+        predicted: scores, [rows]; None or NaN if missing.
+        measured: mean opinion scores, [rows]; None or NaN if missing.
 
     Raises:
         CorrelationError: as ``figures.correlate``.
@@ -75,17 +75,17 @@ def assess(predicted: Sequence[float | None], measured: Sequence[float | None]) 
         curve = fit_logistic(x, y)
         mapped = float(_pearson(curve(x), y))
         if curve.is_step(x):
-            statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which flatters its PLCC")
+            statements.append(f"the logistic fit is a step at {curve.centre:.2f}, which inflates its PLCC")
     except CurveError as error:
         statements.append(f"no logistic fit: {error}")
     intervals = {}
     if figures.n < FEWEST_FOR_INTERVAL:
-        statements.append(f"no intervals: {figures.n} rows, they need {FEWEST_FOR_INTERVAL}")
+        statements.append(f"no intervals: {figures.n} rows, but at least {FEWEST_FOR_INTERVAL} are needed")
     else:
         for name, values in _resampled(x, y, curve).items():
             interval = percentile_interval(values)
             if interval is None:
-                statements.append(f"no interval of {name}: it is undefined in some resamples")
+                statements.append(f"no interval for {name}: it is undefined in some resamples")
             else:
                 intervals[name] = interval
     return Agreement(figures, mapped, curve, intervals, statements)
@@ -100,10 +100,10 @@ def complete(*columns: Sequence[float | None]) -> Floats:
 
 
 def _resampled(x: Floats, y: Floats, curve: Curve | None) -> dict[str, Floats]:
-    """The figures in every resample, name -> [resamples]; NaN where one is undefined.
+    """The metrics in every resample, name -> [resamples]; NaN where one is undefined.
 
-    The curve is held as fitted to all rows. To first order that is what fitting it anew gives: at the best fit the
-    correlation does not change with the parameters.
+    The curve is not refitted in the resamples. To first order refitting gives the same: at the best fit the correlation does
+    not change with the parameters.
     """
     import numpy
     from scipy import stats
@@ -118,12 +118,12 @@ def _resampled(x: Floats, y: Floats, curve: Curve | None) -> dict[str, Floats]:
 
 
 def resample(figures: Callable[..., Floats], *columns: NDArray[numpy.number]) -> Floats:
-    """What ``figures`` makes of resampled rows, [figures, RESAMPLES]; it takes columns [..., rows] and their axis."""
+    """The results of ``figures`` on resampled rows, [figures, RESAMPLES]; it takes columns [..., rows] and their axis."""
     from scipy import stats
 
     batch = max(1, _BATCH_CELLS // len(columns[0]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of resamples in which a figure is undefined: NaN says it
+        warnings.simplefilter("ignore")  # about resamples in which a metric is undefined: they are NaN
         found = stats.bootstrap(
             columns, figures, paired=True, vectorized=True, method="percentile", n_resamples=RESAMPLES, batch=batch, rng=SEED
         )
@@ -143,7 +143,7 @@ def _spearman(x: Floats, y: Floats) -> Floats:
 
 
 def percentile_interval(values: Floats) -> Interval | None:
-    """The percentile interval; None where a resample has no value."""
+    """The percentile interval; None if a resample has no value."""
     import numpy
 
     if not numpy.isfinite(values).all():
@@ -157,13 +157,13 @@ def percentile_interval(values: Floats) -> Interval | None:
 
 @dataclass(frozen=True)
 class Difference:
-    """One figure of two runs over the same rows.
+    """One metric of two runs over the same rows.
 
     Attributes:
-        first, second: the figure of either run.
-        low, high: 95% interval of first - second; None where it is undefined.
+        first, second: the metric of each run.
+        low, high: 95% interval of first - second; None if undefined.
         p: two-sided p-value of "there is no difference": twice the smaller share of resamples on either side of 0,
-            counting the sample itself, so that it is never 0; None where it is undefined.
+            counting the sample itself, so that it is never 0; None if undefined.
     """
 
     first: float
@@ -189,10 +189,10 @@ class Comparison:
 
 
 def compare(first: Sequence[float | None], second: Sequence[float | None], measured: Sequence[float | None]) -> Comparison:
-    """Test the difference of two runs by a paired bootstrap: both are taken over the same resamples.
+    """Test the difference between two runs with a paired bootstrap: both use the same resamples.
 
     Args:
-        first, second: the scores of the two runs, [rows]; None where there is none.
+        first, second: the scores of the two runs, [rows]; None if missing.
         measured: mean opinion scores, [rows].
 
     Raises:
@@ -202,7 +202,7 @@ def compare(first: Sequence[float | None], second: Sequence[float | None], measu
 
     a, b, y = complete(first, second, measured)
     if len(y) < FEWEST_FOR_INTERVAL:
-        raise CorrelationError(f"{len(y)} rows are complete in both runs, a comparison needs {FEWEST_FOR_INTERVAL}")
+        raise CorrelationError(f"{len(y)} rows are complete in both runs, but a comparison needs {FEWEST_FOR_INTERVAL}")
     of_first, of_second = correlate(a, y), correlate(b, y)
 
     def differences(a: Floats, b: Floats, y: Floats, axis: int = -1) -> Floats:

@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
     from saiqa.evaluate.figures import Floats
 
-FEWEST_FOR_CURVE = 10  # four parameters bend to anything shorter
+FEWEST_FOR_CURVE = 10  # with fewer rows, four parameters overfit
 _FEWEST_ON_SLOPE = 0.05  # share of the rows
 
 
 class CurveError(ValueError):
-    """Rows to which no logistic curve can be fitted that means anything."""
+    """Rows to which no meaningful logistic curve can be fitted."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The mapping from scores to mean opinion scores that the VQEG's reports put before the linear correlation.
+    """The mapping from scores to mean opinion scores that VQEG reports apply before the linear correlation.
 
-    MOS = lower + (upper - lower) / (1 + exp(-(score - centre) / width)), with upper > lower and width > 0. Where the
-    relation is close to a line, lower and upper lie far outside of the scale: only a middle piece of the curve is used.
+    MOS = lower + (upper - lower) / (1 + exp(-(score - centre) / width)), with upper > lower and width > 0. If the relation
+    is nearly linear, lower and upper are far outside the scale: only the middle part of the curve is used.
     """
 
     upper: float
@@ -43,7 +43,7 @@ class Curve:
         return self.lower + (self.upper - self.lower) * expit(scaled)
 
     def is_step(self, scores: ArrayLike) -> bool:
-        """Whether the curve parts the scores in low and high with hardly any on its slope, from 10% to 90% of the rise."""
+        """Whether the curve splits the scores into low and high, with hardly any on its slope (10% to 90% of the rise)."""
         import numpy
 
         scaled = (numpy.asarray(scores, dtype=numpy.float64) - self.centre) / self.width
@@ -54,18 +54,18 @@ class Curve:
 def fit_logistic(x: ArrayLike, y: ArrayLike) -> Curve:
     """The least-squares logistic from scores ``x`` to mean opinion scores ``y``, [rows] each.
 
-    For a given centre and width the two levels are a linear regression, so the search is over two parameters only: a
-    grid of starts, then Levenberg-Marquardt from the best of them.
+    For a given centre and width the two levels follow from linear regression, so the search is over two parameters only: a
+    grid of starting points, then Levenberg-Marquardt from the best of them.
 
     Raises:
-        CurveError: too few rows, a constant column, or a best curve that falls: the scores run against the MOS, and a
-            correlation after turning them round would hide it.
+        CurveError: too few rows, a constant column, or the best curve decreases: scores and MOS are negatively related, and
+            the correlation after such a mapping would hide that.
     """
     import numpy
 
     x, y = numpy.asarray(x, dtype=numpy.float64), numpy.asarray(y, dtype=numpy.float64)
     if len(x) < FEWEST_FOR_CURVE:
-        raise CurveError(f"{len(x)} rows, four parameters need {FEWEST_FOR_CURVE}")
+        raise CurveError(f"{len(x)} rows, but four parameters need {FEWEST_FOR_CURVE}")
     for name, column in (("predictions", x), ("mean opinion scores", y)):
         if column.min() == column.max():
             raise CurveError(f"all {name} are {column[0]:g}")
@@ -74,7 +74,7 @@ def fit_logistic(x: ArrayLike, y: ArrayLike) -> Curve:
     basis = _basis((x - mean) / spread, slope, offset)
     rise, lower = _regression(basis, y)
     if rise <= 0:
-        raise CurveError("the best curve falls, the scores run against the mean opinion scores")
+        raise CurveError("the best curve decreases: scores and MOS are negatively related")
     # basis = 1 / (1 + exp(-(slope * (x - mean) / spread + offset)))
     return Curve(float(lower + rise), float(lower), float(mean - offset * spread / slope), float(spread / slope))
 
@@ -89,7 +89,7 @@ def _best_shape(z: Floats, y: Floats) -> tuple[float, float]:
         rise, lower = _regression(basis, y)
         return lower + rise * basis - y
 
-    # Steep curves have many local optima, one between any two scores: the centres are where the scores are.
+    # Steep curves have many local optima, one between any two scores, so the centres of the grid follow the scores.
     centres = [*numpy.quantile(z, numpy.linspace(0, 1, 33)), *numpy.linspace(z.min(), z.max(), 9)]
     grid = [(math.log(a), -a * centre) for a in (0.1, 0.5, 1, 2, 4, 8, 16, 32) for centre in centres]
     starts = sorted(grid, key=lambda start: (residuals(start) ** 2).sum())[:3]
@@ -101,7 +101,7 @@ def _best_shape(z: Floats, y: Floats) -> tuple[float, float]:
 
 
 def _basis(z: Floats, slope: float, offset: float) -> Floats:
-    """The logistic between 0 and 1. Its limits (a line, an exponential, a step) are approached and not passed."""
+    """The logistic between 0 and 1. Bounds keep it just short of its limits (a line, an exponential, a step)."""
     from scipy.special import expit
 
     slope = _bounded_slope(slope)
@@ -117,7 +117,7 @@ def _bounded_offset(z: Floats, slope: float, offset: float) -> float:
 
 
 def _regression(basis: Floats, y: Floats) -> tuple[float, float]:
-    """Slope and intercept of ``y`` on ``basis``; slope 0 where the basis is flat."""
+    """Slope and intercept of ``y`` on ``basis``; slope 0 if the basis is constant."""
     centred = basis - basis.mean()
     power = centred @ centred
     rise = float(centred @ (y - y.mean()) / power) if power > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Pages of HTML that load nothing from elsewhere: templates beside this file, pictures as small JPEGs in them."""
+"""Self-contained HTML pages: the templates are beside this file, pictures are embedded as small JPEGs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _THUMBNAIL_PIXELS = 360  # longer side
 
 
 def write(path: Path, template: str, **values: object) -> None:
-    """Write a template of this folder, filled in, whole or not at all; ``style`` is ours, ``data`` is for its script.
+    """Fill in a template of this folder and write it, completely or not at all; ``data`` is for the page's script.
 
     Raises:
         Failed: jinja2 is not installed, or the file cannot be written.
@@ -26,11 +26,11 @@ def write(path: Path, template: str, **values: object) -> None:
         import jinja2
         import markupsafe
     except ModuleNotFoundError as error:
-        raise lacking("a page of HTML", error.name, "report") from None
+        raise lacking("an HTML page", error.name, "report") from None
     if "data" in values:
         values["data"] = markupsafe.Markup(script_data(values["data"]))
     here = Path(__file__).parent
-    # Everything is escaped but the style, which is ours.
+    # Everything is escaped except the style, which is our own.
     pages = jinja2.Environment(
         loader=jinja2.FileSystemLoader(here), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -40,20 +40,20 @@ def write(path: Path, template: str, **values: object) -> None:
 
 
 def path_of(typed: str) -> Path:
-    """Where the user wants a page. Raises ``UsageError`` for another suffix, ``Failed`` where it cannot be written."""
+    """The path of a page, as typed. Raises ``UsageError`` for another suffix, ``Failed`` if it cannot be written."""
     path = folders.output_path(typed)
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"{typed} does not end in .html, and a report is a page of HTML", "Name it so")
+        raise UsageError(f"{typed} does not end in .html, but a report is an HTML page", "Change the file name")
     text_files.check_writable(path)
     return path
 
 
 def script_data(value: object) -> str:
-    """JSON that may stand within <script>: nothing in it ends the element."""
+    """JSON that is safe inside <script>: nothing in it ends the element."""
     return to_json(value, indent=None).replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
 def picture(file: Place) -> dict[str, str | None]:
-    """A picture on a page: its ``source``, or as ``missing`` why there is none."""
+    """A picture for a page: its ``source``, or under ``missing`` why there is none."""
     small = thumbnails.of_file(file, _THUMBNAIL_PIXELS)
     return {"missing": small} if isinstance(small, str) else {"missing": None, "source": thumbnails.address(small)}

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML file: figures, plots, largest disagreements, provenance. It loads nothing from elsewhere."""
+"""The evaluation as one self-contained HTML file: metrics, plots, largest disagreements, provenance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 DISAGREEMENTS = 10
 _BINS_PER_POINT = 4  # of the 1..5 scale
 
-# Okabe and Ito's colours: apart also for the colour-blind.
+# From Okabe and Ito's palette, which colour-blind readers can distinguish.
 _POINTS, _CURVE, _PEOPLE = "#0072B2", "#D55E00", "#E69F00"
 
 
@@ -37,9 +37,9 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
 
     Args:
         path: the HTML file.
-        scored: the tables, one a dimension.
-        assessments: what ``summary.assess`` makes of them.
-        data_root: where the images are; a URL's are fetched.
+        scored: the tables, one per dimension.
+        assessments: their ``summary.assess``.
+        data_root: where the images are; those behind a URL are downloaded.
 
     Raises:
         Failed: matplotlib is not installed, or the file cannot be written.
@@ -52,7 +52,7 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
         path,
         "report.html.j2",
         names=", ".join(table.dimension for table in scored),
-        header=["rows", *summary.COLUMNS.values(), "n", "dropped"],  # on a telephone the first few are in sight
+        header=["rows", *summary.COLUMNS.values(), "n", "dropped"],  # a phone shows only the first few
         lines=list(map(_line, assessments)),
         notes=[summary.HOW, *summary.notes(assessments)],
         plots=_plots(assessments),
@@ -65,7 +65,7 @@ def write(path: Path, scored: Sequence[Scored], assessments: Sequence[Assessment
 
 
 def _line(assessment: Assessment) -> dict:
-    """One line; a generator and an interval stand small below dimension and figure."""
+    """One line; generator and interval appear small below dimension and value."""
     n, dropped, *figures = summary.figures(assessment)
     parts = [text.partition(" [") for text in (*figures, n, dropped)]
     values = [(value, interval) for value, _, interval in parts]
@@ -76,7 +76,7 @@ def _line(assessment: Assessment) -> dict:
 
 
 def _plots(assessments: Sequence[Assessment]) -> list[dict]:
-    """A scatter plot and a histogram for every dimension and the pool, the generators in it."""
+    """A scatter plot and a histogram for every dimension and for the pool; generators get none of their own."""
     whole = [assessment for assessment in assessments if assessment.generator is None]
     return [plot(assessment) for assessment in whole for plot in (_scatter, _histogram)]
 
@@ -130,7 +130,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _scale(assessment: Assessment) -> tuple[float, float]:
-    """The range of both axes: 1 to 5, or wider in whole points where a number lies outside."""
+    """The range of both axes: 1 to 5, widened to whole points if a value lies outside."""
     import math
 
     values = [v for row in assessment.rows for v in (row.mos, row.prediction) if v is not None]
@@ -167,8 +167,8 @@ def _image(figure: Figure, alt: str) -> dict:
 class _Disagreement:
     table: Scored
     row: scored_table.ScoredRow
-    before: int  # rows of the same id that come before it
-    file: Place | None  # where the table tells it
+    before: int  # number of earlier rows with the same id
+    file: Place | None  # if the table has it
 
     @property
     def size(self) -> float:
@@ -176,7 +176,7 @@ class _Disagreement:
 
     @property
     def difference(self) -> float:
-        """Score less MOS; only rows that have both are here."""
+        """Score minus MOS; every row here has both."""
         assert self.row.prediction is not None and self.row.mos is not None
         return self.row.prediction - self.row.mos
 
@@ -200,7 +200,7 @@ def _disagreements(scored: Sequence[Scored], data_root: Place) -> dict:
 
 
 def _image_paths(table: Scored) -> dict[str, list[str]]:
-    """Image id -> its paths as written in the ratings, in their order; empty where there are none."""
+    """Image id -> its paths as written in the ratings, in their order; empty if there are no ratings."""
     if table.ratings is None or not table.ratings.is_file():
         return {}
     paths: dict[str, list[str]] = {}
@@ -211,7 +211,7 @@ def _image_paths(table: Scored) -> dict[str, list[str]]:
 
 
 def _file_of(disagreement: _Disagreement, paths: dict[str, list[str]], data_root: Place) -> Place:
-    """The image's file: where its rating says, else where the benchmark keeps it. It need not be there."""
+    """The image's file: the path in its rating, else its place in the benchmark. It need not exist."""
     image_id = disagreement.row.id
     if image_id in paths:
         found = paths[image_id]
@@ -235,7 +235,7 @@ def _card(disagreement: _Disagreement, file: Place) -> dict:
 
 
 def _provenance(scored: Sequence[Scored]) -> dict:
-    """What all tables have in common, said once, and what is each one's own."""
+    """What all tables have in common, and what is specific to each."""
     records = [read_run_record(table.path) for table in scored]
     terms = [_terms(record, table.dimension) for table, record in zip(scored, records, strict=True) if record]
     common = {name: value for name, value in terms[0].items() if all(one.get(name) == value for one in terms)} if terms else {}
@@ -249,7 +249,7 @@ def _provenance(scored: Sequence[Scored]) -> dict:
 
 
 def _terms(record: Mapping[str, Any], dimension: str) -> dict[str, Any]:
-    """How scores were made, in a few terms; without those that the record does not have."""
+    """How scores were made, as a few name-value pairs; those missing in the record are left out."""
     engine = record.get("engine") or {}
     prompts = record.get("prompts") or {}  # of one dimension, or by dimension
     asked = prompts.get(dimension) if isinstance(prompts, Mapping) else prompts[0]

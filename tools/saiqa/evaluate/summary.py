@@ -1,6 +1,6 @@
-"""The evaluation that people publish: every figure with its interval, by dimension, by generator and pooled.
+"""The evaluation for publication: every metric with its interval, per dimension, per generator and pooled.
 
-What ``infer.py`` and ``evaluate_correlation.py`` do with ``--full``, ``--table`` and ``--report``.
+Used by ``infer.py`` and ``evaluate_correlation.py`` for ``--full``, ``--table`` and ``--report``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from saiqa.evaluate.intervals import Agreement
 from saiqa.files import csv_files
 from saiqa.files.places import Place
 
-# Name in ``Agreement`` -> head of its column.
+# Name in ``Agreement`` -> column header.
 COLUMNS = {"plcc": "PLCC", "srcc": "SRCC", "krcc": "KRCC", "rmse": "RMSE", "plcc_logistic": "PLCC (logistic)"}
 
 NO_GENERATOR = "(none)"
@@ -27,8 +27,8 @@ FEW_NOTE = f"a correlation of fewer than {FEW} images says little"
 
 HOW = (
     f"Brackets: {intervals.CONFIDENCE:.0%} intervals, percentile bootstrap over rows, {intervals.RESAMPLES} resamples, "
-    f"seed {intervals.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE are of the raw scores; PLCC (logistic) is after a "
-    "4-parameter logistic fit of the MOS on the score (VQEG), made on the same rows, and held in the resamples."
+    f"seed {intervals.SEED}. PLCC, SRCC, KRCC (tau-b) and RMSE use the raw scores; PLCC (logistic) is computed after a "
+    "4-parameter logistic fit of the MOS on the score (VQEG), fitted to the same rows and kept fixed in the resamples."
 )
 
 
@@ -38,10 +38,10 @@ class Scored:
 
     Attributes:
         path: the CSV.
-        ratings: the JSONL it was made of, which has the paths of the images; it need not be there.
+        ratings: the JSONL it was made from, which has the paths of the images; it need not exist.
         rows: its rows.
-        generators: what made each image, [rows]; None where the table has no such column.
-        files: where each image lies, [rows]; None where ``ratings`` tells it.
+        generators: the generator of each image, [rows]; None if the table has no such column.
+        files: the file of each image, [rows]; None if ``ratings`` has them.
     """
 
     dimension: str
@@ -81,14 +81,14 @@ class Assessment:
 
 
 def assess(scored: Sequence[Scored]) -> list[Assessment]:
-    """Every dimension, each followed by its generators where it has several; the pool of dimensions likewise."""
+    """Every dimension, followed by its generators if it has several; then the pool of all dimensions, likewise."""
     return [Assessment(d, g, rows, _agreement_or_reason(rows)) for d, g, rows in _scopes(scored)]
 
 
 def _scopes(scored: Sequence[Scored]) -> Iterator[tuple[str, str | None, list[scored_table.ScoredRow]]]:
     for table in scored:
         yield from _with_generators(table.dimension, [table])
-    dimensions = [table for table in scored if table.dimension in facts.DIMENSIONS]  # and not what is made of them
+    dimensions = [table for table in scored if table.dimension in facts.DIMENSIONS]  # without the overall score
     if len(dimensions) > 1:
         yield from _with_generators(facts.POOLED, dimensions)
 
@@ -112,13 +112,13 @@ def _agreement_or_reason(rows: Sequence[scored_table.ScoredRow]) -> Agreement | 
 
 
 def table(assessments: Sequence[Assessment], form: str) -> list[str]:
-    """The lines of the table in one of the forms of ``tables``."""
+    """The lines of the table in one of the formats of ``tables``."""
     header, rows = cells(assessments)
     return tables.lines(form, header, rows, [HOW, *notes(assessments)], labels=len(header) - len(COLUMNS) - 2)
 
 
 def cells(assessments: Sequence[Assessment]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells; the column of generators is there where one is known."""
+    """Header and cells; with a generator column if any generator is known."""
     by_generator = any(a.generator is not None for a in assessments)
     header = ["dimension", *(["generator"] if by_generator else []), "n", "dropped", *COLUMNS.values()]
     rows = []
@@ -129,7 +129,7 @@ def cells(assessments: Sequence[Assessment]) -> tuple[list[str], list[list[str]]
 
 
 def figures(assessment: Assessment) -> list[str]:
-    """n, dropped and the figures of ``COLUMNS`` with their intervals, as text."""
+    """n, dropped and the metrics of ``COLUMNS`` with their intervals, as text."""
     found = assessment.agreement
     if isinstance(found, str):
         complete = sum(row.mos is not None and row.prediction is not None for row in assessment.rows)
@@ -139,7 +139,7 @@ def figures(assessment: Assessment) -> list[str]:
 
 
 def notes(assessments: Sequence[Assessment]) -> list[str]:
-    """Why figures or intervals are missing, one sentence a line of the table."""
+    """Why values or intervals are missing, one sentence per line of the table."""
     found = []
     for assessment in assessments:
         why = assessment.agreement

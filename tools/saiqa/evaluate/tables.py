@@ -12,7 +12,7 @@ _LATEX_SPECIAL |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"
 
 
 def figure(value: float | None, interval: tuple[float, float] | None = None, digits: int = 3) -> str:
-    """A figure and its interval, e.g. ``0.690 [0.512, 0.810]``."""
+    """A value and its interval, e.g. ``0.690 [0.512, 0.810]``."""
     if value is None:
         return NO_FIGURE
     bounds = f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else ""
@@ -20,14 +20,14 @@ def figure(value: float | None, interval: tuple[float, float] | None = None, dig
 
 
 def lines(form: str, header: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str], labels: int) -> list[str]:
-    """A table in one of the three forms, and its notes below it.
+    """A table in one of the three formats, followed by its notes.
 
     Args:
-        form: TEXT, MARKDOWN or LATEX (tabular with booktabs' rules; notes become comments).
+        form: TEXT, MARKDOWN or LATEX (tabular with booktabs rules; notes become comments).
         header: a name for each column.
         rows: the cells, as text.
         notes: sentences.
-        labels: the first so many columns are words, set flush left; the others are figures.
+        labels: number of leading columns with text, aligned left; the others are numbers.
     """
     make = {TEXT: _text, MARKDOWN: _markdown, LATEX: _latex}[form]
     return make(list(header), [list(row) for row in rows], list(notes), labels)
@@ -60,7 +60,7 @@ def _latex(header: list[str], rows: list[list[str]], notes: list[str], labels: i
 
 
 def _latex_cell(text: str) -> str:
-    """Special characters escaped; a minus before a digit becomes one."""
+    """Escapes special characters; a hyphen before a digit becomes a minus sign."""
     if text == NO_FIGURE:
         return "--"
     escaped = "".join(_LATEX_SPECIAL.get(character, character) for character in text)

@@ -1,1 +1,1 @@
-"""What lies on disk or behind a URL; knows no model."""
+"""Files on disk or behind a URL; knows nothing of models."""

@@ -1,6 +1,6 @@
-"""The files of a checkpoint folder: which there are, and what may be read of them.
+"""The files of a checkpoint folder: which ones there are, and what may be read from them.
 
-What may be read of a settings file is said in ``config_rules``; ``model.checkpoint_view`` is what libraries are shown.
+``config_rules`` says what may be read from config.json; ``model.checkpoint_view`` is what libraries get to see.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DOWNLOAD_AGAIN = "Download the checkpoint again"
 _LARGEST_SETTINGS = 64 * 2**20  # bytes
 _LARGEST_HEADER = 100 * 10**6  # bytes; the limit of the safetensors library
 _DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-# Names that make a library run or fetch something, or look elsewhere, wherever in a settings file they stand.
+# Names that make a library run or download something, or look elsewhere, at any depth of a settings file.
 _REFUSED_SETTINGS = frozenset(
     ("auto_map", "custom_generate", "custom_pipelines", "trust_remote_code", "code_revision", "_commit_hash")
     + ("_name_or_path", "name_or_path", "base_model_name_or_path", "_attn_implementation", "attn_implementation")
@@ -61,12 +61,12 @@ def read_object(path: Path, remedy: str = DOWNLOAD_AGAIN) -> dict:
     """The JSON object in a file of a checkpoint.
 
     Raises:
-        InputError: it is not there, no regular file, larger than 64 MB, or no JSON object.
+        InputError: it is missing, not a regular file, larger than 64 MB, or not a JSON object.
     """
     try:
         require_regular(path, remedy)
         if path.stat().st_size > _LARGEST_SETTINGS:
-            raise broken(path, f"has {path.stat().st_size} bytes, too many for a file of settings", remedy)
+            raise broken(path, f"has {path.stat().st_size} bytes, too many for a settings file", remedy)
         value = json.loads(path.read_bytes().decode("utf-8"))
     except RecursionError:
         raise broken(path, "cannot be read: it is nested too deeply", remedy) from None
@@ -87,10 +87,10 @@ def require_regular(path: Path, remedy: str = DOWNLOAD_AGAIN) -> None:
 
 
 def read_config(checkpoint: Path) -> dict:
-    """The fields of a checkpoint's config.json that the native model reads, with values that it can have.
+    """The fields of a checkpoint's config.json that the native model reads, validated.
 
     Raises:
-        InputError: as ``read_object``, or a field without a usable value, which it names.
+        InputError: as ``read_object``, or a field has no usable value; the error names it.
     """
     path = Path(checkpoint) / CONFIG_FILE
     try:
@@ -118,7 +118,7 @@ class Tensor:
 
     Attributes:
         file: its name in the folder.
-        shape: as torch has it.
+        shape: its shape, as in torch.
         dtype: a key of ``_DTYPE_BYTES``.
         start: the tensor's first byte in the file.
     """
@@ -138,7 +138,7 @@ class Tensor:
 
 
 def weight_names(checkpoint: Path) -> list[str]:
-    """Names of the files that hold a checkpoint's weights, sorted: the single one, or the shards that the index names.
+    """Names of a checkpoint's weight files, sorted: the single file, or the shards listed in the index.
 
     Raises:
         InputError: the index is broken.
@@ -153,7 +153,7 @@ def weight_names(checkpoint: Path) -> list[str]:
 
 
 def weight_files(checkpoint: Path) -> list[Path]:
-    """The files that hold a checkpoint's weights. Raises ``InputError`` where one is not there, and as ``weight_names``."""
+    """A checkpoint's weight files. Raises ``InputError`` if one is missing, and as ``weight_names``."""
     files = [checkpoint / name for name in weight_names(checkpoint)]
     for file in files:
         require_regular(file)
@@ -173,7 +173,7 @@ def read_tensors(checkpoint: Path) -> dict[str, Tensor]:
     """Every tensor of a checkpoint by its name, from the headers of its files. No weight is read.
 
     Raises:
-        InputError: a header is broken or does not agree with the size of its file, or a tensor is there twice.
+        InputError: a header is broken or does not match the size of its file, or a tensor occurs twice.
     """
     tensors: dict[str, Tensor] = {}
     for file in weight_files(Path(checkpoint)):
@@ -189,16 +189,16 @@ def _tensors_of(file: Path) -> Iterator[tuple[str, Tensor]]:
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")  # of the header, a JSON object
         if size < 10 or not 2 <= length <= min(_LARGEST_HEADER, size - 8):
-            raise broken(file, f"is not a safetensors file, or was cut: {size} bytes with a header of {length}")
+            raise broken(file, f"is not a safetensors file, or was truncated: {size} bytes with a header of {length}")
         try:
             header = json.loads(opened.read(length).decode("utf-8"))
         except (ValueError, RecursionError):
-            raise broken(file, "is not a safetensors file: its header is no JSON") from None
+            raise broken(file, "is not a safetensors file: its header is not JSON") from None
     if not isinstance(header, dict):
-        raise broken(file, "is not a safetensors file: its header is no JSON object")
+        raise broken(file, "is not a safetensors file: its header is not a JSON object")
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or metadata.get("format", "pt") != "pt":
-        raise broken(file, "holds no weights of torch", "Save the checkpoint again with transformers")
+        raise broken(file, "holds no torch weights", "Save the checkpoint again with transformers")
     places = []
     for name, entry in header.items():
         tensor = _checked_entry(file, name, entry, 8 + length)
@@ -216,7 +216,7 @@ def _checked_entry(file: Path, name: str, entry: object, weights_at: int) -> Ten
         why = f"has {name[:100]!r} in {str(dtype)[:40]}, not in one of {', '.join(_DTYPE_BYTES)}"
         raise broken(file, why, "Save the checkpoint again in bfloat16")
     if not _are_counts(shape, most=8) or not _are_counts(place, most=2) or len(place) != 2:
-        raise broken(file, f"says of {name[:100]!r} no shape and place that a tensor can have")
+        raise broken(file, f"gives {name[:100]!r} an impossible shape or position")
     tensor = Tensor(file.name, tuple(shape), dtype, weights_at + place[0])
     if place[1] - place[0] != tensor.size_bytes:
         raise broken(file, f"gives {name[:100]!r} of shape {list(shape)} {place[1] - place[0]} bytes")
@@ -236,4 +236,4 @@ def _check_places(file: Path, places: list[tuple[int, int]], weights_at: int, si
         end = stop
     if end != size:
         held, wanted = size - weights_at, end - weights_at
-        raise broken(file, f"holds {held} bytes of weights and should hold {wanted}; it was cut or added to")
+        raise broken(file, f"holds {held} bytes of weights and should hold {wanted}; it was truncated or appended to")

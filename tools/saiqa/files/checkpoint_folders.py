@@ -1,4 +1,4 @@
-"""Folders of checkpoints: the one a path means, its name, its fingerprint."""
+"""Checkpoint folders: which one a path refers to, its name, its fingerprint."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from saiqa.files import checkpoint_files, digests
 from saiqa.files.folders import downloads, shown
 
 _OTHER_WEIGHTS = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-RUNS, STEPS = "v*-*", "checkpoint-*"  # folders that training leaves, as patterns for ``glob``
+RUNS, STEPS = "v*-*", "checkpoint-*"  # folders written by training, as ``glob`` patterns
 _RUN, _STEP = re.compile(r"v(\d+)-.+"), re.compile(r"checkpoint-(\d+)")
 
 
 def _model_part(path: Path) -> str:
-    """The part of the release that a checkpoint folder is, by its name."""
+    """Which part of the release a checkpoint folder is, judging by its name."""
     return "base_model" if path.name == facts.BASE_MODEL_FOLDER else "model"
 
 
@@ -28,14 +28,14 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
 
     Args:
         path: a checkpoint folder, or one with training runs (``v0-...``, ``v0-.../checkpoint-N``, ``checkpoint-N``).
-        note: told which checkpoint was taken, where it is not ``path``.
+        note: called with a message if the checkpoint used is not ``path`` itself.
 
     Raises:
-        InputError: nothing there, a download that stopped half-way, or weights in a format that can run code.
+        InputError: there is no checkpoint, its download is incomplete, or its weights are in a format that can run code.
     """
     if found := newest_checkpoint(path):
         if found != path:
-            note(f"{shown(path)}: taking the newest checkpoint of the training run in it, {found.relative_to(path)}")
+            note(f"{shown(path)}: using the newest checkpoint of the training run in it, {found.relative_to(path)}")
         _check_shards(found)
         return found
     if any(next(path.glob(pattern), None) for pattern in _OTHER_WEIGHTS):
@@ -49,7 +49,7 @@ def find_checkpoint(path: Path, note: Callable[[str], None]) -> Path:
 
 
 def newest_checkpoint(path: Path) -> Path | None:
-    """``path`` itself where it is a checkpoint, else the newest one of the training runs in it; None where there is none."""
+    """``path`` itself if it is a checkpoint, else the newest one from the training runs in it; None if there is none."""
     candidates = [*_training_checkpoints(path), path]
     return next((folder for folder in reversed(candidates) if _is_checkpoint(folder)), None)
 
@@ -60,12 +60,12 @@ def next_run(path: Path) -> int:
 
 
 def run_number(folder: Path) -> int:
-    """N of the folder of a training run, ``vN-...``; -1 of any other."""
+    """N of a training run's folder ``vN-...``; -1 for any other folder."""
     return _number(_RUN, folder)
 
 
 def step_number(folder: Path) -> int:
-    """N of a ``checkpoint-N``; -1 of any other folder."""
+    """N of a ``checkpoint-N``; -1 for any other folder."""
     return _number(_STEP, folder)
 
 
@@ -75,7 +75,7 @@ def _number(pattern: re.Pattern[str], folder: Path) -> int:
 
 
 def model_name(path: Path) -> str:
-    """The last part of a model path, as result files carry it."""
+    """The last part of a model path, as it appears in the names of result files."""
     return path.name or path.resolve().name
 
 
@@ -84,7 +84,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 
 def _training_checkpoints(path: Path) -> list[Path]:
-    """Folders that training leaves below ``path``, the newest last: by run number, then by step; a run's own last."""
+    """Training's folders below ``path``, oldest first: by run number, then by step, then the run's own folder."""
     found: list[tuple[int, float, Path]] = []
     for run in (path, *(folder for folder in path.glob(RUNS) if run_number(folder) >= 0)):
         number = -1 if run == path else run_number(run)
@@ -95,23 +95,23 @@ def _training_checkpoints(path: Path) -> list[Path]:
 
 
 def _check_shards(path: Path) -> None:
-    """Refuse a checkpoint whose index names shards that are not there."""
+    """Refuse a checkpoint whose index names missing shards."""
     if not (path / checkpoint_files.INDEX_FILE).exists():
         return
     shards = checkpoint_files.weight_names(path)
     missing = [shard for shard in shards if not (path / shard).is_file()]
     if missing:
         raise InputError(
-            f"{shown(path)} lacks {len(missing)} of its {len(shards)} files of weights, {missing[0]} first",
+            f"{shown(path)} lacks {len(missing)} of its {len(shards)} weight files, starting with {missing[0]}",
             f"Finish the download: {downloads(_model_part(path))}",
         )
 
 
 def fingerprint(checkpoint: Path) -> str:
-    """A digest of everything in a checkpoint that a rating can depend on, whole files: 64 hexadecimal digits.
+    """SHA-256 digest of every file of a checkpoint that a rating can depend on: 64 hexadecimal digits.
 
     Raises:
-        InputError: a file of weights is not there.
+        InputError: a weight file is missing.
     """
     files = checkpoint_files.all_files(checkpoint)
     lines = (f"{file.name} {digest}\n" for file, digest in zip(files, digests.of_files(files), strict=True))

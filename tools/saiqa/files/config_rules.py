@@ -1,7 +1,7 @@
-"""What the native model accepts in a checkpoint's config.json: every field it reads, and the values that make sense.
+"""What the native model accepts in a checkpoint's config.json: every field it reads, and the valid values.
 
-A field that is not listed is not passed on. So a configuration can name no code, no other model and no way of loading that
-this program does not know.
+A field that is not listed is dropped, so a configuration cannot name code, another model, or a way of loading that this
+program does not know.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from saiqa.numbers import is_finite
 
 @dataclass(frozen=True)
 class Rule:
-    """Which values a field may have; ``wanted`` says it in words."""
+    """Which values a field may have; ``wanted`` describes them in words."""
 
     wanted: str
     holds: Callable[[object], bool]
 
 
 class BrokenField(ValueError):
-    """A field without a usable value: ``field`` is what it is called, ``why`` what is wrong."""
+    """A field without a usable value: ``field`` is its name, ``why`` what is wrong."""
 
     def __init__(self, field: str, why: str):
         super().__init__(field, why)
@@ -64,7 +64,7 @@ _ROPE_THETA = number(1, 1e15)
 
 
 def _is_plain_rope(value: object) -> bool:
-    """Whether a rotary embedding is scaled in no way."""
+    """Whether a rotary embedding is unscaled."""
     if value is None:
         return True
     known = {"rope_type": one_of("default"), "type": one_of("default"), "rope_theta": _ROPE_THETA}
@@ -141,7 +141,7 @@ _RULES: dict[str, dict[str, Rule]] = {
     },
 }
 _PARTS = tuple(part for part in _RULES if part)
-# What a field is where it is left out, for the rules between fields.
+# Values of omitted fields, for the rules that involve several fields.
 _DEFAULTS = {
     "llm_config": {"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 128, "hidden_size": 4096},
     "vit_config": {"num_attention_heads": 16, "hidden_size": 1152, "image_size": 512, "patch_size": 16},
@@ -149,10 +149,10 @@ _DEFAULTS = {
 
 
 def cleaned(config: Mapping) -> dict:
-    """The content of a config.json with the fields that the native model reads, and no other.
+    """The content of a config.json, reduced to the fields that the native model reads.
 
     Raises:
-        BrokenField: a field has a value that no model of this kind can have.
+        BrokenField: a field has a value that is invalid for this architecture.
     """
     if config.get("model_type") != "ovis2_5":
         raise BrokenField("model_type", f"is {_short(config.get('model_type'))}, not 'ovis2_5'")
@@ -170,14 +170,14 @@ def cleaned(config: Mapping) -> dict:
 
 
 def _unite_rope(llm: dict) -> None:
-    """Leave the base of the rotary embedding as ``rope_theta`` alone.
+    """Keep the base of the rotary embedding in ``rope_theta`` only.
 
-    transformers 5 saves it in ``rope_parameters``, where transformers 4 does not look: it would take its default of 10,000.
+    transformers 5 saves it in ``rope_parameters``, which transformers 4 does not read: it would use its default of 10,000.
     """
     scalings = [llm.pop(name, None) or {} for name in ("rope_parameters", "rope_scaling")]
     bases = [fields["rope_theta"] for fields in (llm, *scalings) if "rope_theta" in fields]
     if any(base != bases[0] for base in bases):
-        raise BrokenField("llm_config.rope_theta", f"is {' and '.join(map(str, bases))} at once")
+        raise BrokenField("llm_config.rope_theta", f"has conflicting values, {' and '.join(map(str, bases))}")
     if bases:
         llm["rope_theta"] = bases[0]
 
@@ -194,14 +194,14 @@ def _cleaned_part(fields: Mapping, part: str) -> dict:
 
 
 def _check_together(config: dict) -> None:
-    """The rules between fields."""
+    """The rules that involve several fields."""
     llm, vit = ({**_DEFAULTS[part], **config[part]} for part in _PARTS)
     if llm["num_attention_heads"] % llm["num_key_value_heads"]:
-        raise BrokenField("llm_config.num_key_value_heads", f"is no divisor of the {llm['num_attention_heads']} heads")
+        raise BrokenField("llm_config.num_key_value_heads", f"does not divide the {llm['num_attention_heads']} heads")
     if llm["head_dim"] % 2:
         raise BrokenField("llm_config.head_dim", f"is {llm['head_dim']}, not an even number")
     if config.get("hidden_size", llm["hidden_size"]) not in (None, llm["hidden_size"]):
-        raise BrokenField("hidden_size", f"is {config['hidden_size']}, and that of llm_config {llm['hidden_size']}")
+        raise BrokenField("hidden_size", f"is {config['hidden_size']}, but llm_config's is {llm['hidden_size']}")
     if vit["hidden_size"] % (4 * vit["num_attention_heads"]):
         raise BrokenField("vit_config.hidden_size", f"is {vit['hidden_size']}, not a multiple of four times its heads")
     if vit["image_size"] < vit["patch_size"]:

@@ -1,4 +1,4 @@
-"""Digests of texts and of whole files; files are read once a machine as long as they do not change."""
+"""Digests of texts and of whole files; each machine reads a file once until it changes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _MOST_ENTRIES = 10_000
 def of_files(files: Sequence[Path]) -> list[str]:
     """SHA-256 of each file, in hexadecimal digits.
 
-    A digest is kept in the user's cache folder (``XDG_CACHE_HOME``) and taken from there for as long as the file has the same
-    place on the disk, size and times, the time of its last change of any kind among them, which no program can set back.
+    Digests are cached in the user's cache folder (``XDG_CACHE_HOME``) and reused while the file keeps its device, inode, size,
+    modification time and change time; programs cannot set the last one back.
     """
     cache = _read_cache()
     keys = [_key(file) for file in files]
     new = {key: file for key, file in zip(keys, files, strict=True) if key not in cache}
     if new:
-        from concurrent.futures import ThreadPoolExecutor  # not at the top: --help is to be quick
+        from concurrent.futures import ThreadPoolExecutor  # not at the top: --help must be fast
 
         with ThreadPoolExecutor(os.cpu_count()) as readers:
             read = dict(zip(new, readers.map(of_file, new.values()), strict=True))
-        # What was written while it was read has another key by now, and is read again.
+        # A file that was written to while it was read has another key by now, and is read again next time.
         stable = {key: digest for key, digest in read.items() if _key(new[key]) == key}
         _write_cache({**_read_cache(), **stable})
         cache |= read
@@ -44,7 +44,7 @@ def of_file(file: Path) -> str:
 
 
 def text_digest(text: str) -> int:
-    """64 bits that tell texts apart: any two of a million are alike with a probability of 3e-8."""
+    """A 64-bit digest of a text: among a million texts, any two collide with a probability of 3e-8."""
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
@@ -66,6 +66,6 @@ def _read_cache() -> dict[str, str]:
 
 
 def _write_cache(entries: dict[str, str]) -> None:
-    """Best effort: a machine whose cache cannot be written reads its files every time."""
+    """Best effort: if the cache cannot be written, files are read every time."""
     with suppress(Failed, RuntimeError):
         write_text(_cache_file(), json.dumps(dict(list(entries.items())[-_MOST_ENTRIES:])))

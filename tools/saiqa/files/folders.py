@@ -1,4 +1,4 @@
-"""Where things are: repository, data, checkpoints, results. Names come from ``facts``, never from here."""
+"""Where things are: repository, data, checkpoints, results. The names themselves are in ``facts``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saiqa.files.places import Place, RemotePath
 HOME_VARIABLE = "SAIQA_HOME"
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_CLONE = _PACKAGE.parents[1]  # where this is a clone of the repository
+_CLONE = _PACKAGE.parents[1]  # the repository, if this is a clone of it
 
 _DATA_PREFIX = f"{facts.DATA_FOLDER}/"
 
@@ -27,7 +27,7 @@ _DATA_PREFIX = f"{facts.DATA_FOLDER}/"
 
 @dataclass(frozen=True)
 class Roots:
-    """The three folders everything lies in: benchmark, checkpoints, results."""
+    """The three top-level folders: benchmark, checkpoints, results."""
 
     data: Path
     models: Path
@@ -36,32 +36,32 @@ class Roots:
 
 @functools.cache
 def home() -> Path:
-    """The folder that everything lies in by default: ``SAIQA_HOME``, or the repository, or the working directory."""
+    """The folder that holds everything by default: ``SAIQA_HOME``, or the repository, or the working directory."""
     if os.environ.get(HOME_VARIABLE):
         return Path(os.environ[HOME_VARIABLE]).expanduser().absolute()
     return _CLONE if HAS_SCRIPTS else Path.cwd()
 
 
 def demo_folder() -> Path:
-    """The embedded demo: all of it in the repository, its checkpoint and a dozen of its rooms in an installed package."""
+    """The embedded demo: complete in the repository; its checkpoint and a dozen of its rooms in an installed package."""
     packed = _PACKAGE / facts.DEMO_FOLDER
     return packed if packed.is_dir() else _CLONE / facts.DEMO_FOLDER
 
 
 def demo_rooms() -> list[Path]:
-    """A dozen rooms of the demo, three of each dimension's test pictures: those that an installed package has."""
+    """A dozen of the demo's rooms, three test pictures per dimension: the ones in an installed package."""
     return demo_test_rooms(facts.DEMO_ROOMS_EACH)
 
 
 def demo_test_rooms(each: int | None = None) -> list[Path]:
-    """The demo's test pictures, dimension by dimension: all, or the first so many of each."""
+    """The demo's test pictures, dimension by dimension: all, or the first ``each`` of every dimension."""
     images = demo_folder() / facts.DATA_FOLDER
     folders = [images / facts.IMAGES_FOLDER.format(dimension=dimension) for dimension in facts.DIMENSIONS]
     return [file for folder in folders for file in sorted(folder.glob(facts.DEMO_TEST_PICTURES))[:each]]
 
 
 def roots(demo: bool = False) -> Roots:
-    """The default folders; the demo has its own, so that it never overwrites a real result."""
+    """The default folders; the demo has its own, so it never overwrites a real result."""
     base = demo_folder() if demo else home()
     results = home() / facts.RESULTS_FOLDER
     return Roots(
@@ -72,27 +72,27 @@ def roots(demo: bool = False) -> Roots:
 
 
 def input_path(text: str | os.PathLike) -> Path:
-    """A path typed by the user: relative to the working directory, or to ``home`` if it is only there."""
+    """A path typed by the user: relative to the working directory, or to ``home`` if it exists only there."""
     path = Path(text).expanduser()
     at_home = home() / path
-    # os.path.exists: a name that is too long, or no name at all, is not there
+    # os.path.exists: a name that is too long or invalid counts as missing
     return at_home if not os.path.exists(path) and os.path.exists(at_home) else path
 
 
 def data_path(text: str | os.PathLike) -> Place:
-    """As ``input_path``, or a URL: what is read as data may lie in an object store. Raises as ``places.place``."""
+    """As ``input_path``, or a URL: data may be in an object store. Raises as ``places.place``."""
     return places.place(text) if places.is_url(str(text)) else input_path(text)
 
 
 def output_path(text: str | Path) -> Path:
     """A path to write to, typed by the user: relative to the working directory. Raises ``InputError`` for a URL."""
     if places.is_url(str(text)):
-        raise InputError(f"{text}: results are written to folders of this machine", "Give a path without ://")
+        raise InputError(f"{text}: results can only be written to local folders", "Give a path without ://")
     return Path(text).expanduser()
 
 
 def shown(path: Place) -> str:
-    """A path as messages show it: relative to the working directory where it lies below it."""
+    """A path as messages show it: relative to the working directory if it is inside it."""
     if isinstance(path, RemotePath):
         return str(path)
     try:
@@ -105,39 +105,39 @@ def shown(path: Place) -> str:
 
 
 def annotation_csv(data_root: Place, dimension: str, split: str) -> Place:
-    """The table of a dimension's ratings."""
+    """The path of a dimension's table of ratings."""
     return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_csv(dimension, split)
 
 
 def annotation_jsonl(data_root: Place, dimension: str, split: str, version: int) -> Place:
-    """The file of a dimension's questions and answers."""
+    """The path of a dimension's questions and answers."""
     return data_root / facts.ANNOTATIONS_FOLDER / facts.annotation_jsonl(dimension, split, version)
 
 
 def dimension_in_name(path: str | Place) -> str | None:
-    """The dimension that a file name starts with, e.g. of ``lighting_3k_test_prompt4.jsonl``."""
+    """The dimension that a file name starts with, e.g. lighting for ``lighting_3k_test_prompt4.jsonl``."""
     first = PurePath(str(path)).name.split("_")[0]
     return first if first in facts.DIMENSIONS else None
 
 
 def version_in_name(path: str | Place) -> int | None:
-    """The prompt version in a file name, e.g. 4 of ``lighting_3k_test_prompt4.jsonl``."""
+    """The prompt version in a file name, e.g. 4 for ``lighting_3k_test_prompt4.jsonl``."""
     found = re.search(r"_prompt(\d+)", PurePath(str(path)).name)
     return int(found[1]) if found else None
 
 
 def resolve_image(text: str, data_root: Place) -> Place:
-    """The file that an image path of a record means, as ``image_file`` finds it."""
+    """The file that an image path of a record refers to, as ``image_file`` finds it."""
     file = image_file(text, data_root)
     return Path(file) if isinstance(file, str) else file
 
 
 def image_file(text: str, data_root: Place) -> str | RemotePath:
-    """The file that an image path of a record means; it need not exist. On this machine a string: there may be millions.
+    """The file that an image path of a record refers to; it need not exist. A string if local: there may be millions.
 
-    A first folder ``SA-BENCH`` stands for the data root, whatever that is called. A URL and an absolute path are kept.
-    Any other is looked for below the data root if that is a folder, ``home`` and the working directory. Raises
-    ``InputError`` for a URL that cannot be read here.
+    A leading ``SA-BENCH/`` stands for the data root, whatever its name. URLs and absolute paths are kept. Any other path is
+    looked for in the data root (if that is a folder), ``home`` and the working directory. Raises ``InputError`` for a URL
+    whose protocol is not supported.
     """
     if places.is_url(text):
         return _text_or_remote(places.place(text))
@@ -170,18 +170,18 @@ def image_id(image: str) -> str:
 
 
 def require_data(*paths: Place) -> None:
-    """Refuse benchmark files that are not there, all at once, with the line that downloads them."""
+    """Raise one error for all missing benchmark files, with the command that downloads them."""
     if missing := [path for path in paths if not path.is_file()]:
         raise missing_data(not_there(missing))
 
 
 def not_there(missing: Sequence[Place]) -> str:
-    """That files are not there, in words."""
+    """A sentence saying that these files are missing."""
     return f"{ids.few(map(shown, missing), len(missing))} {'is' if len(missing) == 1 else 'are'} not there"
 
 
 def missing_data(what: str) -> InputError:
-    """The error for a part of the benchmark that is not there."""
+    """The error for a missing part of the benchmark."""
     return InputError(what, f"Check the path, or get the benchmark with {downloads('data')}{OR_DEMO}")
 
 
@@ -193,12 +193,12 @@ def downloads(*parts: str) -> str:
 
 
 def partial_path(output: Path) -> Path:
-    """Where finished lines of an unfinished result are kept."""
+    """The path for the finished lines of an unfinished result."""
     return output.with_name(output.name + ".partial")
 
 
 def run_record_path(output: Path) -> Path:
-    """Where it is written how a result was made."""
+    """The path of the record of how a result was made."""
     return output.with_name(output.stem + ".run.json")
 
 

@@ -1,6 +1,6 @@
-"""The released files on the Hugging Face Hub: what there is of a part, what of it is missing here, and getting that.
+"""The released files on the Hugging Face Hub: list a part, find out what is missing locally, and download it.
 
-Listing, transfers and what they do about a connection that breaks are huggingface_hub's; it also reads the usual environment
+huggingface_hub does the listing, the transfers and the retries after a broken connection; it also reads the usual environment
 variables (``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HUB_OFFLINE``).
 """
 
@@ -21,15 +21,15 @@ from saiqa.files.folders import shown
 if TYPE_CHECKING:
     from huggingface_hub import DatasetInfo, ModelInfo
 
-# Weights are read from safetensors only; other formats are left, and so is what could run as code.
+# Weights are read from safetensors only; other formats are not downloaded, nor is anything that could run as code.
 WEIGHTS_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack", ".onnx", ".gguf")
 CODE_SUFFIXES = (".py",)
 
 _SPARE_BYTES = 256 * 1024**2  # left free on the disk
 _PARALLEL_FILES = 8
 TIMEOUT_SECONDS = 30
-_BEGUN = ".cache/huggingface/download"  # where huggingface_hub, too, keeps what is not whole
-_AGAIN = "Run the same command again: what is there is kept"
+_BEGUN = ".cache/huggingface/download"  # where huggingface_hub keeps partial files, too
+_AGAIN = "Run the same command again: it continues where it stopped"
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Part:
     """Something to download: folders of one of the two repositories.
 
     Attributes:
-        repository: its name without the owner, which is also the local folder's.
+        repository: its name without the owner, which is also the name of the local folder.
         folders: the folders of the repository that belong to the part.
-        title: what it is, for people.
+        title: what it is, for display.
     """
 
     repository: str
@@ -58,7 +58,7 @@ def parts(version: int = facts.RECOMMENDED) -> dict[str, Part]:
     }
 
 
-# ---- what there is ---------------------------------------------------------------------------------------------------
+# ---- what the Hub has ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Remote:
-    """The files of a part as one owner has them.
+    """The files of a part in one owner's repository.
 
     Attributes:
         repo_id: ``owner/name``.
         repo_type: ``model`` or ``dataset``.
-        commit: the state of the repository that is meant.
-        files: all that belongs to the part.
-        left_out: names of the part's files that are code or unwanted weights.
+        commit: the commit of the repository.
+        files: the files to download for the part.
+        left_out: names of the part's files that are code or unwanted weight formats.
     """
 
     repo_id: str
@@ -107,7 +107,7 @@ def find(part: Part, owners: Sequence[str], with_code: bool = False) -> Remote:
             return _remote(part, cast("ModelInfo | DatasetInfo", info), repo_id, repo_type, with_code)
         except Refused as refusal:
             refusals.append(refusal)
-    what = f"no {part.repository} to be had: {', '.join(refusal.what for refusal in refusals)}"
+    what = f"cannot get {part.repository}: {', '.join(refusal.what for refusal in refusals)}"
     raise InputError(what, next((refusal.remedy for refusal in refusals if refusal.remedy), "Check --owner and HF_ENDPOINT"))
 
 
@@ -121,7 +121,7 @@ def _remote(part: Part, info: ModelInfo | DatasetInfo, repo_id: str, repo_type: 
         if path.suffix.lower() in unwanted:
             left_out.append(sibling.rfilename)
         elif sibling.size is None:
-            raise Failed(f"{repo_id} does not tell the size of {sibling.rfilename}", "Try again later")
+            raise Failed(f"{repo_id} does not report the size of {sibling.rfilename}", "Try again later")
         else:
             files.append(RemoteFile(sibling.rfilename, sibling.size))
     missing = [folder for folder in part.folders if not any(file.name.startswith(f"{folder}/") for file in files)]
@@ -139,10 +139,10 @@ class Plan:
     """A download into a folder.
 
     Attributes:
-        remote: where from.
-        folder: where to.
-        todo: the files that are not there with their whole size.
-        bytes_begun: what an interrupted download has already of them.
+        remote: the source.
+        folder: the destination.
+        todo: the files that are missing or incomplete.
+        bytes_begun: how many bytes of them an interrupted download has left.
     """
 
     remote: Remote
@@ -152,12 +152,12 @@ class Plan:
 
     @property
     def bytes_needed(self) -> int:
-        """The space the rest of the download takes."""
+        """The disk space that the rest of the download takes."""
         return max(0, sum(file.bytes for file in self.todo) - self.bytes_begun)
 
 
 def plan(remote: Remote, folder: Path) -> Plan:
-    """What is left to get into ``folder``."""
+    """What is left to download into ``folder``."""
     todo = [file for file in remote.files if _size(folder / file.name) != file.bytes]
     begun = sum(path.stat().st_size for path in folder.glob(f"{_BEGUN}/**/*.incomplete"))
     return Plan(remote, folder, todo, begun if todo else 0)
@@ -168,7 +168,7 @@ def _size(path: Path) -> int | None:
 
 
 def check_space(plans: Sequence[Plan], remedy: str = "Make room, or choose another disk with --output_dir") -> None:
-    """Raise ``Failed`` where a disk is too small for what goes there."""
+    """Raise ``Failed`` if a disk has too little space for its downloads."""
     needed: dict[int, tuple[Path, int]] = {}
     for one in plans:
         place = next(parent for parent in (one.folder.absolute(), *one.folder.absolute().parents) if parent.exists())
@@ -177,12 +177,12 @@ def check_space(plans: Sequence[Plan], remedy: str = "Make room, or choose anoth
     for place, size in needed.values():
         free = shutil.disk_usage(place).free
         if size and size + _SPARE_BYTES > free:
-            what = f"{shown_bytes(size)} are needed in {shown(place)}, and {shown_bytes(free)} are free"
+            what = f"{shown_bytes(size)} are needed in {shown(place)}, but only {shown_bytes(free)} are free"
             raise Failed(what, remedy)
 
 
 def shown_bytes(count: int) -> str:
-    """A number of bytes for people: 18.2 GB."""
+    """A number of bytes for display: 18.2 GB."""
     for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
             return f"{count / size:.1f} {unit}"
@@ -193,15 +193,15 @@ def shown_bytes(count: int) -> str:
 
 
 def download(one: Plan, advance: Callable[[], None]) -> None:
-    """Get what is left, several files at a time, and check the size of everything.
+    """Download what is left, several files at a time, and check the size of every file.
 
     Args:
         advance: called after each file.
 
     Raises:
         InputError: the files are gated.
-        Failed: the Hub cannot be reached, breaks off, or has sent a file of another size. What is whole stays, what is
-            not is continued by the next call.
+        Failed: the Hub cannot be reached, the connection breaks, or a file has the wrong size. Complete files stay; the next
+            call resumes incomplete ones.
     """
     from concurrent.futures import ThreadPoolExecutor, as_completed  # not at the top: --help is to be quick
 
@@ -222,9 +222,9 @@ def download(one: Plan, advance: Callable[[], None]) -> None:
 
 
 def _download_file(one: Plan, file: RemoteFile) -> None:
-    """Get one file, from where a run before has stopped.
+    """Download one file, resuming an earlier attempt.
 
-    ``hf_hub_download``, and ``snapshot_download`` with it, would start a file over; ``http_get`` below them can continue one.
+    ``hf_hub_download``, and thus ``snapshot_download``, would start the file over; ``http_get``, which they use, can resume.
     """
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
@@ -244,12 +244,12 @@ def _download_file(one: Plan, file: RemoteFile) -> None:
 
 
 def _begun(one: Plan, file: RemoteFile) -> Path:
-    """Where a file grows until it is whole: that of another state of the repository is another one."""
+    """Where a file is kept until it is complete; each commit of the repository has its own."""
     return one.folder / _BEGUN / f"{file.name}.{one.remote.commit[:12]}.incomplete"
 
 
 class Refused(InputError):
-    """A repository that is not there, or not for everybody."""
+    """A repository that does not exist, or to which access is restricted."""
 
 
 def _refused(status: int, gated: bool, repo_id: str) -> Refused:
@@ -261,7 +261,7 @@ def _refused(status: int, gated: bool, repo_id: str) -> Refused:
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """What goes wrong on the way, as errors with a remedy: ``Refused`` by the repository, else ``Failed``."""
+    """Turn the Hub's errors into errors with a remedy: ``Refused`` if the repository refuses, else ``Failed``."""
     from httpx import RequestError
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
 
@@ -274,7 +274,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         raise Failed(f"the Hub answered {status} to {error.response.url}", _AGAIN) from error
     except RequestError as error:
         raise _unreachable(error) from error
-    except OSError as error:  # huggingface_hub's own have no number
+    except OSError as error:  # huggingface_hub's own OSErrors have no errno
         if error.errno is None or isinstance(error, ConnectionError):
             raise _unreachable(error) from error
         raise Failed(f"cannot write {error.filename}: {error.strerror}", "Make room or choose another folder") from error

@@ -1,8 +1,8 @@
-"""A checkpoint on the Hugging Face Hub, named ``owner/name``: fetched the first time it is used, then kept.
+"""A checkpoint on the Hugging Face Hub, named ``owner/name``: downloaded at its first use, then kept.
 
-Of the repository come settings, tokenizer and safetensors alone: nothing that could run. It is kept in ``saiqa/owner/name`` of
-huggingface_hub's own folder (``HF_HOME``), with the commit that it was; a later use asks nobody, and removing the folder lets
-it be fetched anew.
+Only settings, tokenizer and safetensors are downloaded, nothing that could run. They are kept in ``saiqa/owner/name`` below
+huggingface_hub's folder (``HF_HOME``), with the commit they came from. Later uses need no network; remove the folder to
+download the checkpoint again.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from saiqa.files.checkpoint_files import CONFIG_FILE
 from saiqa.files.hub import Plan, Remote, RemoteFile
 from saiqa.progress import Progress
 
-# What a checkpoint consists of; everything else of a repository is left where it is.
+# The files of a checkpoint; nothing else in a repository is downloaded.
 SUFFIXES = (".json", ".jinja", ".txt", ".safetensors")
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_COMMIT_FILE = ".commit"  # there when everything is
+_COMMIT_FILE = ".commit"  # written when the download is complete
 _MAKE_ROOM = "Make room, or set HF_HOME to a folder on another disk"
 
 
 def is_id(text: str | os.PathLike) -> bool:
-    """Whether a model path can only mean a repository of the Hub: ``owner/name``, and there is no such path here.
+    """Whether a model path can only be a repository on the Hub: it reads ``owner/name`` and no such path exists here.
 
-    A path whose first folder is there is a path, and so is one into the folder of the release.
+    It is taken for a local path if its first folder exists or is the folder of the release.
     """
     if not isinstance(text, str) or not _ID.fullmatch(text):
         return False
@@ -39,16 +39,16 @@ def is_id(text: str | os.PathLike) -> bool:
 
 
 def fetch(repo_id: str, version: int) -> Path:
-    """The folder of a checkpoint of the Hub, fetched if it is not here yet, with progress on stderr.
+    """The local folder of a checkpoint on the Hub, downloaded if necessary, with progress on stderr.
 
     Args:
-        repo_id: ``owner/name``, with the checkpoint in the repository itself or, as in the release, in the folder of the
+        repo_id: ``owner/name``, with the checkpoint at the top of the repository or, as in the release, in the folder of the
             prompt version.
-        version: of the prompt.
+        version: the prompt version.
 
     Raises:
-        InputError: there is no such repository, it is gated, or has no checkpoint.
-        Failed: the Hub cannot be reached, or the disk is full. What is whole stays for the next time.
+        InputError: there is no such repository, it is gated, or it has no checkpoint.
+        Failed: the Hub cannot be reached, or the disk is full. Complete files stay for the next attempt.
     """
     from huggingface_hub import constants
 
@@ -92,14 +92,14 @@ def _remote(repo_id: str, inside: str) -> Remote:
     sizes = {one.rfilename: one.size for one in info.siblings or ()}
     prefix = next((start for start in (f"{inside}/", "") if f"{start}{CONFIG_FILE}" in sizes), None)
     if prefix is None:
-        raise InputError(f"{repo_id} has no {CONFIG_FILE}: it is no checkpoint", "Check the name, or give a folder")
+        raise InputError(f"{repo_id} has no {CONFIG_FILE}: it is not a checkpoint", "Check the name, or give a folder")
     here = {name for name in sizes if name.startswith(prefix) and _is_plain(name.removeprefix(prefix))}
     files = [RemoteFile(name, sizes[name] or 0) for name in sorted(here) if name.endswith(SUFFIXES)]
     if not any(file.name.endswith(".safetensors") for file in files):
-        raise InputError(f"{repo_id} has no *.safetensors, and weights are loaded from nothing else", "Take another checkpoint")
+        raise InputError(f"{repo_id} has no *.safetensors, the only format that is loaded", "Use another checkpoint")
     return Remote(repo_id, "model", info.sha or "main", files, sorted(here - {file.name for file in files}))
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name is that of a file in this very folder, and not hidden."""
+    """Whether a name is that of a file directly in this folder, and not hidden."""
     return "/" not in name and "\\" not in name and not name.startswith(".")

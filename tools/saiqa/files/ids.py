@@ -1,4 +1,4 @@
-"""Ids of images that come more than once, and those that are one number written in two ways. Pure: standard library only."""
+"""Image ids that occur more than once, or are the same number written in two ways. Pure: standard library only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator
 from typing import TypeVar
 
-Id = TypeVar("Id", bound=Hashable)  # an id, or one with its dimension
+Id = TypeVar("Id", bound=Hashable)  # an id, or an id with its dimension
 
 _SHOWN = 5
 
 
 def numbered(ids: Iterable[Id]) -> Iterator[tuple[Id, int]]:
-    """Each id with the number of times that it came before, from 0: it tells the rows of one id apart."""
+    """Each id with the number of its earlier occurrences, from 0: this distinguishes rows with the same id."""
     before: Counter[Id] = Counter()
     for image_id in ids:
         yield image_id, before[image_id]
@@ -21,15 +21,14 @@ def numbered(ids: Iterable[Id]) -> Iterator[tuple[Id, int]]:
 
 
 def twins(ids: Iterable[str]) -> list[str]:
-    """The ids that come more than once, each once."""
+    """The ids that occur more than once, each listed once."""
     return [image_id for image_id, count in Counter(ids).items() if count > 1]
 
 
 def same_number(ids: Iterable[str], others: Iterable[str]) -> dict[str, str]:
-    """The ids that are not among the others, but are the number that one of these is: ``12`` -> ``0012``.
+    """The ids that are missing among the others except for leading zeros: ``12`` -> ``0012``.
 
-    Only ids of ASCII digits are numbers, and only where nothing else could be meant: of all ids on either side one, and
-    no more, has the number.
+    Only ids of ASCII digits are numbers, and only unambiguous ones are returned: on each side exactly one id has the number.
     """
     ids, others = set(ids), set(others)
     if not any(map(_is_number, ids - others)) or not any(map(_is_number, others - ids)):
@@ -40,7 +39,7 @@ def same_number(ids: Iterable[str], others: Iterable[str]) -> dict[str, str]:
 
 
 def _by_number(ids: Iterable[str]) -> dict[str, list[str]]:
-    """Number, as its digits without zeros in front -> the ids that are it."""
+    """Number, as its digits without leading zeros -> the ids with that number."""
     found: dict[str, list[str]] = defaultdict(list)
     for image_id in filter(_is_number, ids):
         found[image_id.lstrip("0")].append(image_id)
@@ -52,6 +51,6 @@ def _is_number(image_id: str) -> bool:
 
 
 def few(ids: Iterable[str], count: int) -> str:
-    """The first few of so many, for a message: ``a, b, c, d, e and 3 more``."""
+    """The first few of ``count`` ids, for a message: ``a, b, c, d, e and 3 more``."""
     more = f" and {count - _SHOWN} more" if count > _SHOWN else ""
     return ", ".join(itertools.islice(ids, _SHOWN)) + more

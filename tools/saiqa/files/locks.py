@@ -1,4 +1,4 @@
-"""One process at a time writes a result: a lock that is held by a living process, and by no other."""
+"""A result is written by one process at a time: a lock that only a living process can hold."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _LONGEST = 200  # characters of a command that are shown
 
 @contextlib.contextmanager
 def exclusive(results: Iterable[Path]) -> Iterator[None]:
-    """Within, no other process can write the results. A lock is a file beside each, which goes with the block.
+    """Within, no other process can write the results. The lock is a file beside each result, removed at the end.
 
-    The kernel lets go of the lock when the process ends, however it ends; a file that was left is taken over.
+    The kernel releases the lock when the process ends, however it ends; a leftover lock file is reused.
 
     Raises:
-        Failed: another process has it; it says which. Or the lock file cannot be written.
+        Failed: another process holds a lock (the message says which), or a lock file cannot be written.
     """
     with contextlib.ExitStack() as held:
         for result in results:
@@ -45,7 +45,7 @@ def _exclusive(result: Path) -> Iterator[None]:
         holder = _holder(path)
         raise Failed(f"{folders.shown(result)} is being written by {holder}", "Wait for it, end it, or give another output")
     try:
-        with contextlib.suppress(OSError):  # the lock holds all the same on a full disk
+        with contextlib.suppress(OSError):  # the lock works even on a full disk
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps({"process": os.getpid(), "command": shlex.join(sys.argv)}).encode())
         yield
@@ -53,18 +53,18 @@ def _exclusive(result: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
-        with contextlib.suppress(OSError):  # a folder that holds something stays
+        with contextlib.suppress(OSError):  # a folder that is not empty stays
             for folder in made:
                 folder.rmdir()
 
 
 def _locked(path: Path) -> int | None:
-    """A descriptor of the file, locked; None where another process has the lock."""
+    """A descriptor of the file, locked; None if another process holds the lock."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The holder before may have removed the file between the two calls.
+            # The previous holder may have removed the file between the two calls.
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except BlockingIOError:

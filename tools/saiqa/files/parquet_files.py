@@ -1,4 +1,4 @@
-"""Parquet tables as text, cell by cell, as CSV tables are read; written with numbers as numbers. pyarrow is imported here."""
+"""Parquet tables, read as text cell by cell like CSV, and written with numbers as numbers. pyarrow is imported only here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 SUFFIX = ".parquet"
 _ROWS_AT_ONCE = 10_000
-_ERRORS = (ValueError, OSError, NotImplementedError, KeyError)  # of which all of pyarrow's are
+_ERRORS = (ValueError, OSError, NotImplementedError, KeyError)  # base classes of all pyarrow errors
 
 
 def open_parquet(path: Path, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns of a Parquet file, and its rows one by one, each with its number from 1; as ``csv_files.open_csv``.
+    """The columns of a Parquet file, and its rows one by one, each with its number from 1; like ``csv_files.open_csv``.
 
     Raises:
         InputError: the file is missing or broken, has no rows, or lacks a required column.
@@ -38,7 +38,7 @@ def open_parquet(path: Path, required: Sequence[str] = ()) -> tuple[list[str], I
     columns = list(file.schema_arrow.names)
     csv_files.check_columns(path, columns, required)
     if not file.metadata.num_rows:
-        raise InputError(f"{folders.shown(path)} has columns and no rows", "Download or make it again")
+        raise InputError(f"{folders.shown(path)} has columns but no rows", "Download or make it again")
     return columns, enumerate(_rows(path, file), 1)
 
 
@@ -60,7 +60,7 @@ def _text(value: Any) -> str:
 
 
 def _broken(path: Path, error: Exception) -> InputError:
-    return InputError(f"{folders.shown(path)} is no whole Parquet file: {first_line(error)[:200]}", "Make it again")
+    return InputError(f"{folders.shown(path)} is not a complete Parquet file: {first_line(error)[:200]}", "Make it again")
 
 
 def write_parquet(path: Path, columns: Sequence[str], numbers: Collection[str], rows: Iterable[Mapping[str, str]]) -> None:

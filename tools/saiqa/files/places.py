@@ -1,7 +1,7 @@
-"""Where bytes lie: on this machine, or behind a URL that fsspec can read (``s3://``, ``gs://``, ``http://``, ...).
+"""Where files are: on this machine, or behind a URL that fsspec can read (``s3://``, ``gs://``, ``http://``, ...).
 
-A place is a ``Path``, or a ``RemotePath`` that answers to what this toolkit asks of paths. Only reading is remote: results
-are written to folders of this machine. The packages of single protocols (s3fs for ``s3://``) are not installed with us.
+A place is a ``Path``, or a ``RemotePath`` with the methods of paths that this toolkit uses. Only reading is remote: results are
+written to local folders. The packages for individual protocols (s3fs for ``s3://``) are not installed with this one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOCAL = ("file", "local")
 
 
 class RemotePath:
-    """A URL with the few methods of ``pathlib.Path`` that reading needs. Nothing is asked of the store before a read."""
+    """A URL with the few methods of ``pathlib.Path`` that reading needs. Creating one does not contact the store."""
 
     def __init__(self, url: str):
         self.url = url
@@ -57,7 +57,7 @@ class RemotePath:
         return self
 
     def is_file(self) -> bool:
-        """Whether the store says that the file is there. Raises ``InputError`` where it does not answer."""
+        """Whether the file exists in the store. Raises ``InputError`` if the store does not answer."""
         try:
             with _system(self.url) as (system, path):
                 return system.isfile(path)
@@ -68,7 +68,7 @@ class RemotePath:
         """The whole file, in one request, within ``url_limits``. Raises ``OSError``."""
         most, seconds = url_limits()
         until = time.monotonic() + seconds
-        # Without blocks, and of a size that is given, HTTP is one request that can be left at any time.
+        # Without blocks and with a given size, HTTP is one request that can be aborted at any time.
         how = {"block_size": 0, "size": 1} if self.url.startswith(_HTTP) else {}
         content = bytearray()
         with _system(self.url) as (system, path), system.open(path, "rb", **how) as file:
@@ -92,19 +92,19 @@ _HTTP = ("http://", "https://")
 _NOT_FOUND = "the server has no such file"
 _PART_BYTES = 2**20
 
-# Flags say them; the environment carries them to workers.
+# Flags set them; the environment passes them on to workers.
 MEGABYTES_VARIABLE, SECONDS_VARIABLE = "SAIQA_URL_MEGABYTES", "SAIQA_URL_SECONDS"
 MOST_MEGABYTES, MOST_SECONDS = 100, 60
 
 
 def url_limits() -> tuple[int, float]:
-    """Most bytes and seconds that a file behind a URL may take."""
+    """The limits for a file behind a URL, in bytes and seconds."""
     megabytes = int(os.environ.get(MEGABYTES_VARIABLE, MOST_MEGABYTES))
     return megabytes * 10**6, float(os.environ.get(SECONDS_VARIABLE, MOST_SECONDS))
 
 
 def _timed(url: str) -> dict:
-    """What makes the library of a protocol give up in time."""
+    """Options that make a protocol's library give up in time."""
     if not url.startswith(_HTTP):
         return {}
     import aiohttp
@@ -113,7 +113,7 @@ def _timed(url: str) -> dict:
 
 
 def is_url(text: str) -> bool:
-    """Whether a text names a place by protocol: ``s3://bucket/a.jpg``, ``file:///a.jpg``."""
+    """Whether a text starts with a protocol: ``s3://bucket/a.jpg``, ``file:///a.jpg``."""
     return "://" in text
 
 
@@ -135,14 +135,14 @@ def file_name(text: str) -> str:
 
 
 def url_name(url: str) -> str:
-    """The last part of a URL's path, without query and fragment where the protocol has them: ``a.jpg``."""
+    """The last part of a URL's path, for HTTP without query and fragment: ``a.jpg``."""
     parts = _split(url)
     path = unquote(parts.path) if parts.scheme in ("http", "https") else url
     return PurePosixPath(path).name
 
 
 class Fetched(io.BytesIO):
-    """A remote file in memory, fetched whole in one request; error messages call it by its URL. Raises ``OSError``."""
+    """A remote file in memory, downloaded in one request; error messages show its URL. Raises ``OSError``."""
 
     def __init__(self, remote: RemotePath):
         super().__init__(remote.read_bytes())
@@ -153,16 +153,16 @@ class Fetched(io.BytesIO):
 
 
 def require(remote: RemotePath) -> None:
-    """Refuse a URL whose protocol cannot be read here. Raises ``InputError`` that says what to install."""
+    """Raise ``InputError``, saying what to install, for a URL whose protocol cannot be read here."""
     _system_class(_split(remote.url).scheme)
 
 
 def _split(url: str) -> SplitResult:
-    """The parts of a URL. Raises ``InputError`` where it is none."""
+    """The parts of a URL. Raises ``InputError`` if it is not one."""
     try:
         return urlsplit(url)
-    except ValueError as error:  # half a bracket of an IPv6 address
-        raise InputError(f"{url[:200]} is no URL: {error}", "Check the address") from None
+    except ValueError as error:  # e.g. an unmatched bracket of an IPv6 address
+        raise InputError(f"{url[:200]} is not a URL: {error}", "Check the address") from None
 
 
 @functools.cache
@@ -176,7 +176,7 @@ def _system_class(protocol: str) -> type[AbstractFileSystem]:
     except ImportError as error:  # fsspec's text names the package
         raise InputError(f"{protocol}:// cannot be read here: {error}", _installation(protocol)) from None
     except ValueError:
-        raise InputError(f"{protocol}:// is no protocol that fsspec knows", "Check the address") from None
+        raise InputError(f"{protocol}:// is not a protocol that fsspec knows", "Check the address") from None
 
 
 def _installation(protocol: str) -> str:
@@ -186,7 +186,7 @@ def _installation(protocol: str) -> str:
 
 @contextmanager
 def _system(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
-    """The filesystem of a URL and the path in it; what its library raises while in use comes out as ``OSError``."""
+    """The filesystem of a URL and the path in it; whatever its library raises becomes an ``OSError``."""
     from fsspec.core import url_to_fs
 
     try:
@@ -196,5 +196,5 @@ def _system(url: str) -> Iterator[tuple[AbstractFileSystem, str]]:
         raise FileNotFoundError(errno.ENOENT, what, url) from None
     except OSError:
         raise
-    except Exception as error:  # every protocol has its own (aiohttp's, botocore's), without a common class
+    except Exception as error:  # each protocol has its own errors (aiohttp's, botocore's), without a common base class
         raise OSError(f"{url}: {error or type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""Temporary folders of this program, which outlive no process for long: those of one that was killed go with the next one."""
+"""Temporary folders of this program. Those of a killed process are removed when the next one needs a folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder() -> Iterator[Path]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove the folders of this user's processes that are no more."""
+    """Remove the folders of this user's processes that have ended."""
     with contextlib.suppress(OSError):
         for entry in os.scandir(place):
             found = _NAME.fullmatch(entry.name)
@@ -31,7 +31,7 @@ def _sweep(place: Path) -> None:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of this machine is running, whoever owns it."""
+    """Whether a process is running on this machine, whoever owns it."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""What tells whether a picture is still the one that was rated: size and time of its file and, on request, its digest."""
+"""Stamps that tell whether a picture is still the one that was rated: file size and time and, on request, a digest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PICTURE_KEY = "picture"  # of a line: the stamp of its picture
 
 
 def of(file: str | os.PathLike | RemotePath, with_digest: bool = False) -> dict | None:
-    """The stamp of an image file, as it stands in a line; None behind a URL, and where the file is not there.
+    """The stamp of an image file, as lines store it; None for a URL or a missing file.
 
     Args:
-        with_digest: read the whole file for its SHA-256.
+        with_digest: add the SHA-256 of the file, which reads all of it.
     """
     if isinstance(file, RemotePath) or (isinstance(file, str) and is_url(file)):
         return None
@@ -30,7 +30,7 @@ def of(file: str | os.PathLike | RemotePath, with_digest: bool = False) -> dict 
 
 
 def numbers(line: Mapping) -> tuple[int, int]:
-    """The stamp of a line as two numbers, of size and time, and of the digest; 0 for what it does not have."""
+    """The stamp of a line as two numbers, one for size and time and one for the digest; 0 for a missing one."""
     stamp = line.get(PICTURE_KEY)
     if not isinstance(stamp, Mapping):
         return 0, 0
@@ -39,7 +39,7 @@ def numbers(line: Mapping) -> tuple[int, int]:
 
 
 def differ(kept: tuple[int, int], now: tuple[int, int]) -> bool:
-    """Whether two stamps are of different pictures: by their digests where both have one, else by size and time."""
+    """Whether two stamps belong to different pictures: by digest if both have one, else by size and time."""
     (kept_times, kept_digest), (times, digest) = kept, now
     if kept_digest and digest:
         return kept_digest != digest

@@ -1,4 +1,4 @@
-"""Tables by the suffix of their file: Parquet, or CSV."""
+"""Tables as Parquet or CSV, depending on the file's suffix."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def write_table(path: Path, columns: Sequence[str], numbers: Collection[str], ro
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether the name says that it is Parquet."""
+    """Whether the file name has the Parquet suffix."""
     return path.suffix == parquet_files.SUFFIX

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, above all of text, and errors that name the file."""
+"""Files that are written completely or not at all, most of them text, and errors that name the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saiqa.files.places import Place
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[str]]:
-    """A text file that takes the place of ``path`` when, and only when, the block ends without an error.
+    """A text file that replaces ``path`` only if the block ends without an error.
 
     Raises:
         Failed: the folder cannot be written to.
@@ -24,7 +24,7 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _nameless(path.parent, temporary) as descriptor:
-            # errors: half a character becomes the escape that JSON has for it
+            # errors: a lone surrogate becomes the escape that JSON uses for it
             with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
                 yield file
             _give_name(descriptor, path, temporary)
@@ -56,10 +56,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def _nameless(folder: Path, name: Path) -> Iterator[int]:
-    """A new file for writing that no kill can leave behind: it has no name yet where the file system can do that."""
+    """A new file for writing that has no name yet (if the file system supports that), so a kill leaves nothing behind."""
     try:
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o666)
-    except (AttributeError, OSError):  # another system than Linux, or a file system without
+    except (AttributeError, OSError):  # not Linux, or a file system without O_TMPFILE
         descriptor = os.open(name, os.O_CREAT | os.O_TRUNC | os.O_RDWR | os.O_CLOEXEC, 0o666)
     try:
         yield descriptor
@@ -68,7 +68,7 @@ def _nameless(folder: Path, name: Path) -> Iterator[int]:
 
 
 def _give_name(descriptor: int, path: Path, temporary: Path) -> None:
-    """Put a written file of ``_nameless`` at ``path``; only where that is taken does it have another name before."""
+    """Move a written file of ``_nameless`` to ``path``; only if ``path`` exists does it get a temporary name first."""
     if os.fstat(descriptor).st_nlink == 0:
         try:
             _link(descriptor, path)
@@ -80,12 +80,12 @@ def _give_name(descriptor: int, path: Path, temporary: Path) -> None:
 
 
 def _link(descriptor: int, name: Path) -> None:
-    # The descriptor as a folder is not used: it makes Python call what follows the link under /proc.
+    # src_dir_fd is not used (the path is absolute): it makes Python call linkat, which follows the link under /proc.
     os.link(f"/proc/self/fd/{descriptor}", name, src_dir_fd=descriptor, follow_symlinks=True)
 
 
 def check_writable(path: Path) -> None:
-    """Find out before the work, without writing, whether ``path`` can be written. Raises ``Failed``."""
+    """Check before the work, without writing, that ``path`` can be written. Raises ``Failed``."""
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
         raise cannot_write(path, "it is a folder" if path.is_dir() else f"{folders.shown(folder)} takes no new files")
@@ -96,13 +96,13 @@ def cannot_write(path: Path, reason: str) -> Failed:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file at once."""
+    """Write a file, completely or not at all."""
     with atomic_writer(path) as file:
         file.write(text)
 
 
 def read_text(path: Place) -> str:
-    """The text of a file, line ends untouched."""
+    """The text of a file, with its line ends."""
     with reading(path):
         text = path.read_bytes().decode("utf-8-sig")
     if not text.strip():
@@ -112,7 +112,7 @@ def read_text(path: Place) -> str:
 
 @contextmanager
 def reading(path: Place) -> Iterator[None]:
-    """Turn what reading a text file can raise into ``InputError``."""
+    """Turn the errors of reading a text file into ``InputError``."""
     try:
         yield
     except FileNotFoundError:
@@ -126,5 +126,5 @@ def empty_file(path: Place) -> InputError:
 
 
 def readable(text: str) -> str:
-    """A name as UTF-8 can hold it: half a character becomes a question mark."""
+    """A name as valid UTF-8: a lone surrogate becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

@@ -1,8 +1,8 @@
 """The view of a checkpoint that is loaded.
 
-A checkpoint is data of people one may not know. What loads it, here, in transformers, in ms-swift, is shown a *view*: a folder
-that holds the files listed here and no other, settings without anything that names code or another model, and weights whose
-headers have been checked. So no Python file, adapter, pickle or address of a bundle is ever seen by a library.
+A checkpoint may come from people one does not know. Whatever loads it (this package, transformers, ms-swift) gets a *view*: a
+folder with only the files listed here, settings without anything that names code or another model, and weights whose headers
+have been checked. So libraries never see a bundle's Python files, adapters, pickles or addresses.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from saiqa.files.checkpoint_files import (
 )
 
 _TOKENIZERS = ("Qwen2Tokenizer", "Qwen2TokenizerFast", "PreTrainedTokenizerFast")
-_SWITCHING = threading.RLock()  # the hub is off or on for a whole process
+_SWITCHING = threading.RLock()  # offline mode applies to the whole process
 
 
 @contextlib.contextmanager
@@ -44,12 +44,12 @@ def view_of(checkpoint: str | Path) -> Iterator[Path]:
 
 
 def make_view(checkpoint: str | Path, view: str | Path) -> Path:
-    """Fill the empty or absent folder ``view`` with what may be loaded of a checkpoint; returns it.
+    """Fill the empty or missing folder ``view`` with the files of a checkpoint that may be loaded; returns the folder.
 
-    Weights and vocabularies are links; settings are written anew.
+    Weights and vocabularies are symbolic links; settings are rewritten.
 
     Raises:
-        InputError: a file is missing or cannot be used; it says which, and why.
+        InputError: a file is missing or cannot be used; the error says which, and why.
     """
     checkpoint, view = Path(checkpoint).resolve(), Path(view)
     config, tensors = read_config(checkpoint), read_tensors(checkpoint)
@@ -73,7 +73,7 @@ def _check_tokenizer(checkpoint: Path, settings: dict) -> None:
     name = settings.get("tokenizer_class", _TOKENIZERS[0])
     if name not in _TOKENIZERS:
         why = f"names {str(name)[:60]!r} as tokenizer_class, not one of {', '.join(_TOKENIZERS)}"
-        raise broken(checkpoint / TOKENIZER_CONFIG_FILE, why, "Take the tokenizer of the base model")
+        raise broken(checkpoint / TOKENIZER_CONFIG_FILE, why, "Use the base model's tokenizer")
     single, *pair = ((checkpoint / name).exists() for name in VOCABULARY_FILES)
     if not single and not all(pair):
         raise broken(checkpoint, f"has no tokenizer: neither {VOCABULARY_FILES[0]} nor vocab.json with merges.txt")
@@ -85,13 +85,13 @@ def _write(path: Path, content: object) -> None:
 
 @contextlib.contextmanager
 def hub_off() -> Iterator[None]:
-    """Within, transformers and huggingface_hub of this process ask no hub for anything, whatever a checkpoint says."""
+    """Within, transformers and huggingface_hub are offline in this process, whatever a checkpoint says."""
     import huggingface_hub
     from transformers.utils import hub
 
     switches = [(huggingface_hub.constants, "HF_HUB_OFFLINE"), (hub, "_is_offline_mode")]
     before = [(module, name, getattr(module, name)) for module, name in switches if hasattr(module, name)]
-    # A session keeps what it was made with, so that there must be none from before, and none after.
+    # A session keeps the mode it was created with, so open sessions are closed before and after.
     forget_sessions = getattr(huggingface_hub.utils, "reset_sessions", None) or huggingface_hub.close_session
     with _SWITCHING:
         for module, name, _ in before:

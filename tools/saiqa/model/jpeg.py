@@ -1,7 +1,7 @@
-"""Whether a JPEG holds all of its picture. Imports no torch.
+"""Whether a JPEG holds its whole picture. Imports no torch.
 
-A file that was cut and closed with an end marker decodes without a word: what is missing becomes one flat colour (sequential
-files) or lacks detail (progressive ones).
+A file that was truncated and closed with an end marker decodes without an error: the missing part becomes one flat colour
+(sequential files) or lacks detail (progressive ones).
 """
 
 from __future__ import annotations
@@ -14,26 +14,22 @@ from PIL import Image
 
 _END_OF_IMAGE, _SCAN = 0xD9, 0xDA
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})  # start of frame, of any process
-_BEHIND_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # the next marker that is no restart
+_BEHIND_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")  # the next marker that is not a restart marker
 _COEFFICIENTS = 64
 _UNSEEN = 255
-MOST_SCANS = 200  # a picture has ten or so; each takes as long as decoding all of it
+MOST_SCANS = 200  # pictures have ten or so; each scan takes as long as decoding the whole picture
 
 _TWO_BLOCKS = 16  # pixels
 _LOOKED_AHEAD = 16  # bytes
 
 
 class CutError(ValueError):
-    """A JPEG whose picture is not all there, or that takes unreasonably long."""
+    """A JPEG whose picture is incomplete, or that would take unreasonably long to decode."""
 
 
 def check_before_decoding(content: bytes) -> None:
-    """Refuse a JPEG whose scans do not complete every coefficient, and one of more than ``MOST_SCANS``.
-
-    Raises:
-        CutError: so it is.
-    """
-    bits: dict[int, list[int]] = {}  # component -> of each coefficient, how many low bits no scan has brought
+    """Raise ``CutError`` if a JPEG's scans do not complete every coefficient, or if there are more than ``MOST_SCANS``."""
+    bits: dict[int, list[int]] = {}  # component -> for each coefficient, how many low bits are still missing
     scans = 0
     for marker, body in _segments(content):
         if marker in _FRAMES and len(body) > 5:
@@ -48,7 +44,7 @@ def check_before_decoding(content: bytes) -> None:
 
 
 def _count(bits: dict[int, list[int]], scan: bytes) -> None:
-    """Note what a scan brings, by its header."""
+    """Record which bits a scan brings, from its header."""
     components = scan[1 : 1 + 2 * scan[0] : 2]
     limits = scan[1 + 2 * scan[0] :]
     if len(limits) < 3:
@@ -60,7 +56,7 @@ def _count(bits: dict[int, list[int]], scan: bytes) -> None:
 
 
 def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Marker and body of each segment up to the end marker; the coded data behind a scan's header is passed over."""
+    """Marker and body of each segment up to the end marker; the coded data after a scan's header is skipped."""
     at = content.find(b"\xff", 2)
     while 0 <= at < len(content) - 3:
         marker = content[at + 1]
@@ -77,13 +73,10 @@ def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def check_decoded(image: Image.Image, content: bytes) -> None:
-    """Refuse a JPEG of one scan whose last lines are not in the file.
+    """Raise ``CutError`` if the last lines of a single-scan JPEG are not in the file.
 
-    Where the picture ends in a flat colour it is decoded once more, without its end marker: a decoder that then misses data
-    does not fill in what is missing.
-
-    Raises:
-        CutError: so it is.
+    A picture that ends in a flat colour is decoded again without its end marker: a decoder that then runs out of data does
+    not fill in what is missing.
     """
     headers = [(marker, body) for marker, body in _segments(content) if marker in _FRAMES or marker == _SCAN]
     if len(headers) != 2 or not _ends_flat(image):
@@ -96,7 +89,7 @@ def check_decoded(image: Image.Image, content: bytes) -> None:
     decoder_name, extents, _, arguments = again.tile[0]
     decoder = Image._getdecoder(again.mode, decoder_name, arguments, again.decoderconfig)
     decoder.setimage(again.im, extents)
-    # The decoder stops some bytes before the end of its data, for which these stand.
+    # The decoder stops some bytes before the end of its data: pad it by that much.
     decoder.decode(content[: content.rfind(b"\xff\xd9")] + bytes(_LOOKED_AHEAD))
     again.tile = []  # nothing more is to be decoded
     if _last_line(again).getcolors(1) == [(again.width, colour)]:
@@ -104,11 +97,11 @@ def check_decoded(image: Image.Image, content: bytes) -> None:
 
 
 def _last_line(image: Image.Image, width: int | None = None) -> Image.Image:
-    """The last line of pixels, from the right."""
+    """The last line of pixels; with ``width`` only its right end."""
     left = 0 if width is None else max(0, image.width - width)
     return image.crop((left, image.height - 1, image.width, image.height))
 
 
 def _ends_flat(image: Image.Image) -> bool:
-    """Whether the last blocks of a decoded picture have one colour, as those have that were never in the file."""
+    """Whether the last blocks of a decoded picture have one colour, as missing blocks do."""
     return _last_line(image, _TWO_BLOCKS).getcolors(1) is not None

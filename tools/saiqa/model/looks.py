@@ -1,4 +1,4 @@
-"""What a picture looks like to the model, in few numbers: enough to tell whether the like of it was seen before."""
+"""What a picture looks like to the model, as a short feature vector that tells whether similar pictures were seen before."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ BUCKETS = 16
 
 
 def looks_of(visual: torch.Tensor, groups: Sequence[int]) -> torch.Tensor:
-    """Mean and spread over a picture's visual embeddings, each as the means of ``BUCKETS`` parts of its features.
+    """Mean and standard deviation over a picture's visual embeddings, each averaged over ``BUCKETS`` buckets of features.
 
     Args:
-        visual: embeddings of several pictures, one behind the other [groups, hidden].
-        groups: how many belong to each picture.
+        visual: embeddings of several pictures, concatenated [groups, hidden].
+        groups: number of embeddings per picture.
 
     Returns:
-        Numbers [pictures, 2 x ``BUCKETS``], where the embeddings are: a GPU is not waited for.
+        Features [pictures, 2 x ``BUCKETS``] on the device of the embeddings, without synchronising a GPU.
     """
     return torch.stack([_look(part.float()) for part in visual.split(list(groups))])
 

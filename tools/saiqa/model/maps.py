@@ -1,9 +1,9 @@
-"""Which regions of a picture lower its score: several ways to ask the model, each a pure function.
+"""Which regions of a picture lower its score: several attribution methods, each a pure function.
 
 Each takes a question about a picture (``Asked``) and regions, bool [regions, groups] (a group is what one visual embedding
-sees), and gives points of the scale [regions]: by how much the score would be higher without what stands there. ``METHODS``
-names them; ``benchmarks/explain_study.py`` holds them to faults whose places are known. They run transformers' Qwen3 and not
-``packed``, whose steps in place leave no gradient.
+covers), and returns points [regions]: how much higher the score would be without the content of each region. ``METHODS``
+names them; ``benchmarks/explain_study.py`` evaluates them on faults at known places. They run transformers' Qwen3 rather than
+``packed``, whose in-place operations do not support gradients.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import torch
 from saiqa.facts import WORD_VALUES, WORDS
 from saiqa.model.ovis2_5 import VISUAL_EMBEDDING_ID, Ovis2_5
 
-MOST_TOKENS = 8192  # of the passes that are in memory at once
+MOST_TOKENS = 8192  # per batch of forward passes
 Read = Callable[[slice], torch.Tensor]
 
 
 class Picture(NamedTuple):
-    """A picture as ``image_to_patches`` cuts it, and its visual embeddings [groups, hidden], from which gradients may flow."""
+    """A picture as ``image_to_patches`` cuts it, and its visual embeddings [groups, hidden], possibly with a gradient graph."""
 
     patches: torch.Tensor
     grid: torch.Tensor
@@ -34,12 +34,12 @@ class Asked:
     """One question about one picture.
 
     Attributes:
-        model: the model that is asked, in float32 or bfloat16.
-        picture: what it is about.
-        before: embeddings [tokens, hidden] of what stands in front of the picture's first visual embedding.
+        model: the model, in float32 or bfloat16.
+        picture: the picture.
+        before: embeddings [tokens, hidden] of everything before the picture's first visual embedding.
         visual: the visual embeddings [groups, hidden], as the language model reads them.
-        after: embeddings [tokens, hidden] of the mark of the picture's end, the question, and the answer's beginning.
-        word_ids: of the five words, in their order.
+        after: embeddings [tokens, hidden] of the image end token, the question, and the answer prefix.
+        word_ids: token ids of the five words, in their order.
     """
 
     model: Ovis2_5
@@ -50,7 +50,7 @@ class Asked:
     word_ids: torch.Tensor
 
     def scores(self, visual: torch.Tensor) -> torch.Tensor:
-        """Scores [n] with these visual embeddings [n, groups, hidden] in place of the picture's."""
+        """Scores [n] with these visual embeddings [n, groups, hidden] instead of the picture's."""
         tokens = len(self.before) + len(self.visual) + len(self.after)
         return _in_parts(len(visual), tokens, lambda part: self._scores(visual[part]))
 
@@ -60,7 +60,7 @@ class Asked:
         return self.of_hidden(self.model.llm.model(inputs_embeds=embeds, use_cache=False).last_hidden_state[:, -1])
 
     def of_hidden(self, last: torch.Tensor) -> torch.Tensor:
-        """Scores [n] of the final hidden states [n, hidden] behind which the rating words stand."""
+        """Scores [n] from the final hidden states [n, hidden] at the rating position."""
         words = self.model.llm.lm_head(last).float()[:, self.word_ids].softmax(-1)
         return words @ torch.tensor([float(WORD_VALUES[word]) for word in WORDS], device=words.device)
 
@@ -87,13 +87,13 @@ def regions(rows: int, columns: int, most: int) -> tuple[torch.Tensor, tuple[int
     return which == torch.arange(down * across)[:, None], (down, across)
 
 
-# ---- the ways to ask -------------------------------------------------------------------------------------------------
+# ---- the methods -----------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def hidden(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """The region's keys are masked where the question reads them: no new pass over the picture, a short one a region."""
-    seen = torch.cat([asked.before, asked.visual, asked.after[:1]])[None]  # with the mark of the picture's end
+    """The region's keys are masked for the question: one pass over the picture, then a short one per region."""
+    seen = torch.cat([asked.before, asked.visual, asked.after[:1]])[None]  # with the image end token
     question, first = asked.after[1:], len(asked.before)
     places = torch.arange(seen.shape[1], seen.shape[1] + len(question), device=seen.device)
     may_see = torch.ones(len(question), seen.shape[1] + len(question), dtype=torch.bool, device=seen.device).tril(seen.shape[1])
@@ -115,14 +115,14 @@ def hidden(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def replaced(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """The region's embeddings become the mean of the picture's."""
+    """The region's embeddings are replaced by the mean of the picture's embeddings."""
     visual = torch.where(regions[:, :, None], asked.visual.mean(0), asked.visual)
     return _higher(asked, visual)
 
 
 @torch.no_grad()
 def painted(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """The region is painted over in the picture's mean colour, and the tower looks again."""
+    """The region is painted over with the picture's mean colour, and the vision tower runs again."""
     pixels = _pixels(asked)
     colour = pixels.mean((0, 1, 3), keepdim=True)[0]
     visual = []
@@ -133,7 +133,7 @@ def painted(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
 
 
 def pixels(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """As ``gradient``, of the region's pixels, which go to the picture's mean colour."""
+    """As ``gradient``, for the region's pixels, moved towards the picture's mean colour."""
     at, grid, visual = asked.picture
     with torch.enable_grad():
         if not visual.requires_grad:
@@ -146,21 +146,21 @@ def pixels(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
 
 
 def gradient(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """Gradient times input: how the score goes, to first order, as the region's embeddings go to the picture's mean."""
+    """Gradient times input: the first-order change of the score as the region's embeddings move to the picture's mean."""
     slope = _slope(asked, asked.visual[None])[0]
     return _sums(regions, ((asked.visual.mean(0) - asked.visual) * slope).sum(-1))
 
 
 @torch.no_grad()
 def alike(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """The whole picture becomes the region's mean embedding: its own score, wherever it stands, a region's share of it."""
+    """Every embedding of the picture becomes the region's mean: the score of the region alone, weighted by its share."""
     share = regions.to(asked.visual.dtype) / regions.sum(1, keepdim=True)
     visual = (share @ asked.visual)[:, None].expand(-1, len(asked.visual), -1)
     return -_higher(asked, visual) * regions.sum(1) / regions.shape[1]
 
 
 def towards(asked: Asked, regions: torch.Tensor) -> torch.Tensor:
-    """As ``alike``, to first order from a picture that is its own mean throughout: one gradient serves all regions."""
+    """First-order ``alike``, around the picture's mean embedding at every position: one gradient serves all regions."""
     mean = asked.visual.mean(0)
     slope = _slope(asked, mean.expand(1, len(asked.visual), -1))[0].mean(0)
     return _sums(regions, (mean - asked.visual) @ slope)
@@ -173,30 +173,30 @@ def _pixels(asked: Asked) -> torch.Tensor:
 
 
 def _higher(asked: Asked, visual: torch.Tensor) -> torch.Tensor:
-    """By how much scores with these visual embeddings [n, groups, hidden] are above the picture's own."""
+    """How much higher the scores with these visual embeddings [n, groups, hidden] are than the picture's own."""
     scores = asked.scores(torch.cat([asked.visual[None], visual]))
     return scores[1:] - scores[0]
 
 
 def _slope(asked: Asked, visual: torch.Tensor) -> torch.Tensor:
-    """The gradient of the score at visual embeddings [n, groups, hidden], as them."""
+    """The gradient of the score at visual embeddings [n, groups, hidden], in the same shape."""
     at = visual.detach().clone().requires_grad_(True)
     with torch.enable_grad():
         return torch.autograd.grad(asked.scores(at).sum(), at)[0]
 
 
 def _sums(regions: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Of values [groups] over each region."""
+    """Sums of values [groups] over each region."""
     return regions.to(values.dtype) @ values
 
 
 def _in_parts(rows: int, tokens: int, read: Read) -> torch.Tensor:
-    """What ``read`` gives for all rows of so many tokens each, as many at once as ``MOST_TOKENS`` allow."""
+    """The results of ``read`` for all rows of ``tokens`` tokens each, in batches of at most ``MOST_TOKENS`` tokens."""
     step = max(1, MOST_TOKENS // tokens)
     return torch.cat([read(slice(start, start + step)) for start in range(0, rows, step)])
 
 
-OF_PIXELS = (pixels,)  # the ways whose gradients go through the tower
+OF_PIXELS = (pixels,)  # the methods whose gradients go through the vision tower
 METHODS: dict[str, Callable[[Asked, torch.Tensor], torch.Tensor]] = {
     "hidden": hidden,
     "replaced": replaced,

@@ -1,9 +1,9 @@
 """Ovis2.5 as its checkpoints on disk define it: configuration, image patches, modules.
 
-Loads the released safetensors unchanged, without the Python files of a bundle and without flash-attn, on CPU or CUDA.
-Three parts: a vision transformer that sees an image at its own resolution (SigLIP2-NaViT), a head that turns each 2x2
-group of patches into a probability distribution over a visual vocabulary, and a Qwen3 language model that reads the
-expectation of a visual embedding table under that distribution.
+Loads the released safetensors unchanged, without a bundle's Python files and without flash-attn, on CPU or CUDA.
+Three parts: a native-resolution vision transformer (SigLIP2-NaViT), a head that turns each 2x2 group of patches into a
+probability distribution over a visual vocabulary, and a Qwen3 language model that reads the expectation of a visual
+embedding table under that distribution.
 
 Importing this module registers the configuration and the model with transformers' Auto classes under ``ovis2_5``.
 """
@@ -37,7 +37,7 @@ from saiqa.model.pixels import PixelBounds, Preprocessing, resized_size
 if TYPE_CHECKING:
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
-# Placeholders in a token sequence, all negative so that they can never be a word.
+# Placeholders in a token sequence, all negative so that they cannot collide with token ids.
 VISUAL_EMBEDDING_ID = -300
 IMAGE_START_ID = -301
 IMAGE_END_ID = -302
@@ -45,14 +45,14 @@ INDICATOR_IDS = (IMAGE_START_ID, IMAGE_END_ID, -303, -304)  # image start, end; 
 
 TURN_MARKS = ("<|im_start|>", "<|im_end|>")
 ROPE_THETA = 10000.0
-HEAD_ROWS = 512  # groups whose distributions over the visual vocabulary are in memory at once
+HEAD_ROWS = 512  # groups per chunk of the visual head: their distributions are in memory together
 
 
 # --- Configuration ---------------------------------------------------------------------------------------------------
 
 
 class Ovis2_5VisionConfig(PretrainedConfig):
-    """Shape of the vision tower (``vit_config`` of a bundle's config.json)."""
+    """Configuration of the vision tower (``vit_config`` in a bundle's config.json)."""
 
     model_type = "siglip2_navit"
     base_config_key = "vit_config"
@@ -101,8 +101,8 @@ class Ovis2_5VisionConfig(PretrainedConfig):
 class Ovis2_5Config(PretrainedConfig):
     """A bundle's config.json.
 
-    ``min_pixels`` and ``max_pixels`` are ours and optional: the bounds a checkpoint was trained with travel in it and are
-    applied at inference (the released bundle has none and uses the defaults).
+    ``min_pixels`` and ``max_pixels`` are optional additions of this toolkit: the bounds used in training are stored with the
+    checkpoint and applied at inference (the released bundle has none and uses the defaults).
     """
 
     model_type = "ovis2_5"
@@ -131,7 +131,7 @@ class Ovis2_5Config(PretrainedConfig):
         return self.llm_config
 
     def to_dict(self) -> dict:
-        """As in transformers, with ``rope_theta`` where transformers 4, and so the release's programs, look for it."""
+        """As in transformers, with ``rope_theta`` also where transformers 4, and so the release's programs, expect it."""
         fields = super().to_dict()
         llm = fields["llm_config"]
         llm.setdefault("rope_theta", (llm.get("rope_parameters") or {}).get("rope_theta", ROPE_THETA))
@@ -150,11 +150,11 @@ def _as_config(cls: type[PretrainedConfig], value: dict | PretrainedConfig | Non
 def image_to_patches(
     image: Image.Image, bounds: PixelBounds, preprocessing: Preprocessing, patch_size: int = 16, stride: int = 2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Resize, scale and cut one image.
+    """Resize one image, scale its values and cut it into patches.
 
     Returns:
-        patches [rows * columns, 3 * patch_size ** 2] float32, channel first in each, the ``stride`` x ``stride`` patches of
-        a group consecutive; and their grid [1, 3] int64: (1, rows, columns).
+        Patches [rows * columns, 3 * patch_size ** 2] float32, channels first within each, with the ``stride`` x ``stride``
+        patches of a group consecutive; and their grid [1, 3] int64: (1, rows, columns).
     """
     image = image if image.mode == "RGB" else image.convert("RGB")
     height, width = resized_size(image.height, image.width, bounds, patch_size * stride)
@@ -176,7 +176,7 @@ def _grouped(grid: torch.Tensor, stride: int) -> torch.Tensor:
 
 
 class PatchEmbeddings(nn.Module):
-    """Linear map of each patch plus the learned position grid, resized to the image's own grid."""
+    """Linear projection of each patch plus the learned position grid, resized to the image's own grid."""
 
     def __init__(self, config: Ovis2_5VisionConfig):
         super().__init__()
@@ -200,8 +200,7 @@ class PatchEmbeddings(nn.Module):
 
 
 def rotary_angles(rows: int, columns: int, head_dim: int, stride: int, device: torch.device) -> torch.Tensor:
-    """Angles [rows * columns, head_dim] in radians, float32: half of the rotary pairs turn with the row, half with the
-    column."""
+    """Angles [rows * columns, head_dim] in radians, float32: half of the rotary pairs encode the row, half the column."""
     exponents = torch.arange(0, head_dim // 2, 2, dtype=torch.float32, device=device) / (head_dim // 2)
     frequencies = ROPE_THETA**-exponents
     by_row = torch.arange(rows, device=device, dtype=torch.float32)[:, None, None].expand(rows, columns, 1)
@@ -219,7 +218,7 @@ def _rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tens
 
 
 class VisionAttention(nn.Module):
-    """Full attention among the patches of one image; packed images never see each other."""
+    """Full attention among the patches of one image; packed images never attend to each other."""
 
     def __init__(self, config: Ovis2_5VisionConfig):
         super().__init__()
@@ -232,7 +231,7 @@ class VisionAttention(nn.Module):
         query, key, value = self.project(hidden, cos, sin)
         parts, start = [], 0
         for length, images in ((length, len(list(run))) for length, run in itertools.groupby(lengths)):
-            end = start + images * length  # neighbours of one size attend side by side
+            end = start + images * length  # consecutive images of one size are batched
             parts.append(self._attend(*(x[start:end].unflatten(0, (images, length)) for x in (query, key, value))))
             start = end
         return self.out_proj(torch.cat([part.flatten(0, 1) for part in parts]))
@@ -289,7 +288,7 @@ class VisionTransformer(nn.Module):
         self.config = config
         self.embeddings = PatchEmbeddings(config)
         self.encoder = VisionEncoder(config)
-        # In every bundle, and used by none: the features are taken before it.
+        # Present in every bundle but unused: the features are taken before it.
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, patches: torch.Tensor, grids: list[tuple[int, int]]) -> torch.Tensor:
@@ -305,7 +304,7 @@ class VisionTransformer(nn.Module):
 
 
 class VisionTower(nn.Module):
-    """Holds the transformer under the name that the weights have."""
+    """Holds the transformer under the name used in the weight files."""
 
     def __init__(self, config: Ovis2_5VisionConfig):
         super().__init__()
@@ -326,7 +325,7 @@ class VisualTokenizer(nn.Module):
         self.head = nn.Sequential(nn.Linear(vit.hidden_size * vit.hidden_stride**2, words, bias=False), nn.LayerNorm(words))
 
     def compile_blocks(self) -> None:
-        """Let torch.compile fuse what stands between the tower's matrix products."""
+        """Let torch.compile fuse the operations between the tower's matrix products."""
         for block in self.vit.vision_model.encoder.layers:
             block.mlp.compile(dynamic=True)  # type: ignore[union-attr]
             attention: Any = block.self_attn
@@ -335,7 +334,7 @@ class VisualTokenizer(nn.Module):
     def preprocess(
         self, image: Image.Image, min_pixels: int | None = None, max_pixels: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``image_to_patches`` under the name and with the arguments that ms-swift's template calls."""
+        """``image_to_patches`` with the name and arguments that ms-swift's template uses."""
         bounds = PixelBounds(min_pixels or self.bounds.min_pixels, max_pixels or self.bounds.max_pixels)
         vit = self.vit.config
         return image_to_patches(image, bounds, self.preprocessing, vit.patch_size, vit.hidden_stride)
@@ -351,7 +350,7 @@ class VisualTokenizer(nn.Module):
         return F.pad(self.distribution(self.features(pixel_values, grid_thws)), (0, len(INDICATOR_IDS)))
 
     def distribution(self, features: torch.Tensor) -> torch.Tensor:
-        """Probabilities [groups, visual_vocab_size - 4] of features [groups, stride ** 2 * hidden], without the indicators."""
+        """Probabilities [groups, visual_vocab_size - 4] from features [groups, stride ** 2 * hidden], without indicators."""
         logits = self.head(features)
         return torch.softmax(logits, dim=-1, dtype=torch.float32).to(logits.dtype)
 
@@ -420,7 +419,7 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | Path, *args: object, **kwargs: object
     ) -> Self | tuple[Self, dict[str, object]]:
-        """As in transformers, with the preprocessing that stands beside the weights. Raises ``InputError`` without one."""
+        """As in transformers, plus the preprocessing stored beside the weights. Raises ``InputError`` if there is none."""
         preprocessing = Preprocessing.of_checkpoint(pretrained_model_name_or_path)
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info
@@ -430,7 +429,7 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     def save_pretrained(
         self, save_directory: str | Path, *args: object, state_dict: dict | None = None, **kwargs: object
     ) -> None:
-        """As in transformers, with the preprocessing; a tied head is not written, whatever state dict a trainer hands over."""
+        """As in transformers, plus the preprocessing; a tied head is not written, even if a trainer's state dict has it."""
         if state_dict is not None and self.config.llm_config.tie_word_embeddings:
             state_dict = {name: weight for name, weight in state_dict.items() if name not in self._tied_weights_keys}
         super().save_pretrained(save_directory, *args, state_dict=state_dict, **kwargs)
@@ -440,24 +439,24 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
 
     @property
     def indicator_token_indices(self) -> torch.Tensor:
-        """Rows of ``vte`` that stand for image start, image end, video start and video end."""
+        """Rows of ``vte`` for image start, image end, video start and video end."""
         size = self.vte.num_embeddings
         return torch.arange(size - len(INDICATOR_IDS), size, device=self.vte.weight.device)
 
     def embed_images(self, pixel_values: torch.Tensor, grid_thws: torch.Tensor) -> torch.Tensor:
-        """Visual embeddings [groups, hidden] of packed patches [n, 768] with grids [images, 3]."""
+        """Visual embeddings [groups, hidden] for packed patches [n, 768] with grids [images, 3]."""
         features = self.visual_tokenizer.features(pixel_values, grid_thws)
         groups = (grid_thws.prod(-1) // self.config.vit_config.hidden_stride**2).tolist()
         words = self.vte.weight[: -len(INDICATOR_IDS)]
-        # A distribution is far larger than what comes before and after it: a few rows at a time, and image by image, so that
-        # no image's numbers depend on its neighbours.
+        # The distributions are far larger than their input and output: compute a few rows at a time, and image by image, so
+        # that no image's result depends on its neighbours.
         rows = (part for image in features.split(groups) for part in image.split(HEAD_ROWS))
         return torch.cat([self.visual_tokenizer.distribution(part) @ words for part in rows])
 
     def embed(self, input_ids: torch.Tensor, visual_embeds: torch.Tensor | None = None) -> torch.Tensor:
-        """Embeddings [..., hidden] of token ids [...] in which negative ids are the placeholders of this module.
+        """Embeddings [..., hidden] for token ids [...]; negative ids are the placeholders of this module.
 
-        ``visual_embeds`` [groups, hidden] fill the places of ``VISUAL_EMBEDDING_ID`` in order.
+        ``visual_embeds`` [groups, hidden] replace the ``VISUAL_EMBEDDING_ID`` placeholders in order.
         """
         embeds = self.get_wte()(input_ids.clamp(min=0)).clone()
         indicators = self.vte(self.indicator_token_indices).to(embeds.dtype)
@@ -478,7 +477,7 @@ class Ovis2_5(PreTrainedModel, GenerationMixin):
     ) -> CausalLMOutputWithPast:
         """Qwen3's output for token ids [batch, length] with placeholders and the packed patches of their images.
 
-        Logits are made for the last ``logits_to_keep`` places, or those where it is true; for all where it is 0.
+        Logits are computed for the last ``logits_to_keep`` positions, or for those where it is true; if 0, for all.
         """
         if inputs_embeds is None:
             assert input_ids is not None, "token ids, or their embeddings"
@@ -496,13 +495,13 @@ AutoModelForCausalLM.register(Ovis2_5Config, Ovis2_5, exist_ok=True)
 
 
 def around_image(query: str) -> tuple[str, str]:
-    """What of a query stands before the image, and what after it: all of it where no ``<image>`` marks the place."""
+    """The parts of a query before and after the image; without ``<image>`` everything comes after it."""
     before, tag, after = query.partition("<image>")
     return (before, after) if tag else ("", query)
 
 
 def turn_text(query: str, system: str | None = None) -> tuple[str, str]:
-    """The texts around the image for one user turn: (before, after). ``<image>`` in the query marks its place."""
+    """The texts around the image for one user turn: (before, after). ``<image>`` in the query marks its position."""
     before, after = around_image(query)
     head = f"<|im_start|>system\n{system}<|im_end|>\n" if system else ""
     return f"{head}<|im_start|>user\n{before}", f"\n{after}<|im_end|>\n<|im_start|>assistant\n"

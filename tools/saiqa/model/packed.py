@@ -1,13 +1,13 @@
-"""One pass of the language model over rows packed end to end: no padding, no mask over the whole, nothing generated.
+"""One language model pass over rows packed end to end: no padding, no mask over the whole sequence, no generation.
 
 A row is one image with its questions:
 
     [system and user turn up to the image's end] [question and answer prefix 1] [question and answer prefix 2] ...
 
-Each suffix sees the shared prefix and itself, never another suffix, and counts its positions from the end of the prefix.
-Attention is computed image by image, so that no image's numbers depend on its neighbours; all else runs over the tokens of
-all rows at once. The last layer computes only what the rating positions need. The modules are transformers' Qwen3, whose
-weights are used as they are; tests hold the outcome to theirs.
+Each suffix attends to the shared prefix and itself, never to another suffix, and its positions continue from the prefix.
+Attention is computed image by image, so no image's result depends on its neighbours; everything else runs over the tokens of
+all rows at once. The last layer computes only what the rating positions need. The modules are transformers' Qwen3 with
+unchanged weights; tests compare the results with those of transformers.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from saiqa.model.int8 import Int8Linear
 if TYPE_CHECKING:
     from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm
 
-# A product of few rows takes another path through the BLAS than one of many, with other last digits, and that of one row also
-# splits differently among threads. Where rows are few, they come in groups of this many, so that a rating's digits depend
-# neither on how many are asked for nor on the threads.
+# A matrix product of few rows takes another path through the BLAS than one of many rows, with different last digits, and a
+# product of one row also depends on the number of threads. Few rows are therefore padded to groups of this size, so that a
+# rating's last digits depend neither on the number of questions nor on the threads.
 FEW = 16
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a row lies among the packed tokens: its shared prefix, then its suffixes, one behind the other."""
+    """Where a row is among the packed tokens: its shared prefix, then its suffixes in sequence."""
 
     start: int
     prefix_end: int
@@ -47,9 +47,9 @@ class Packed:
     """Rows end to end.
 
     Attributes:
-        ids: token ids [tokens] int64, placeholders of ``ovis2_5`` included.
-        positions: place of each token as its suffix counts [tokens] int64.
-        spans: one a row.
+        ids: token ids [tokens] int64, including the placeholders of ``ovis2_5``.
+        positions: position id of each token within its prefix and suffix [tokens] int64.
+        spans: one per row.
     """
 
     ids: torch.Tensor
@@ -59,7 +59,7 @@ class Packed:
 
     @cached_property
     def ends(self) -> list[int]:
-        """Position behind which the rating word stands, of every suffix in order."""
+        """The last position of every suffix in order; the rating word would follow it."""
         return [end - 1 for span in self.spans for _, end in span.suffixes]
 
     def mask(self, shared: int, own: int, like: torch.Tensor) -> torch.Tensor:
@@ -71,7 +71,7 @@ class Packed:
 
 
 def pack(rows: Sequence[tuple[Sequence[int], Sequence[Sequence[int]]]], device: torch.device) -> Packed:
-    """Rows of (prefix ids, ids of each suffix), end to end on ``device``."""
+    """Pack rows of (prefix ids, ids of each suffix) end to end on ``device``."""
     ids: list[int] = []
     positions: list[int] = []
     spans = []
@@ -92,7 +92,7 @@ class PackedReader:
 
     Args:
         llm: the language model, in 8 bits or not; its weights are used, not copied.
-        compiled: fuse what stands between the matrix products with ``torch.compile``.
+        compiled: fuse the operations between the matrix products with ``torch.compile``.
     """
 
     def __init__(self, llm: Qwen3ForCausalLM, compiled: bool = False):
@@ -111,7 +111,7 @@ class PackedReader:
         return rms_norm(self._last_layer(embeds, packed, cos, sin), model.norm)[: len(packed.ends)]
 
     def _last_layer(self, hidden: torch.Tensor, packed: Packed, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """Hidden states [suffixes, filled up to groups of ``FEW``, hidden] behind the last layer."""
+        """Hidden states [suffixes, hidden] after the last layer; the suffixes are padded to a multiple of ``FEW``."""
         layer = self.layers[-1]
         normed = rms_norm(hidden, layer.input_norm)
         key, value = _keys_and_values(_product(normed, layer.key_value), layer, cos, sin)
@@ -123,7 +123,7 @@ class PackedReader:
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile a line of code. Raises ``Failed`` where torch.compile finds no compiler that works."""
+    """Compile one line of code. Raises ``Failed`` if torch.compile finds no working compiler."""
     try:
         with torch.inference_mode():
             torch.compile(lambda x: x.exp() + 1)(torch.zeros(64, device=device))
@@ -133,11 +133,11 @@ def check_compiler(device: torch.device) -> None:
 
 
 def log_probabilities(llm: Qwen3ForCausalLM, hidden: torch.Tensor, token_ids: Sequence[Sequence[int]]) -> list[list[float]]:
-    """Natural log-probabilities, among the whole vocabulary, of the tokens asked for behind each of the hidden states.
+    """Natural log-probabilities, over the whole vocabulary, of the given next tokens for each hidden state.
 
     Args:
         hidden: [suffixes, hidden].
-        token_ids: for each suffix the same number of ids.
+        token_ids: the same number of ids for each suffix.
     """
     filled = F.pad(hidden, (0, 0, 0, -len(hidden) % FEW))
     wanted = torch.tensor(token_ids, device=hidden.device)
@@ -150,14 +150,14 @@ def _gathered(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return logits[: len(wanted)].log_softmax(-1).gather(1, wanted)
 
 
-# --- A layer, in the parts that stand between attention ---------------------------------------------------------------
+# --- A layer: the parts before and after attention --------------------------------------------------------------------
 
 
 class _Layer:
-    """A Qwen3 layer's weights as a packed pass wants them: what is multiplied with the same tokens lies side by side.
+    """A Qwen3 layer's weights for a packed pass: those with the same input are fused into one matrix.
 
-    The modules' own weights become views of it, so that nothing is held twice. In 8 bits the last layer has ``query`` and
-    ``key_value``, every other one ``query_key_value``, and what it has not is None.
+    The modules' own weights become views of it, so nothing is stored twice. In 8 bits the last layer has ``query`` and
+    ``key_value``, every other layer ``query_key_value``; the rest are None.
     """
 
     query_key_value: torch.Tensor | Int8Linear
@@ -187,7 +187,7 @@ def _product(x: torch.Tensor, weight: torch.Tensor | Int8Linear) -> torch.Tensor
 
 
 def _side_by_side(*linears: torch.nn.Linear) -> torch.Tensor:
-    """One weight [sum of outputs, inputs] of several without bias, which are views of it afterwards, or were before."""
+    """One weight [sum of outputs, inputs] for several bias-free layers, whose weights become (or already are) views of it."""
     weights = [linear.weight.data for linear in linears]
     if _are_side_by_side(weights):
         rows, (inputs,) = sum(map(len, weights)), weights[0].shape[1:]
@@ -199,7 +199,7 @@ def _side_by_side(*linears: torch.nn.Linear) -> torch.Tensor:
 
 
 def _are_side_by_side(weights: Sequence[torch.Tensor]) -> bool:
-    """Whether each weight begins in memory where the one before it ends."""
+    """Whether the weights are adjacent in memory, in this order."""
     if len({weight.untyped_storage().data_ptr() for weight in weights}) > 1 or not all(w.is_contiguous() for w in weights):
         return False
     ends = [weight.data_ptr() + weight.nbytes for weight in weights]
@@ -225,14 +225,14 @@ def _heads(projected: torch.Tensor, head_dim: int, norm: Qwen3RMSNorm, cos: torc
 
 
 def _rest(hidden: torch.Tensor, attended: torch.Tensor, layer: _Layer) -> torch.Tensor:
-    """The layer behind its attention: output projection, MLP, and both residuals."""
+    """The layer after attention: output projection, MLP, and both residual connections."""
     hidden = hidden + _product(attended, layer.attention_out)
     gate, up = _product(rms_norm(hidden, layer.mlp_norm), layer.gate_up).chunk(2, dim=-1)
     return hidden.add_(_product(layer.activation(gate).mul_(up), layer.down))
 
 
 def rms_norm(x: torch.Tensor, norm: Qwen3RMSNorm) -> torch.Tensor:
-    """Qwen3's RMSNorm over the last axis, its mean in float32, in as few walks through memory as the device knows."""
+    """Qwen3's RMSNorm over the last axis, its mean in float32, with as few memory passes as the device allows."""
     if x.is_cuda:
         return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
@@ -256,7 +256,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: 
     """[tokens, heads, head_dim] and [tokens, KV heads, head_dim] twice -> [tokens, heads * head_dim]"""
     attended = torch.empty_like(query)
     for span in packed.spans:
-        # Prefix and suffix apart even where there is one suffix: an image's numbers are the same whatever else it is asked.
+        # Prefix and suffix are separate even with a single suffix: results do not depend on how many questions are asked.
         prefix = slice(span.start, span.prefix_end)
         attended[prefix] = _attention(query[prefix], key[prefix], value[prefix], is_causal=True)
         for start, end in span.suffixes:
@@ -267,7 +267,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: 
 
 
 def attend_from_ends(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packed: Packed) -> torch.Tensor:
-    """As ``attend``, with queries [suffixes or more, heads, head_dim] at the suffixes' ends only; no mask is needed there."""
+    """As ``attend``, with queries [at least suffixes, heads, head_dim] only at the ends of the suffixes, so without a mask."""
     attended = torch.zeros_like(query)
     places = ((span, start, end) for span in packed.spans for start, end in span.suffixes)
     for line, (span, start, end) in enumerate(places):
@@ -278,7 +278,7 @@ def attend_from_ends(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 
 
 def _seen(x: torch.Tensor, span: Span, start: int, end: int) -> torch.Tensor:
-    """The prefix and one suffix of a row."""
+    """The part of ``x`` that a suffix attends to: the row's prefix and the suffix itself."""
     return x[span.start : end] if start == span.prefix_end else torch.cat([x[span.start : span.prefix_end], x[start:end]])
 
 
@@ -289,9 +289,9 @@ def _attention(
     attn_mask: torch.Tensor | None = None,
     is_causal: bool = False,
 ) -> torch.Tensor:
-    """Queries [tokens, heads, head_dim] of one row, keys and values [seen tokens, KV heads, head_dim] -> as the queries.
+    """Queries [tokens, heads, head_dim] of one row, keys and values [seen tokens, KV heads, head_dim] -> shape of the queries.
 
-    The heads that share a KV head lie side by side as one item of a batch: so keys and values need not be copied for each.
+    Query heads that share a KV head form one batch item, so keys and values are not copied per head.
     """
     query = query.unflatten(1, (key.shape[1], -1)).permute(1, 2, 0, 3)
     key, value = (x.transpose(0, 1)[:, None].expand(-1, query.shape[1], -1, -1) for x in (key, value))

@@ -1,7 +1,7 @@
-"""How a picture becomes the pixels that the vision tower sees: bounds, sizes, filter and scale. Imports no torch.
+"""How a picture becomes the vision tower's input pixels: bounds, sizes, filter and scale. Imports no torch.
 
-Bounds and filter are the checkpoint's: ``config.json`` and ``preprocessor_config.json`` beside its weights say them. No filter,
-scale, mean or deviation stands in this code.
+Bounds and preprocessing come from the checkpoint: ``config.json`` and ``preprocessor_config.json`` beside its weights. No
+filter, scale, mean or standard deviation is hard-coded here.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import numpy
     from PIL import Image
 
-# The released model's own, where neither checkpoint nor user says otherwise.
+# The released model's bounds, unless checkpoint or user set others.
 MIN_PIXELS = 448 * 448
 MAX_PIXELS = 1344 * 1792
 MAX_ASPECT_RATIO = 200
 
 _BOUND_VARIABLES = {"min_pixels": "MIN_PIXELS", "max_pixels": "MAX_PIXELS"}  # ms-swift's
 _MOST_PIXELS = 2**28
-_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # by Pillow's numbers
+_FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # indexed by Pillow's numbers
 _STEPS_DONE = ("do_resize", "do_rescale", "do_normalize")
 _STEPS_UNKNOWN = ("do_center_crop", "do_pad")
 
@@ -38,27 +38,27 @@ _STEPS_UNKNOWN = ("do_center_crop", "do_pad")
 
 @dataclass(frozen=True)
 class PixelBounds:
-    """How many pixels an image may have when it enters the vision tower."""
+    """Bounds on the number of pixels of an image at the input of the vision tower."""
 
     min_pixels: int = MIN_PIXELS
     max_pixels: int = MAX_PIXELS
 
     @classmethod
     def of(cls, config: object, min_pixels: int | None = None, max_pixels: int | None = None) -> PixelBounds:
-        """The bounds given, else the MIN_PIXELS / MAX_PIXELS environment variables, else the checkpoint's, else the defaults.
+        """The given bounds, else the MIN_PIXELS / MAX_PIXELS environment variables, else the checkpoint's, else the defaults.
 
         Args:
             config: a checkpoint's configuration, which may have ``min_pixels`` and ``max_pixels``.
 
         Raises:
-            InputError: a bound that is not a whole number from 1 to 2**28.
+            InputError: a bound is not a whole number from 1 to 2**28.
         """
         given = {"min_pixels": min_pixels, "max_pixels": max_pixels}
         return cls(**{name: _bound(name, given[name], getattr(config, name, None)) for name in given})
 
     @classmethod
     def of_checkpoint(cls, folder: str | Path, min_pixels: int | None = None, max_pixels: int | None = None) -> PixelBounds:
-        """As ``of``, for the checkpoint in a folder, of which only config.json is read."""
+        """As ``of``, for the checkpoint in a folder; only its config.json is read."""
         config = read_config(Path(folder))
         return cls.of(_Trained(config.get("min_pixels"), config.get("max_pixels")), min_pixels, max_pixels)
 
@@ -90,17 +90,17 @@ def _checked_bound(source: str, value: object) -> int:
     return pixels
 
 
-# ---- filter, scale, mean, deviation ----------------------------------------------------------------------------------
+# ---- filter, scale, mean, std ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What ``preprocessor_config.json`` says of resizing and scaling.
+    """Resizing and scaling as defined in ``preprocessor_config.json``.
 
     Attributes:
-        resample: Pillow's number of the filter.
-        rescale_factor: what the values 0 to 255 are multiplied by.
-        mean, std: of the three channels, subtracted and divided by after that.
+        resample: Pillow's number for the filter.
+        rescale_factor: factor for the values 0 to 255.
+        mean, std: per channel; subtracted, then divided by, after rescaling.
         file: the whole file, to be passed on with the weights.
     """
 
@@ -112,7 +112,7 @@ class Preprocessing:
 
     @classmethod
     def of_checkpoint(cls, folder: str | Path) -> Preprocessing:
-        """The preprocessing of the checkpoint in a folder. Raises ``InputError`` as ``of``, and where the file is missing."""
+        """The preprocessing of the checkpoint in a folder. Raises ``InputError`` as ``of``, and if the file is missing."""
         path = Path(folder) / PREPROCESSOR_FILE
         return cls.of(read_object(path), str(path))
 
@@ -121,7 +121,7 @@ class Preprocessing:
         """The preprocessing that the content of a ``preprocessor_config.json`` describes.
 
         Raises:
-            InputError: a step or a value is missing, broken, or not understood.
+            InputError: a step or a value is missing, broken, or not supported.
         """
         for name in _STEPS_DONE:
             if file.get(name, True) is not True:
@@ -146,17 +146,17 @@ class Preprocessing:
         return _FILTERS[self.resample]
 
     def describe(self) -> dict:
-        """What pixels depend on, as plain JSON values."""
+        """Everything that the pixels depend on, as plain JSON values."""
         values = asdict(self)
         del values["file"]
         return {**values, "resample": self.filter, "mean": list(self.mean), "std": list(self.std)}
 
     def pixels(self, image: Image.Image, height: int, width: int) -> numpy.ndarray:
-        """The RGB image at a size, scaled: [height, width, 3] float32."""
+        """The RGB image resized and scaled: [height, width, 3] float32."""
         import numpy
 
         pixels = numpy.array(image.resize((width, height), self.resample), dtype=numpy.float32)
-        pixels /= 1 / self.rescale_factor  # the file says 1/255; a division by 255 rounds less than a product with that
+        pixels /= 1 / self.rescale_factor  # the file says 1/255; dividing by 255 has less rounding error than multiplying
         pixels -= numpy.array(self.mean, dtype=numpy.float32)
         pixels /= numpy.array(self.std, dtype=numpy.float32)
         return pixels
@@ -170,16 +170,16 @@ def _channels(source: str, name: str, value: object) -> tuple[float, float, floa
 
 
 def _not_understood(source: str, name: str, value: object, wanted: str) -> InputError:
-    return InputError(f"{source}: {name} is {str(value)[:60]}, not {wanted}", "Take the file of the base model")
+    return InputError(f"{source}: {name} is {str(value)[:60]}, not {wanted}", "Use the base model's file")
 
 
 # ---- sizes -----------------------------------------------------------------------------------------------------------
 
 
 def resized_size(height: int, width: int, bounds: PixelBounds, factor: int = 32) -> tuple[int, int]:
-    """Height and width, multiples of ``factor`` pixels, at which the tower sees an image of this size."""
+    """Height and width, multiples of ``factor`` pixels, to which an image of this size is resized for the tower."""
     if min(height, width) < factor:
-        # A sliver keeps its proportions, however long it is.
+        # A very thin image keeps its aspect ratio, however long it is.
         scale = factor / min(height, width)
         height, width = max(factor, round(height * scale)), max(factor, round(width * scale))
     elif max(height, width) > MAX_ASPECT_RATIO * min(height, width):
@@ -198,7 +198,7 @@ def resized_size(height: int, width: int, bounds: PixelBounds, factor: int = 32)
 
 
 def _first_shrink(height: int, width: int, max_pixels: int) -> tuple[int, int]:
-    """ms-swift shrinks a large image once before the tower's own resize; the released scores contain that step."""
+    """ms-swift downscales a large image once before the tower's own resize; the released scores include that step."""
     if height * width <= max_pixels:
         return height, width
     ratio = width / height
@@ -213,7 +213,7 @@ def visual_grid(height: int, width: int, bounds: PixelBounds, patch_size: int = 
 
 
 def shrink(image: Image.Image, bounds: PixelBounds) -> Image.Image:
-    """The RGB image after the first of the two resizes (bilinear, as ms-swift does it whatever the tower's filter is)."""
+    """The RGB image after the first of the two resizes (always bilinear, as in ms-swift, whatever the tower's filter)."""
     from PIL import Image
 
     height, width = _first_shrink(image.height, image.width, bounds.max_pixels)
@@ -223,7 +223,7 @@ def shrink(image: Image.Image, bounds: PixelBounds) -> Image.Image:
 
 
 def resized_picture(image: Image.Image, bounds: PixelBounds, preprocessing: Preprocessing, factor: int = 32) -> Image.Image:
-    """The RGB image after both resizes, for programs that scale and cut it themselves."""
+    """The RGB image after both resizes, for programs that scale it and cut it into patches themselves."""
     image = shrink(image, bounds)
     height, width = resized_size(image.height, image.width, bounds, factor)
     return image.resize((width, height), preprocessing.resample)

@@ -1,4 +1,4 @@
-"""Small pictures for pages and notebooks, as JPEGs, and what loads them without a network."""
+"""Thumbnails for pages and notebooks, as JPEGs, and data URLs that load them without a network."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _QUALITY = 85
 
 
 def of_file(file: Place, side: int) -> bytes | str:
-    """A JPEG of an image file, upright, with at most ``side`` pixels to a side; or why there is none."""
+    """A JPEG of an image file, upright, at most ``side`` pixels on its longer side; or why there is none."""
     from PIL import ImageOps
 
     from saiqa.model.decoding import IMAGE_ERRORS, decode, open_image
 
     try:
         with open_image(Fetched(file) if isinstance(file, RemotePath) else file) as image:
-            if image.draft("RGB", (2 * side, 2 * side)):  # a large JPEG, decoded at a fraction
+            if image.draft("RGB", (2 * side, 2 * side)):  # a large JPEG, decoded at reduced size
                 return of_picture(ImageOps.exif_transpose(image), side)
             return of_picture(decode(image, upright=True).image, side)
     except FileNotFoundError:
@@ -33,7 +33,7 @@ def of_file(file: Place, side: int) -> bytes | str:
 
 
 def of_picture(image: Image.Image, side: int) -> bytes:
-    """A JPEG of a picture, which stays as it is."""
+    """A JPEG of a picture, which is not changed."""
     small = image.convert("RGB")  # a copy
     small.thumbnail((side, side))
     content = io.BytesIO()
@@ -42,10 +42,10 @@ def of_picture(image: Image.Image, side: int) -> bytes:
 
 
 def address(jpeg: bytes) -> str:
-    """What a page loads a JPEG from that is in it."""
+    """A data URL for a JPEG embedded in a page."""
     return data_address("image/jpeg", jpeg)
 
 
 def data_address(kind: str, content: bytes) -> str:
-    """Content of a MIME type as an address that needs no network."""
+    """A data URL for content of a MIME type."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

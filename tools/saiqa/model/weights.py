@@ -1,8 +1,8 @@
-"""A checkpoint's weights, from its mapped files straight to where a pass wants them: nothing is held twice.
+"""Loads a checkpoint's weights from memory-mapped files straight into their final layout: nothing is held twice.
 
-The model is made without memory of its own. Each tensor of the files is copied once, a part at a time, into the model's dtype
-and device, and is seen to be finite on the way; the file's pages are given back behind it. Weights that are multiplied with
-the same tokens are allocated as one, and the modules' own weights are views of it. Weights in 8 bits are never held in more.
+The model is created on the meta device. Each tensor is copied once, in chunks, to the model's dtype and device, and checked to
+be finite on the way; the file's pages are released afterwards. Weights with the same input are allocated as one matrix, and the
+modules' own weights are views of it. 8-bit weights are quantised while they are read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from saiqa.model.int8 import HEAD, Int8Linear, Int8Weight, is_quantised
 from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config
 
 TORCH_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-PART_BYTES = 4 * 2**20  # of a file, copied and checked at a time: what a processor's cache holds
+PART_BYTES = 4 * 2**20  # copied and checked at a time: fits into a processor's cache
 
-# Linear maps of a Qwen3 layer with the same input: (module, their names).
+# Linear layers of a Qwen3 layer with the same input: (module, their names).
 SIDE_BY_SIDE = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
 
-# The same for weights in 8 bits, which cannot be parted again, with the module that takes their place. The last layer of a
-# packed pass wants the queries of few tokens and the keys of all.
+# The same for 8-bit weights, which cannot be split again, by the module that replaces them. The last layer of a packed pass
+# needs queries for few tokens but keys for all.
 _IN_8_BITS = {
     "self_attn.query_key_value": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     "self_attn.o_proj": ("self_attn.o_proj",),
@@ -38,16 +38,16 @@ _IN_8_BITS_LAST = {
     **{name: parts for name, parts in _IN_8_BITS.items() if name != "self_attn.query_key_value"},
 }
 
-Write = Callable[[int, torch.Tensor], bool]  # puts rows at a place of a weight; whether all are finite
+Write = Callable[[int, torch.Tensor], bool]  # writes rows at an offset of a weight; returns whether all are finite
 
 
 def read_model(
     path: str | Path, config: Ovis2_5Config, device: torch.device, dtype: torch.dtype, in_8_bits: bool = False
 ) -> Ovis2_5:
-    """The model with the weights of a checkpoint whose headers have been held against ``config``.
+    """The model with the weights of a checkpoint whose headers have been checked against ``config``.
 
     Args:
-        in_8_bits: hold the language model's linear maps as ``int8.Int8Linear``; only ``packed`` can run it then.
+        in_8_bits: hold the language model's linear layers as ``int8.Int8Linear``; only ``packed`` can run it then.
 
     Raises:
         InputError: a weight is not finite.
@@ -72,33 +72,33 @@ def read_model(
 
 
 class _Eight:
-    """Linear maps that become one in 8 bits, once each has been read.
+    """Linear layers that become one 8-bit layer once each has been read.
 
     Args:
-        parent: the module that gets it.
+        parent: the module that gets the 8-bit layer.
         name: its name there.
-        parts: the linear maps by the names of their weights, one above the other.
+        parts: the linear layers by the names of their weights, stacked in this order.
     """
 
     def __init__(self, parent: nn.Module, name: str, parts: dict[str, nn.Linear]):
         self.parent, self.name = parent, name
         self.inputs = next(iter(parts.values())).in_features
-        self.parts: dict[str, int] = {}  # the place of each
+        self.parts: dict[str, int] = {}  # the first row of each
         self.outputs = 0
         for part, linear in parts.items():
             self.parts[part] = self.outputs
             self.outputs += linear.out_features
-            linear.weight = None  # type: ignore[assignment]  # no module is left that has it
+            linear.weight = None  # type: ignore[assignment]  # so that no module keeps it
         self.unread = set(self.parts)
         self.weight: Int8Weight | None = None
 
     def writer(self, part: str, device: torch.device) -> Write:
-        """What puts the rows of a part in their place."""
+        """The function that writes the rows of a part."""
         weight = self.weight = self.weight or Int8Weight(self.outputs, self.inputs, device)
         return lambda start, rows: weight.write(self.parts[part] + start, rows)
 
     def settle(self, part: str) -> None:
-        """Note that a part has been read; with the last one the linear map is made."""
+        """Note that a part has been read; after the last one, create the 8-bit layer."""
         self.unread.remove(part)
         if not self.unread:
             assert self.weight is not None
@@ -118,7 +118,7 @@ def _in_8_bits(model: Ovis2_5) -> Iterator[_Eight]:
 
 
 def _without_weights(config: Ovis2_5Config, device: torch.device) -> Ovis2_5:
-    """The modules on the meta device, but for the frequencies of the rotary embedding, which no file holds."""
+    """The modules on the meta device, except the rotary embedding's frequencies, which no file holds."""
     with torch.device("meta"):
         model = Ovis2_5(config)
     rotary = model.llm.model.rotary_emb
@@ -128,7 +128,7 @@ def _without_weights(config: Ovis2_5Config, device: torch.device) -> Ovis2_5:
 
 
 def _allocate(model: Ovis2_5, stored: Collection[str], device: torch.device, dtype: torch.dtype) -> None:
-    """Give every weight that is stored its memory, unwritten."""
+    """Allocate uninitialised memory for every stored weight."""
     for layer in model.llm.model.layers:
         for module, names in SIDE_BY_SIDE:
             linears = [layer.get_submodule(module).get_submodule(name) for name in names]
@@ -146,7 +146,7 @@ def _allocate(model: Ovis2_5, stored: Collection[str], device: torch.device, dty
 
 
 def _tie(model: Ovis2_5, stored: Collection[str]) -> None:
-    """Make the head of a tied checkpoint the embedding table, unless a head of its own that differs is stored."""
+    """Tie the head to the embedding table if the configuration says so, unless the checkpoint stores a different head."""
     if not model.config.llm_config.tie_word_embeddings:
         return
     head, table = model.llm.lm_head, model.llm.model.embed_tokens
@@ -163,10 +163,10 @@ def _writer(target: torch.Tensor) -> Write:
 
 
 def _rows_of(folder: Path, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Iterator[tuple[int, torch.Tensor]]]]:
-    """Each tensor's name, and its rows, some at a time, with their place; file by file, in the order in which they lie."""
+    """Each tensor's name and its rows, in chunks with their offset; file by file, in file order."""
     for file in sorted({tensor.file for tensor in tensors.values()}):
         with (folder / file).open("rb") as opened:
-            # A private mapping, for torch takes memory only that may be written to; nobody does.
+            # A private (copy-on-write) mapping, because torch requires writable memory; nothing writes to it.
             content = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
         here = {name: tensor for name, tensor in tensors.items() if tensor.file == file}
         for name, tensor in sorted(here.items(), key=lambda item: item[1].start):
@@ -185,7 +185,7 @@ def _rows(content: mmap.mmap, tensor: Tensor) -> Iterator[tuple[int, torch.Tenso
 
 
 def _forget(content: mmap.mmap, tensor: Tensor) -> None:
-    """Give back the pages of a tensor, so that they do not count beside its copy. Does nothing where a system cannot."""
+    """Release a tensor's pages, so that they do not take memory beside its copy. Does nothing on systems without madvise."""
     if hasattr(mmap, "MADV_DONTNEED"):
         start = tensor.start // mmap.PAGESIZE * mmap.PAGESIZE
         content.madvise(mmap.MADV_DONTNEED, start, tensor.start + tensor.size_bytes - start)

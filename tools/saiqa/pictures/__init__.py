@@ -1,1 +1,1 @@
-"""Any pictures: lists of them, their scores in files, the best of a group."""
+"""Arbitrary pictures: lists of them, files of scores, the best of a group."""

@@ -1,4 +1,4 @@
-"""Which scored images reach the floors, and why the others do not. Pure."""
+"""Which scored images reach the floors (minimum scores), and why the others do not. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Floor = tuple[str, float]  # column, minimum
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the floors say of one image.
+    """The outcome for one image.
 
     Attributes:
-        reasons: why it is rejected, one a floor: ``layout 2.1 < 3``; empty where it is kept.
+        reasons: why it is rejected, one per floor: ``layout 2.1 < 3``; empty if it is kept.
         below: the columns that are below their floor.
-        unscored: whether a column has no number; then the reasons say which, and the image's error.
+        unscored: whether a column has no number; the reasons then say which, with the image's error.
     """
 
     reasons: list[str]
@@ -32,7 +32,7 @@ class Verdict:
 
 
 def judge(row: Mapping[str, str], floors: Sequence[Floor]) -> Verdict:
-    """Hold a row of a scored table to the floors. The floors' columns are in the row."""
+    """Check a row of a scored table against the floors. The row must have the floors' columns."""
     reasons: list[str] = []
     below: list[str] = []
     lacking: list[str] = []
@@ -51,6 +51,6 @@ def judge(row: Mapping[str, str], floors: Sequence[Floor]) -> Verdict:
 
 
 def _said(value: float, minimum: float) -> str:
-    """A score with two digits, or all where two would make it reach the floor."""
+    """A score with two digits, or with all digits if two would make it appear to reach the floor."""
     short = f"{value:.2f}".rstrip("0").rstrip(".")
     return short if float(short) < minimum else repr(value)

@@ -1,6 +1,6 @@
-"""Scored pictures as one page to look at: thumbnails to sort and filter, histograms, the worst and the best, and what failed.
+"""Scored pictures as an HTML page: thumbnails to sort and filter, histograms, the worst and the best, and failures.
 
-The page loads nothing from elsewhere. Up to ``EMBEDDED`` thumbnails are in the file itself; of more, they lie in a folder
+The page is self-contained: up to ``EMBEDDED`` thumbnails are embedded in the file; if there are more, they are in a folder
 beside it.
 """
 
@@ -27,33 +27,33 @@ from saiqa.pictures.results import PERCENTILES_KEY
 EMBEDDED = 1000
 _SIDE = 200  # pixels of a thumbnail's longer side
 _READERS = 4
-_AHEAD = 64  # pictures
+_AHEAD = 64  # pictures per batch
 _BINS = 16  # of a histogram, a quarter of a point each
 _EXTREMES = 4  # pictures at either end of a dimension
 _MOST_GROUPS = 50
-_OURS = ".saiqa-thumbnails"  # a file that is in folders of thumbnails alone
+_OURS = ".saiqa-thumbnails"  # marks a folder as one of our thumbnail folders
 
-Shown = Mapping[str, Any]  # a line of the result, as ``results.Layout.json_value`` has it
+Shown = Mapping[str, Any]  # a line of the result, in the form of ``results.Layout.json_value``
 Card = dict[str, Any]
-Draw = Callable[[str, str, int], bytes | None]  # image, dimension and pixels of a side to a JPEG of it under its map
+Draw = Callable[[str, str, int], bytes | None]  # (image, dimension, pixels of a side) -> JPEG with its map drawn over it
 
 
 def path_of(typed: str) -> Path:
     """The page's path.
 
     Raises:
-        UsageError: another suffix than .html, or a folder of somebody else's where thumbnails would go.
-        Failed: nothing can be written there.
+        UsageError: another suffix than .html, or another folder has the name of the thumbnail folder.
+        Failed: the page cannot be written there.
     """
     path = page.path_of(typed)
     beside = thumbnails_folder(path)
     if beside.exists() and not (beside / _OURS).is_file():
-        raise UsageError(f"{folders.shown(beside)} is there, and is no folder of thumbnails", "Give the page another name")
+        raise UsageError(f"{folders.shown(beside)} exists and is not a thumbnail folder", "Give the page another name")
     return path
 
 
 def thumbnails_folder(path: Path) -> Path:
-    """Where the thumbnails of a page lie that has too many to hold."""
+    """The folder for the thumbnails of a page that has too many to embed."""
     return path.with_name(f"{path.stem}_thumbnails")
 
 
@@ -70,13 +70,13 @@ def write(
     """Write the page.
 
     Args:
-        lines: of the result; read once, and held without their thumbnails.
-        dimensions: those that were asked for.
-        made: what the provenance says, name -> text.
-        caveat: what is to be said of the scores in front of everything.
-        reference: what the percentiles are of; None where there are none.
-        draw: what puts maps over the worst pictures of a dimension; None for no maps.
-        standing: dimension -> how far its maps may be trusted.
+        lines: the lines of the result; read once, and kept in memory without thumbnails.
+        dimensions: the dimensions that were scored.
+        made: provenance, name -> text.
+        caveat: a caveat about the scores, shown at the top.
+        reference: what the percentiles refer to; None if there are none.
+        draw: draws the maps over the worst pictures of a dimension; None for no maps.
+        standing: dimension -> how far its maps can be trusted.
 
     Raises:
         Failed: jinja2 is not installed, or something cannot be written.
@@ -112,7 +112,7 @@ def _of_cards(cards: Sequence[Card], dimensions: Sequence[str], draw: Draw | Non
 
 
 def _emptied(beside: Path, wanted: bool) -> Path | None:
-    """The folder for thumbnails, without those of an earlier page; None where none is wanted. Raises ``Failed``."""
+    """The folder for thumbnails, emptied of an earlier page's; None if none is wanted. Raises ``Failed``."""
     try:
         if (beside / _OURS).is_file():
             shutil.rmtree(beside)
@@ -125,8 +125,8 @@ def _emptied(beside: Path, wanted: bool) -> Path | None:
 
 
 def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | None) -> Iterator[Card]:
-    """What the page shows of each picture, in order; thumbnails are made by several threads, a few at a time."""
-    from concurrent.futures import ThreadPoolExecutor  # not at the top: --help is to be quick
+    """What the page shows of each picture, in order; several threads make the thumbnails, batch by batch."""
+    from concurrent.futures import ThreadPoolExecutor  # not at the top: --help must be fast
 
     names = _names([line["image"] for line in lines])
     with ThreadPoolExecutor(_READERS) as readers:
@@ -138,7 +138,7 @@ def _cards(lines: Sequence[Shown], dimensions: Sequence[str], beside: Path | Non
 
 
 def _names(images: Sequence[str]) -> list[str]:
-    """What pictures are called on the page: by their file, and also its folder where several files are called so."""
+    """The pictures' names on the page: the file name, with its folder if several files have the same name."""
     met = Counter(PurePath(image).name for image in images)
     parts = (PurePath(image).parts[-2:] for image in images)
     return [readable("/".join(both) if met[both[-1]] > 1 else both[-1]) for both in parts]
@@ -156,14 +156,14 @@ def _card(line: Shown, name: str, dimensions: Sequence[str]) -> Card:
         "mapped": False,
     }
     card["percentiles"] = line.get(PERCENTILES_KEY, {})
-    if "error" in line:  # without a folder of this machine
+    if "error" in line:  # without local folders
         folder = f"{PurePath(line['image']).parent}/"
         card["error"] = readable(line["error"].replace(line["image"], name).replace(folder, ""))
     return card | {"group": str(line.get(facts.GENERATOR_COLUMN, ""))}
 
 
 def _source(picture: bytes | str, number: int, beside: Path | None) -> str:
-    """Where the page finds a thumbnail; empty where there is none."""
+    """Where the page finds a thumbnail; empty if there is none."""
     if isinstance(picture, str):
         return ""
     if beside is None:
@@ -174,13 +174,13 @@ def _source(picture: bytes | str, number: int, beside: Path | None) -> str:
 
 
 def _compact(card: Card, dimensions: Sequence[str]) -> Card:
-    """A card as the page's script has it: scores in the order of the dimensions."""
+    """A card for the page's script: scores in the order of the dimensions."""
     kept = {key: card[key] for key in ("name", "group", "verdict", "source", "overall", "percentiles")}
     return kept | {"scores": [card["scores"].get(name) for name in dimensions]}
 
 
 def histogram(scores: Iterable[float | None]) -> list[int]:
-    """How many scores lie in each of ``_BINS`` equal parts of 1 to 5."""
+    """The number of scores in each of ``_BINS`` equal bins from 1 to 5."""
     counts = [0] * _BINS
     for score in (score for score in scores if score is not None):
         counts[min(_BINS - 1, max(0, int((score - 1) * _BINS / 4)))] += 1
@@ -188,13 +188,13 @@ def histogram(scores: Iterable[float | None]) -> list[int]:
 
 
 def extremes(cards: Sequence[Mapping[str, Any]], dimension: str) -> dict[str, list]:
-    """The worst and the best of a dimension."""
+    """The worst and the best pictures of a dimension."""
     ranked = sorted((card for card in cards if dimension in card["scores"]), key=lambda card: card["scores"][dimension])
     return {"worst": ranked[:_EXTREMES], "best": ranked[::-1][:_EXTREMES]}
 
 
 def under_maps(found: dict[str, list], dimension: str, draw: Draw | None) -> dict[str, list]:
-    """The worst and the best, the worst under their maps where these can be drawn."""
+    """The worst and the best, with maps drawn over the worst where possible."""
     if draw is None:
         return found
     drawn = [(card, draw(card["image"], dimension, _SIDE)) for card in found["worst"]]
@@ -204,6 +204,6 @@ def under_maps(found: dict[str, list], dimension: str, draw: Draw | None) -> dic
 
 
 def groups(cards: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What made the pictures, where the list says it of them and there are few."""
+    """The generators of the pictures, if the list names several and they are few."""
     found = sorted({card["group"] for card in cards} - {""})
     return found if 1 < len(found) <= _MOST_GROUPS else []

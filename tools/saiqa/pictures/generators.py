@@ -1,4 +1,4 @@
-"""The mean scores of the pictures of each generator, where a list says what made them. pandas is imported on first use."""
+"""Mean scores per generator, if a list names the pictures' generators. pandas is imported on first use."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 HOW = (
-    f"Means of the scores by {facts.GENERATOR_COLUMN}, best overall first; brackets: {intervals.CONFIDENCE:.0%} intervals, "
-    f"percentile bootstrap over images, {intervals.RESAMPLES} resamples, seed {intervals.SEED}; fewer than "
-    f"{intervals.FEWEST_FOR_INTERVAL} images have none."
+    f"Mean scores by {facts.GENERATOR_COLUMN}, best overall first; brackets: {intervals.CONFIDENCE:.0%} intervals, "
+    f"percentile bootstrap over images, {intervals.RESAMPLES} resamples, seed {intervals.SEED}; none for fewer than "
+    f"{intervals.FEWEST_FOR_INTERVAL} images."
 )
 
 
@@ -26,10 +26,10 @@ class Generator:
     """The pictures of one generator.
 
     Attributes:
-        n: those with a score.
-        unscored: those without.
-        means: dimension or "overall" -> mean score, 1..5; empty where n is 0.
-        intervals: the 95% interval of each mean; those that have one.
+        n: number of pictures with a score.
+        unscored: number of pictures without.
+        means: dimension or "overall" -> mean score, 1..5; empty if n is 0.
+        intervals: the 95% intervals of the means that have one.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Generator:
 
 @dataclass
 class ByGenerator:
-    """Collects scored lines, and says what the generators' means are; lines without a generator do not count."""
+    """Collects scored lines and computes each generator's means; lines without a generator are ignored."""
 
     layout: Layout
     _rows: list[tuple] = field(default_factory=list)
@@ -55,7 +55,7 @@ class ByGenerator:
             self._rows.append((name, *scores, overall))
 
     def generators(self) -> list[Generator]:
-        """Every generator, the one with the best overall score first."""
+        """All generators, best overall score first."""
         if not self._rows:
             return []
         import pandas
@@ -68,7 +68,7 @@ class ByGenerator:
 
 
 def _generator(name: str, scores: DataFrame) -> Generator:
-    """The means of a frame of scores [images, dimensions and overall]; NaN where there is none."""
+    """The means of a frame of scores [images, dimensions and overall]; NaN for a missing score."""
     import numpy
 
     whole = scores.dropna()
@@ -84,7 +84,7 @@ def _generator(name: str, scores: DataFrame) -> Generator:
 
 
 def table(generators: Sequence[Generator], layout: Layout) -> list[str]:
-    """The lines of the table, one a generator."""
+    """The lines of the table, one per generator."""
     names = [*layout.dimensions, OVERALL_COLUMN]
     header = [facts.GENERATOR_COLUMN, "n", "unscored", *names]
     rows = [

@@ -1,4 +1,4 @@
-"""How the scores of any pictures were made: what lies beside them as ``NAME.run.json``."""
+"""How the scores of a result were made: the record stored beside it as ``NAME.run.json``."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def run_record(this: Run, scorer: Scorer, layout: Layout, failed: Sequence[tuple
 
 
 def prompt_hash(scorer: Scorer, layout: Layout) -> str:
-    """A digest of what is asked: 64 hexadecimal digits."""
+    """A digest of the prompts: 64 hexadecimal digits."""
     asked = [(name, scorer.sentences[name].query, scorer.sentences[name].before) for name in layout.dimensions]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 def in_words(record: Mapping[str, Any]) -> dict[str, str]:
-    """What a page says of how its scores were made: no folder of this machine."""
+    """How the scores were made, for a page: without local folders."""
     engine = record["engine"]
     packages = record["packages"]
     return {

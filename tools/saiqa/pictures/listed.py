@@ -1,4 +1,4 @@
-"""What lists say of images beside their paths: it stays with the scores, in every file that is made of them."""
+"""The columns that lists have besides the image paths; they stay with the scores in every file made from them."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class Listed:
             self._meet(values)
 
     def on(self, line: dict) -> dict:
-        """A line of the log with what this run's lists say of its image; what only an earlier run's said stays."""
+        """A line of the log with this run's list columns for its image; columns only an earlier run had are kept."""
         values = {**line.get(LISTED_KEY, {}), **self.of.get(line["images"][0], {})}
         self._meet(values)
         return {**line, LISTED_KEY: values} if values else line
 
     def keep(self, line: dict) -> None:
-        """Take over what an earlier run's line of an image has, before the image is scored again."""
+        """Take over the columns of an earlier run's line of an image, before the image is scored again."""
         if line.get(LISTED_KEY):
             image = line["images"][0]
             self.of[image] = {**line[LISTED_KEY], **self.of.get(image, {})}
 
     def meet(self, lines: Iterable[dict]) -> None:
-        """Learn the columns that lines of the log have."""
+        """Add the columns of lines of the log to ``columns``."""
         for line in lines:
             self._meet(line.get(LISTED_KEY, {}))
 
@@ -51,20 +51,20 @@ class Listed:
 
 
 def check(columns: Collection[str], taken: Collection[str], keep: Collection[str] | None) -> None:
-    """Refuse columns that the results have of their own, and kept ones that no list has. Raises ``UsageError``."""
+    """Raise ``UsageError`` for list columns named like a result column, and for columns to keep that no list has."""
     missing = [name for name in keep or () if name not in columns]
     if missing:
-        has = ", ".join(columns) or "no columns beside the paths"
+        has = ", ".join(columns) or "no columns besides the paths"
         raise UsageError(f"--keep_columns: no list has {missing[0]}", f"They have {has}")
     both = [name for name in columns if name in taken]
     if both:
         rest = ",".join(name for name in columns if name not in taken)
-        what = f"a list has {', '.join(both)}, which the results have of their own"
-        raise UsageError(what, f"Rename it in the list, or keep the others alone: --keep_columns '{rest}'")
+        what = f"a list has {', '.join(both)}, which the results use themselves"
+        raise UsageError(what, f"Rename it in the list, or keep only the others: --keep_columns '{rest}'")
 
 
 def cell(value: Any) -> str:
-    """A value of a list as the cell of a CSV: text as it is, nothing as nothing, all else as JSON."""
+    """A value from a list as a CSV cell: text unchanged, None as an empty cell, anything else as JSON."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

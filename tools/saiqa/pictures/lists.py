@@ -1,7 +1,7 @@
 """Expands command-line paths into image files: files, folders, patterns, tables, lists, URLs. Opens no image.
 
-An image is known by its path from end to end, so that pictures of one name in two folders stay two. What a list says of an
-image beside its path (prompt, model, seed, ...) comes along.
+An image is identified by its full path, so pictures with the same name in two folders stay separate. The other columns of a
+list (prompt, model, seed, ...) are kept with the image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STDIN = "-"
 LIST_SUFFIXES = (".csv", ".jsonl", ".txt")
 IMAGE_KEY, IMAGES_KEY = "image", "images"
 
-# Column or key -> what a list has there for an image: text of a CSV, any JSON value of a JSONL.
+# Column or key -> a list's value for an image: text from a CSV, any JSON value from a JSONL.
 Columns = Mapping[str, Any]
 _NOTHING: Columns = {}
 
@@ -35,12 +35,12 @@ class Lists:
     """How lists of images are read.
 
     Attributes:
-        column: column of a CSV, or key of a JSONL, with the path; a JSONL line may have ``"images": [path]`` instead. A
-            text has one path a line.
-        data_root: what a first folder ``SA-BENCH`` of a listed path stands for.
+        column: column of a CSV, or key of a JSONL, with the path; a JSONL line may have ``"images": [path]`` instead. A text
+            file has one path per line.
+        data_root: what a leading ``SA-BENCH/`` in a listed path stands for.
         stdin: where ``-`` reads one path per line.
-        note: told what is passed over.
-        keep: the columns that come along; None for all.
+        note: receives messages about skipped files.
+        keep: the columns to keep; None for all.
     """
 
     column: str
@@ -50,13 +50,13 @@ class Lists:
     keep: Sequence[str] | None = None
 
     def expand(self, typed: Sequence[str]) -> dict[str, Columns]:
-        """All images by their paths, each once, with what the lists say of them beside that.
+        """All images by their paths, each once, with their other columns.
 
         Returns:
-            path -> column -> value, in the order in which the paths were typed; those of a folder by name.
+            path -> column -> value, in the order of the arguments; within a folder sorted by name.
 
         Raises:
-            InputError: something typed is not there or holds no image, a list is broken, a name is not UTF-8, or an image is
+            InputError: an argument does not exist or has no images, a list is broken, a name is not UTF-8, or an image is
                 listed twice with different values in a column.
         """
         found: dict[str, Columns] = {}
@@ -67,7 +67,7 @@ class Lists:
                 more += name in found
                 found[name] = _joined(name, found.get(name, _NOTHING), columns)
         if more:
-            self.note(f"{more} images are named more than once and taken once")
+            self.note(f"{more} images are named more than once and used once")
         for name in found:
             _check_utf8(name)
             if is_url(name):
@@ -106,7 +106,7 @@ class Lists:
         return self._images(files, pattern)
 
     def _images(self, files: Iterable[str], where: str) -> list[str]:
-        """The files with the suffix of an image; the kinds of the others are said."""
+        """The files with an image suffix; a note lists the kinds of the others."""
         images: list[str] = []
         others: Counter[str] = Counter()
         for file in files:
@@ -122,7 +122,7 @@ class Lists:
             held = f" (but {kinds})" if kinds else ""
             raise InputError(f"no image in {where}{held}", f"Images end in {', '.join(facts.IMAGE_SUFFIXES)}")
         if others:
-            self.note(f"{where}: files that are no images are passed over: {kinds}")
+            self.note(f"{where}: files that are not images are skipped: {kinds}")
         return images
 
     # lists
@@ -156,7 +156,7 @@ class Lists:
         return ((line.strip(), _NOTHING) for line in text_files.read_text(path).splitlines() if line.strip())
 
     def _no_path(self, what: str, kind: str, row: Columns) -> InputError:
-        """The error for a list without the column of paths, with the flag that names the likeliest."""
+        """The error for a list without the path column, suggesting the likeliest column."""
         names = [" ".join(name.split())[:60] for name in row]
         looks = [name for name, value in row.items() if isinstance(value, str) and _looks_like_an_image(value)]
         remedy = f"Its {kind} are {ids.few(names, len(names))}: --image_column {shlex.quote((looks or names or ['NAME'])[0])}"
@@ -164,11 +164,11 @@ class Lists:
 
 
 def _joined(image: str, one: Columns, other: Columns) -> Columns:
-    """What two lines say of one image. Raises ``InputError`` where they differ: one of the two would be lost."""
+    """The columns of two lines about the same image. Raises ``InputError`` if they differ: one value would be lost."""
     for name in one.keys() & other.keys():
         if one[name] != other[name]:
             what = f"{image} is listed more than once, with {name} {str(one[name])[:60]!r} and {str(other[name])[:60]!r}"
-            raise InputError(what, "Keep one line of each image, or choose the columns to keep with --keep_columns")
+            raise InputError(what, "Keep one line per image, or choose the columns to keep with --keep_columns")
     return {**one, **other} if one and other else one or other
 
 
@@ -179,12 +179,12 @@ def _looks_like_an_image(text: str) -> bool:
 
 def _image_url(url: str) -> str:
     if url_name(url).lower().endswith(LIST_SUFFIXES):
-        raise InputError(f"{url} is a list behind a URL", "Download it: lists are files of this machine")
+        raise InputError(f"{url} is a list behind a URL", "Download it: lists must be local files")
     return url
 
 
 def resolve(listed: str, table: Path, data_root: Place) -> str | Place:
-    """What a path in a table means: from the working directory, else the table's folder, else the data root; a URL itself."""
+    """Resolve a path in a table: relative to the working directory, else the table's folder, else the data root. URLs stay."""
     if is_url(listed):
         return listed
     candidates = [Path(listed), table.parent / listed]
@@ -200,7 +200,7 @@ def _lines(stream: IO[str]) -> list[str]:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    """Files below a folder, by name; what is hidden is left out."""
+    """Files below a folder, sorted by name, without hidden ones."""
     for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):

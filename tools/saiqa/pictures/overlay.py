@@ -1,4 +1,4 @@
-"""A map drawn over its picture: red where the score is lowered, the more the stronger."""
+"""A map drawn over its picture: red where the score is lowered, stronger where it is lowered more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from saiqa.model import thumbnails
 from saiqa.model.decoding import decode, open_image
 
 RED = (220, 20, 30)
-STRONGEST = 0.6  # how much of the red lies over the picture where the map is highest
-FULL = 0.05  # points from which on it is that much; less is drawn fainter, so that a good room does not look like a bad one
-WEAKEST = 0.005  # points: below this there is nothing to show
+STRONGEST = 0.6  # opacity of the red where the map is highest
+FULL = 0.05  # points; a lower maximum is drawn fainter, so that a good room does not look like a bad one
+WEAKEST = 0.005  # points; below this nothing is drawn
 EDGE = 2  # pixels of the frame around the region that lowers the score most
 
 
 def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
-    """The RGB picture under the map. The region that lowers the score most has a frame, where any does."""
+    """The RGB picture with the map over it. The region that lowers the score most, if any does, is framed."""
     values = np.clip(np.array(found.map, np.float32), 0, None)
     highest = float(values.max())
     if highest < WEAKEST:
@@ -36,14 +36,14 @@ def overlay(picture: Image.Image, found: ImageMap) -> Image.Image:
 
 
 def write(path: Path, image: str, upright: bool, found: ImageMap) -> None:
-    """Write the overlay of an image file as PNG, whole or not at all. Raises ``Failed``."""
+    """Write the overlay of an image file as PNG, completely or not at all. Raises ``Failed``."""
     drawn = _of_file(image, upright, found)
     with atomic_writer(path) as file:
         drawn.save(file.buffer, "PNG")  # type: ignore[attr-defined]
 
 
 def thumbnail(image: str, upright: bool, found: ImageMap, side: int) -> bytes:
-    """The overlay of an image file as a small JPEG, with at most ``side`` pixels to a side."""
+    """The overlay of an image file as a small JPEG, at most ``side`` pixels on its longer side."""
     return thumbnails.of_picture(_of_file(image, upright, found), side)
 
 

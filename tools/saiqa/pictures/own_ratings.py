@@ -1,4 +1,4 @@
-"""Scored pictures and people's ratings of them in a table of one's own, matched by what the table calls a picture."""
+"""Matches scored pictures with the user's own table of ratings, by the names that the table uses for pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from saiqa.pictures.results import ERROR_COLUMN, IMAGE_COLUMN, OVERALL_COLUMN
 from saiqa.pictures.scored_files import ScoredTable, read_table
 
 RATED = (*facts.DIMENSIONS, OVERALL_COLUMN)
-# What a column of ratings may be called where nobody says it; {} is the dimension.
+# Recognised names of rating columns; {} is the dimension.
 _MOS_COLUMNS = (facts.MOS_COLUMN.replace("dimension", ""), "{}_mos", "mos_{}", "{}_rating", "rating_{}", "{}")
-_SINGLE_COLUMNS = ("mos", "rating", "score_mos", "mean_opinion_score")  # of all ratings that there are
+_SINGLE_COLUMNS = ("mos", "rating", "score_mos", "mean_opinion_score")  # names for a single rating column
 
 
-# How a picture may be called, the surest first.
+# How a picture may be named, the most reliable form first.
 _NAMES: Mapping[str, Callable[[str], str]] = {
     "path": str,
     "file name": places.file_name,
@@ -34,15 +34,15 @@ _NAMES: Mapping[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class Matched:
-    """Scores beside ratings.
+    """Scores matched with ratings.
 
     Attributes:
-        tables: one a rated dimension; ``overall`` is among them where it was rated.
-        pictures: rated ones that have a line of scores.
+        tables: one per rated dimension, including ``overall`` if it was rated.
+        pictures: number of rated pictures that have a row of scores.
         columns: dimension -> the column of its ratings.
         by: what they were matched by.
-        not_rated, not_scored: pictures without a rating, and ratings without a picture.
-        failed: (picture, why) of the rated ones that lack a score.
+        not_rated, not_scored: number of pictures without a rating, and of ratings without a picture.
+        failed: (picture, reason) for rated pictures that lack a score.
     """
 
     tables: list[Scored]
@@ -58,15 +58,15 @@ def match(scores: Path, ratings: Path, id_column: str | None, columns: Mapping[s
     """Read both tables and match them.
 
     Args:
-        scores: of ``score_images.py``.
-        ratings: a CSV or Parquet with a column that tells the picture, and columns of mean opinion scores.
-        id_column: that column; the one that finds the most pictures when None.
-        columns: dimension or ``overall`` -> column of its ratings; by their names when empty.
-        data_root: where pictures of SA-BENCH lie.
+        scores: a file written by ``score_images.py``.
+        ratings: a CSV or Parquet with a column that names the picture, and columns of mean opinion scores.
+        id_column: the column that names the picture; if None, the one that matches the most pictures.
+        columns: dimension or ``overall`` -> column of its ratings; if empty, recognised by name.
+        data_root: where the pictures of SA-BENCH are.
 
     Raises:
-        InputError: a file is missing or broken, a column is not there or cannot be told, a picture comes twice, or no
-            rating is of a picture.
+        InputError: a file is missing or broken, a column is missing or cannot be recognised, a picture occurs twice, or no
+            rating matches a picture.
     """
     table = read_table(scores, [IMAGE_COLUMN])
     there, numbered = open_table(ratings, [*([id_column] if id_column else []), *columns.values()])
@@ -85,7 +85,7 @@ def match(scores: Path, ratings: Path, id_column: str | None, columns: Mapping[s
 
 
 def _told(ratings: Path, there: Sequence[str], scored: Sequence[str]) -> dict[str, str]:
-    """Dimension -> column of its ratings, by their names."""
+    """Dimension -> column of its ratings, recognised by name."""
     lower = {name.lower(): name for name in there}
     found = {}
     for dimension in scored:
@@ -97,7 +97,7 @@ def _told(ratings: Path, there: Sequence[str], scored: Sequence[str]) -> dict[st
     if not found and single:
         return {dimensions[0] if len(dimensions) == 1 else OVERALL_COLUMN: single}
     if not found:
-        what = f"{folders.shown(ratings)}: which column has ratings? It has {ids.few(there, len(there))}"
+        what = f"{folders.shown(ratings)}: which columns have ratings? Its columns are {ids.few(there, len(there))}"
         raise InputError(what, "Name them, e.g. --mos_column layout=COLUMN")
     return found
 
@@ -105,7 +105,7 @@ def _told(ratings: Path, there: Sequence[str], scored: Sequence[str]) -> dict[st
 def _paired(
     table: ScoredTable, scores: Path, rated: Sequence[Mapping[str, str]], columns: Sequence[str], ratings: Path
 ) -> tuple[str, list[tuple[int, int]]]:
-    """What pictures are matched by, and (row of the scores, row of the ratings) of each: by what finds the most."""
+    """What matches the most pictures, and the (row of the scores, row of the ratings) pairs."""
     images = [row[IMAGE_COLUMN] for row in table.rows]
     called = {by: list(map(name, images)) for by, name in _NAMES.items()}
     best: tuple[str, str, list[tuple[int, int]]] = ("", "", [])
@@ -118,7 +118,7 @@ def _paired(
     if not pairs:
         what = f"no picture of {folders.shown(scores)} is rated in {folders.shown(ratings)}"
         first = ", ".join(rated[0][column] for column in columns)[:200]
-        raise InputError(what, f"The first there is {images[0]}; the first line here has {first}")
+        raise InputError(what, f"The first picture is {images[0]}; the first row of ratings has {first}")
     paired = {called[by][one] for one, _ in pairs}
     for path, names in ((scores, called[by]), (ratings, [_NAMES[by](row[column]) for row in rated])):
         csv_files.check_unique(path, "picture", (name for name in names if name in paired))
@@ -144,8 +144,8 @@ def _scored(
 
 
 def column_of(text: str) -> tuple[str, str]:
-    """``layout=COLUMN`` as (dimension, column). Raises ``UsageError`` for another form and for no dimension."""
+    """``layout=COLUMN`` as (dimension, column). Raises ``UsageError`` for another form or an unknown dimension."""
     dimension, equals, column = text.partition("=")
     if not equals or not column or dimension not in RATED:
-        raise UsageError(f"--mos_column {text} is not like layout=COLUMN", f"Before it stands one of {', '.join(RATED)}")
+        raise UsageError(f"--mos_column {text} is not of the form layout=COLUMN", f"Start with one of {', '.join(RATED)}")
     return dimension, column

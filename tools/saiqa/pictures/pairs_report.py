@@ -1,4 +1,4 @@
-"""Pairs of pictures side by side, as one HTML file that loads nothing from elsewhere."""
+"""Pairs of pictures side by side, as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PAIRS = 50
 
 
 def write(path: Path, names: tuple[str, str], pairs: Sequence[Pair], found: Mapping[str, Mean], notes: Sequence[str]) -> None:
-    """Write the report, whole or not at all. Raises ``Failed`` as ``page.write``."""
+    """Write the report, completely or not at all. Raises ``Failed`` as ``page.write``."""
     clearest = sorted(pairs, key=lambda pair: -max((abs(p - 0.5) for p in pair.better.values()), default=0))
     page.write(
         path,

@@ -16,10 +16,10 @@ class Candidate:
     """One scored image.
 
     Attributes:
-        image: its path as the table has it.
-        group: whom it competes with.
+        image: its path in the table.
+        group: the group in which it is ranked.
         row: its row of the table.
-        score: what it is ranked by; higher is better.
+        score: the score it is ranked by; higher is better.
         passes: whether it reaches every floor.
     """
 
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A candidate with its rank in its group, from 1, and whether it is among those to keep."""
+    """A candidate with its rank in its group, from 1, and whether it is kept."""
 
     candidate: Candidate
     rank: int
@@ -44,10 +44,10 @@ class NoCandidate(ValueError):
 
 
 def group_of(image: str, pattern: re.Pattern[str]) -> str:
-    """The group that a pattern finds in an image's path: what its parentheses hold, else the whole match.
+    """The group in an image's path according to a pattern: the capture groups if it has any, else the whole match.
 
     Raises:
-        NoCandidate: it matches nowhere, or matches nothing.
+        NoCandidate: there is no match, or it is empty.
     """
     found = pattern.search(image)
     if found is None:
@@ -72,11 +72,11 @@ def number_in(row: Mapping[str, str], column: str) -> float:
 
 
 def rank(candidates: Sequence[Candidate], k: int | None) -> list[Ranked]:
-    """Rank every group from its best to its worst; those that fail a floor come last in it.
+    """Rank every group from best to worst; those that fail a floor come last.
 
     Args:
-        k: how many of a group to keep at most; None keeps all that pass. Of equal scores the one that comes first in
-            ``candidates`` is better.
+        candidates: the candidates of all groups; ties are ranked in this order.
+        k: keep at most this many per group; None keeps all that pass.
 
     Returns:
         All candidates, group by group in the order in which groups first appear.

@@ -1,4 +1,4 @@
-"""What a score means among others: how many of a set of scored pictures lie below it. Pure."""
+"""Percentiles: the rank of a score among a reference set of scored pictures. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Reference:
     """A set of scored pictures.
 
     Attributes:
-        name: what people call it.
+        name: its name for display.
         scores: dimension or ``overall`` -> scores, ascending.
-        checked: whether it is known to be of the checkpoint in use.
+        checked: whether it is known to have been scored by the checkpoint in use.
     """
 
     name: str
@@ -23,10 +23,10 @@ class Reference:
 
     @property
     def n(self) -> int:
-        """Scores of the dimension that has the fewest."""
+        """Number of scores in the dimension that has the fewest."""
         return min(map(len, self.scores.values()))
 
     def percentile(self, name: str, score: float) -> float:
-        """How many in a hundred of the set are lower; of equal ones half."""
+        """The percentage of the set with a lower score; equal scores count half."""
         scores = self.scores[name]
         return 50 * (bisect.bisect_left(scores, score) + bisect.bisect_right(scores, score)) / len(scores)

@@ -1,4 +1,4 @@
-"""Sets of scored pictures that others are compared with, from scored tables."""
+"""Reference sets of scored pictures for percentiles, read from scored tables."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from saiqa.run.record import read_run_record
 from saiqa.scorer import Scorer
 from saiqa.scoring import is_score
 
-DEMO = "demo"  # the word for the demo's own
+DEMO = "demo"  # stands for the demo's own set
 FEW = 100
-_AGAIN = "Score its pictures with this checkpoint, by score_images.py"
+_AGAIN = "Score its pictures with this checkpoint, using score_images.py"
 
 
 def given(typed: str, dimensions: Sequence[str], scorer: Scorer, note: Callable[[str], None]) -> Reference:
-    """The set that the user names, a file or the word ``demo``; says where it is not to be relied on. Raises as ``read``."""
+    """The set that the user names, a file or the word ``demo``, with notes on its limitations. Raises as ``read``."""
     path = folders.demo_folder() / facts.REFERENCE_NAME if typed == DEMO else folders.input_path(typed)
     found = read(path, dimensions, scorer.weights, checkpoint_folders.fingerprint(scorer.model.checkpoint))
     if typed == DEMO:
         found = replace(found, name="the demo's test rooms")
     if not found.checked:
-        note(f"{found.name}: nothing beside it says that this checkpoint has scored it")
+        note(f"{found.name}: there is no record that this checkpoint has scored it")
     if found.n < FEW:
         note(f"{found.name} has {found.n} pictures: percentiles are rough")
     return found
 
 
 def read(path: Path, dimensions: Sequence[str], weights: Mapping[str, float] | None, model: str) -> Reference:
-    """Read a table of ``score_images.py``.
+    """Read a table written by ``score_images.py``.
 
     Args:
-        dimensions: those that are asked about.
-        weights: of the overall score.
+        dimensions: the dimensions needed.
+        weights: weights of the overall score.
         model: fingerprint of the checkpoint in use.
 
     Raises:
-        InputError: the file is missing or broken, lacks a dimension, or is of another checkpoint.
+        InputError: the file is missing or broken, lacks a dimension, or was scored by another checkpoint.
     """
     table = read_table(path, [IMAGE_COLUMN, *dimensions])
     made_by = (read_run_record(path).get("identity") or {}).get("model")
@@ -66,5 +66,5 @@ def _score(path: Path, cell: str) -> float:
     except ValueError:
         value = 0.0
     if not is_score(value):
-        raise InputError(f"{folders.shown(path)}: {cell[:40]!r} is no score from 1 to 5", _AGAIN)
+        raise InputError(f"{folders.shown(path)}: {cell[:40]!r} is not a score from 1 to 5", _AGAIN)
     return value

@@ -2,9 +2,9 @@
 
 A line of a result is ``{"image": path, "images": [path], COLUMN OF THE LIST: value, ..., "scores": {dimension: score},
 "overall": score, "probabilities": {dimension: {word: p}}, "error": why, "notes": [what was decided about the picture],
-"picture": its stamp (``stamps``)}``; what does not apply is left out. ``image`` is named as in the CSV; ``images`` is how
-SA-BENCH's files name it. A line of the log has no ``image`` and no ``overall``, ``failed`` for ``error``, and the columns of
-the list under ``listed``.
+"picture": its stamp (``stamps``)}``; keys that do not apply are left out. ``image`` is the column name in the CSV, ``images``
+the key in SA-BENCH's files. A line of the log has no ``image`` and no ``overall``, ``failed`` instead of ``error``, and the
+columns of the list under ``listed``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ VERDICT_COLUMN = "verdict"
 PERCENTILES_KEY = "percentiles"
 
 _LOG_KEYS: tuple[str, ...] = ("images", "scores", "probabilities", "notes", stamps.PICTURE_KEY)
-# What a JSONL has of its own, and no list may therefore have.
+# Keys that a result JSONL uses itself, so no list may have them.
 JSON_KEYS = (
     *("image", *_LOG_KEYS, OVERALL_COLUMN, ERROR_COLUMN, "failed", "intervals", UNSURE_COLUMN, AGAIN),
     *(PERCENTILES_KEY, VERDICT_COLUMN),
@@ -53,11 +53,11 @@ class Judged(NamedTuple):
     """What is shown of the scores of an image.
 
     Attributes:
-        scores: dimension -> score; those that are sure enough.
-        overall: None where a dimension has no score, or one that is not sure enough.
-        intervals: dimension -> low and high; nothing without a calibration.
-        unsure: the dimensions whose score is not shown: their interval is wider than it may be, or there is none that holds.
-        percentiles: dimension or ``overall`` -> how many in a hundred of the reference are lower; of the scores that are shown.
+        scores: dimension -> score, for scores that are certain enough.
+        overall: None if a dimension has no score or one that is not certain enough.
+        intervals: dimension -> low and high; empty without a calibration.
+        unsure: the dimensions whose score is not shown because its interval is too wide or not valid.
+        percentiles: dimension or ``overall`` -> percentage of the reference with a lower score, for the scores shown.
     """
 
     scores: dict[str, float]
@@ -72,14 +72,14 @@ class Layout:
     """What the files and the table show of an image.
 
     Attributes:
-        dimensions: those that were asked for.
+        dimensions: the dimensions that were scored.
         probabilities: whether the five words' probabilities are shown.
-        weights: of the overall score, as ``overall.overall_score`` takes them.
+        weights: weights of the overall score, as ``overall.overall_score`` takes them.
         listed: the columns of the lists that a table has.
-        calibration: of the scores; None for no intervals.
-        confidence: of the intervals.
-        max_width: points of the scale; a score whose interval is wider is not shown.
-        reference: what scores are compared with; None for no percentiles.
+        calibration: calibration of the scores; None for no intervals.
+        confidence: confidence of the intervals.
+        max_width: a score whose interval is wider, in points, is not shown.
+        reference: reference set for percentiles; None for no percentiles.
     """
 
     dimensions: Sequence[str]
@@ -92,7 +92,7 @@ class Layout:
     reference: Reference | None = None
 
     def judged(self, line: dict) -> Judged:
-        """What is shown of a line's scores: with ``max_width`` only those that are sure enough."""
+        """What is shown of a line's scores: with ``max_width`` only those that are certain enough."""
         intervals: dict[str, tuple[float, float]] = {}
         if self.calibration is not None:
             intervals = self.calibration.intervals(line["scores"], line["probabilities"], self.confidence)
@@ -107,7 +107,7 @@ class Layout:
     def _unsure(self, line: dict, intervals: Mapping[str, tuple[float, float]]) -> list[str]:
         if self.max_width is None:
             return []
-        if UNLIKE in line.get("notes", ()):  # no interval holds of such a picture
+        if UNLIKE in line.get("notes", ()):  # intervals are not valid for such a picture
             return list(line["scores"])
         widths = {name: high - low for name, (low, high) in intervals.items()}
         return [name for name in line["scores"] if widths.get(name, math.inf) > self.max_width]
@@ -134,7 +134,7 @@ class Layout:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of the CSV: image, those of the lists, dimensions, overall, what else is asked for, error."""
+        """The columns of the CSV: image, those of the lists, dimensions, overall, optional ones, error."""
         bounds = [f"{d}_{end}" for d in self.dimensions for end in ENDS] if self.calibration else []
         bounds += [UNSURE_COLUMN] if self.max_width is not None else []
         if self.reference:
@@ -177,7 +177,7 @@ class Layout:
         return _NUMBER_WIDTH + (_PERCENTILE_WIDTH if self.reference else 0)
 
     def table_lines(self, line: dict) -> Iterator[str]:
-        """An image in the table: one line; a verdict with a reference, and one a dimension where probabilities are shown."""
+        """An image in the table: one line, plus a verdict with a reference, plus one per dimension with probabilities."""
         judged = self.judged(line)
         scores = {**judged.scores, OVERALL_COLUMN: judged.overall}
         cells = [_cell(scores.get(name), judged.percentiles.get(name)) for name in (*self.dimensions, OVERALL_COLUMN)]
@@ -187,13 +187,13 @@ class Layout:
         for name, words in line["probabilities"].items() if self.probabilities else ():
             yield f"{name:>{_NUMBER_WIDTH}}" + "".join(f"  {word} {p:.3f}" for word, p in words.items())
 
-    # what a finished result tells
+    # from a finished result
 
     def finished_log(self, path: Path, record: Mapping, log: Path) -> Partial:
-        """A finished CSV, Parquet or JSONL as a log, written to the file ``log``, to be continued.
+        """A finished CSV, Parquet or JSONL as a log, written to the file ``log``, to be resumed.
 
-        An image with an error, or without what is shown now, counts as tried in vain: it is scored again if it is named
-        again, and keeps its line if not.
+        An image with an error, or without everything that is shown now, is scored again if it is named again; otherwise it
+        keeps its line.
 
         Raises:
             InputError: the file is broken.
@@ -218,7 +218,7 @@ class Layout:
 
 
 def _cell(score: float | None, percentile: float | None) -> str:
-    """A score of the table, and how many in a hundred are lower."""
+    """A score for the table, with its percentile if there is one."""
     place = "" if percentile is None else f" ({percentile:.0f}%)"
     return "-" if score is None else f"{score:.3f}{place}"
 
@@ -230,7 +230,7 @@ def _jsonl_values(path: Path) -> Iterator[tuple[int, dict, dict]]:
 
 
 def _table_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]]:
-    """The rows of a finished CSV or Parquet as ``_jsonl_values`` gives the lines of a JSONL."""
+    """The rows of a finished CSV or Parquet, in the form of ``_jsonl_values``."""
     _, rows = open_table(path, required=[IMAGE_COLUMN, *layout.dimensions, ERROR_COLUMN])
     for number, row in rows:
         try:
@@ -248,10 +248,10 @@ def _table_values(path: Path, layout: Layout) -> Iterator[tuple[int, dict, dict]
 
 
 def _check_scores(path: Path, number: int, value: dict) -> None:
-    """Refuse what is no score in a line of a finished result. Raises ``InputError``."""
+    """Raise ``InputError`` if a line of a finished result has an invalid score."""
     scores = value.get("scores", {})
     if not isinstance(scores, dict) or not isinstance(value.get("probabilities", {}), dict):
-        raise jsonl.line_error(path, number, "its scores are no object")
+        raise jsonl.line_error(path, number, "its scores are not an object")
     for name, score in scores.items():
         if not isinstance(score, int | float) or not scoring.is_score(score):
             raise jsonl.line_error(path, number, f"{name[:40]} is {str(score)[:40]}, not from 1 to 5")
@@ -263,11 +263,11 @@ def word_column(dimension: str, word: str) -> str:
 
 
 def percentile_column(name: str) -> str:
-    """The column of a score's place in the reference."""
+    """The column of a score's percentile in the reference."""
     return f"{name}_percentile"
 
 
-# What a CSV has of its own, likewise.
+# Columns that a result CSV uses itself, likewise.
 CSV_COLUMNS = (
     *(IMAGE_COLUMN, *facts.DIMENSIONS, OVERALL_COLUMN, ERROR_COLUMN),
     *(word_column(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS),
@@ -278,7 +278,7 @@ CSV_COLUMNS = (
 
 
 def taken(as_json: bool) -> tuple[str, ...]:
-    """The columns, and with JSON the keys, that results have of their own, and a list may not."""
+    """The columns (and with JSON the keys) that results use themselves, so a list may not have them."""
     return (*CSV_COLUMNS, *(JSON_KEYS if as_json else ()))
 
 
@@ -286,7 +286,7 @@ NUMBER_COLUMNS = frozenset(CSV_COLUMNS) - {IMAGE_COLUMN, ERROR_COLUMN, UNSURE_CO
 
 
 def write(path: Path, layout: Layout, lines: Iterable[dict]) -> None:
-    """Write lines of the log as a CSV, Parquet or JSONL, by its suffix, whole or not at all."""
+    """Write lines of the log as CSV, Parquet or JSONL, depending on the suffix, completely or not at all."""
     if path.suffix == ".jsonl":
         jsonl.write_jsonl(path, map(layout.json_value, lines))
     else:

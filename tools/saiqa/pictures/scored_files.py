@@ -1,4 +1,4 @@
-"""Files of scored images, read as one table: CSV, Parquet or JSONL of ``score_images.py``, or another table."""
+"""Files of scored images, read as tables: CSV, Parquet or JSONL from ``score_images.py``, or another table."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class ScoredTable:
 
     Attributes:
         path: the file.
-        columns: of the table; a JSONL is the table that it would be as CSV.
+        columns: the columns of the table; a JSONL is read as the CSV it would be.
         rows: the cells as text, column -> cell, [rows].
-        numbers: the line of each row in the file, [rows].
-        entries: the rows or objects as they are in the file, [rows].
+        numbers: the line number of each row in the file, [rows].
+        entries: the rows or objects as stored in the file, [rows].
     """
 
     path: Path
@@ -34,7 +34,7 @@ class ScoredTable:
 
     @property
     def is_jsonl(self) -> bool:
-        """Whether the entries are objects, not rows of text."""
+        """Whether the entries are objects rather than rows of text."""
         return self.path.suffix == ".jsonl"
 
 
@@ -42,7 +42,7 @@ def read_table(path: Path, required: Sequence[str] = ()) -> ScoredTable:
     """Read a scored file.
 
     Raises:
-        InputError: the file is missing or broken, lacks a required column, or a line of a JSONL has no image or no scores.
+        InputError: the file is missing or broken, lacks a required column, or a JSONL line has no image or no scores.
     """
     if path.suffix == ".jsonl":
         return _read_jsonl(path, required)
@@ -70,7 +70,7 @@ def _cells(path: Path, number: int, value: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(scores, dict):
         raise jsonl.line_error(path, number, 'no "scores"')
     if not isinstance(words, dict) or not all(isinstance(one, dict) for one in words.values()):
-        raise jsonl.line_error(path, number, "its probabilities are no objects")
+        raise jsonl.line_error(path, number, "its probabilities are not objects")
     listed = {name: item for name, item in value.items() if name not in JSON_KEYS and name not in facts.DIMENSIONS}
     numbers = {name: scores[name] for name in facts.DIMENSIONS if name in scores}
     numbers |= {word_column(d, w): words[d][w] for d in facts.DIMENSIONS if d in words for w in facts.WORDS if w in words[d]}
@@ -80,10 +80,10 @@ def _cells(path: Path, number: int, value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write_entries(path: Path, table: ScoredTable, added: Sequence[str], entries: Iterable[Mapping[str, Any]]) -> None:
-    """Write entries of a table with added columns, whole or not at all: as Parquet by the suffix, else in the table's form.
+    """Write entries of a table with added columns, completely or not at all: as JSONL if it was one, else by the suffix.
 
     Args:
-        added: the columns that the entries have beside the table's own; text in a CSV.
+        added: the columns that the entries have in addition to the table's own; text in a CSV.
     """
     if table.is_jsonl:
         jsonl.write_jsonl(path, map(dict, entries))

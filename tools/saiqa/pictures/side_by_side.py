@@ -1,4 +1,4 @@
-"""Two sets of scored pictures, matched by file name: for each pair, how likely it is that the one of A is better."""
+"""Two sets of scored pictures, matched by file name: for each pair, the probability that the one in A is better."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
 HOW = (
-    "How likely it is that A is better: P(A > B) + P(A = B) / 2 of the pictures' words, taken as independent. Several pairs: "
+    "Probability that A is better: P(A > B) + P(A = B) / 2 over the pictures' words, treated as independent. Several pairs: "
     f"the mean with its {intervals.CONFIDENCE:.0%} interval (percentile bootstrap over pairs, {intervals.RESAMPLES} resamples, "
-    f"seed {intervals.SEED}; {intervals.FEWEST_FOR_INTERVAL} pairs or more), and in how many A has more than 0.5."
+    f"seed {intervals.SEED}; at least {intervals.FEWEST_FOR_INTERVAL} pairs), and the number of pairs in which A is above 0.5."
 )
 
 Words = Mapping[str, float]
@@ -32,7 +32,7 @@ Words = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Picture:
-    """A scored picture: its path, where it lies, dimension -> word -> probability, and why it has none."""
+    """A scored picture: its path in the table, its file, dimension -> word -> probability, and its error, if any."""
 
     image: str
     file: str | Place
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two pictures of one file name, and dimension -> probability that A is better; only where both have the words."""
+    """Two pictures with the same file name, and dimension -> probability that A is better, if both have probabilities."""
 
     name: str
     a: Picture
@@ -70,14 +70,14 @@ def read_pictures(path: Path, data_root: Place) -> list[Picture]:
 
 
 def match(a: Sequence[Picture], b: Sequence[Picture], names: tuple[str, str], temperature: float) -> list[Pair]:
-    """The pairs, in the order of A; two single pictures are a pair whatever they are called.
+    """The pairs, in the order of A; two single pictures are a pair whatever their names.
 
     Args:
-        names: of the two sets, for messages.
-        temperature: as ``better.better`` takes it.
+        names: names of the two sets, for messages.
+        temperature: as in ``better.better``.
 
     Raises:
-        InputError: a file name comes twice in one of them, there is no pair, or numbers are no probabilities.
+        InputError: a file name occurs twice in one set, there is no pair, or numbers are not probabilities.
     """
     if len(a) == len(b) == 1:
         return [_pair(_name(a[0]), a[0], b[0], temperature)]
@@ -87,7 +87,7 @@ def match(a: Sequence[Picture], b: Sequence[Picture], names: tuple[str, str], te
         by_name.append({_name(picture): picture for picture in pictures})
     pairs = [_pair(name, one, by_name[1][name], temperature) for name, one in by_name[0].items() if name in by_name[1]]
     if not pairs:
-        raise InputError(f"{names[0]} and {names[1]} have no file name in common", "Pairs are matched by the files' names")
+        raise InputError(f"{names[0]} and {names[1]} have no file name in common", "Pairs are matched by file name")
     return pairs
 
 
@@ -108,7 +108,7 @@ def _pair(name: str, a: Picture, b: Picture, temperature: float) -> Pair:
 
 @dataclass(frozen=True)
 class Mean:
-    """The pairs in one dimension: how many, the mean probability that A is better, its interval, how often it is above 0.5."""
+    """The pairs in one dimension: their number, the mean probability that A is better with its interval, and A's wins."""
 
     n: int
     mean: float
@@ -117,7 +117,7 @@ class Mean:
 
 
 def means(pairs: Iterable[Pair]) -> dict[str, Mean]:
-    """Dimension -> what the pairs say of it; only the dimensions that a pair has."""
+    """Dimension -> summary of its pairs; only for dimensions that a pair has."""
     import pandas
 
     table = pandas.DataFrame([pair.better for pair in pairs], columns=list(facts.DIMENSIONS), dtype=float)
@@ -135,12 +135,12 @@ SUMMARY_HEADER = ["dimension", "pairs", "A is better", "A above 0.5"]
 
 
 def summary(found: Mapping[str, Mean]) -> list[list[str]]:
-    """The cells under ``SUMMARY_HEADER``, a row a dimension."""
+    """The cells under ``SUMMARY_HEADER``, one row per dimension."""
     return [[d, str(m.n), tables.figure(m.mean, m.interval), str(m.wins)] for d, m in found.items()]
 
 
 def pair_table(pairs: Sequence[Pair]) -> list[str]:
-    """The lines of the table of pairs, a line each."""
+    """The lines of the table of pairs, one per pair."""
     dimensions = [d for d in facts.DIMENSIONS if any(d in pair.better for pair in pairs)]
     rows = [[pair.name, *(tables.figure(pair.better.get(d)) for d in dimensions)] for pair in pairs]
     return tables.lines(tables.TEXT, ["A is better", *dimensions], rows, [], labels=1)

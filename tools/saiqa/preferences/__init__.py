@@ -1,1 +1,1 @@
-"""What people prefer, as pairs, and the weights of the overall score that follow."""
+"""Pairwise preferences of people, and the weights of the overall score fitted to them."""

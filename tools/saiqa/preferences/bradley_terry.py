@@ -1,12 +1,12 @@
 """Weights from pairwise preferences: a Bradley-Terry model whose strengths are weighted sums of an image's scores.
 
-The strength of an image is s = sum of b_d * score_d with all b_d >= 0. Of two images, with u = (s_a - s_b) / 2 and the
-inclination to ties v,
+The strength of an image is s = sum of b_d * score_d with all b_d >= 0. For two images, with u = (s_a - s_b) / 2 and the tie
+parameter v,
 
     P(a) = exp(u) / Z,  P(b) = exp(-u) / Z,  P(tie) = v / Z,  Z = exp(u) + exp(-u) + v
 
-(Bradley and Terry 1952; ties after Davidson 1970). Without ties v is 0. The likelihood is concave in b and log v, so that
-there is one best fit. Pure; numpy and scipy are imported on first use.
+(Bradley and Terry 1952; ties after Davidson 1970). Without ties v is 0. The log-likelihood is concave in b and log v, so there
+is one best fit. Pure; numpy and scipy are imported on first use.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 A, TIE, B = 1, 0, -1  # outcomes
 
 FOLDS = 5
-FEWEST_DECIDED = 20  # pairs; four weights and held-out folds of a few pairs each
-WEIGHT_RESAMPLES = 200  # each is a fit
-RIDGE = 1e-3  # half this times the sum of b_d squared is the penalty: keeps b finite where one order explains all pairs
+FEWEST_DECIDED = 20  # pairs: enough for four weights and for held-out folds of a few pairs each
+WEIGHT_RESAMPLES = 200  # each needs a fit
+RIDGE = 1e-3  # the penalty is half this times the sum of b_d squared; it keeps b finite if the pairs are separable
 
 
 class FitError(ValueError):
@@ -42,7 +42,7 @@ class Fit:
 
     Attributes:
         strengths: b_d, [dimensions], per point of score.
-        tie: v; 0 where there were no ties.
+        tie: v; 0 if there were no ties.
     """
 
     strengths: Floats
@@ -50,18 +50,18 @@ class Fit:
 
     @property
     def weights(self) -> Floats:
-        """The strengths scaled to add up to 1, [dimensions]. Raises ``FitError`` where all are 0."""
+        """The strengths scaled to sum to 1, [dimensions]. Raises ``FitError`` if all are 0."""
         total = float(self.strengths.sum())
         if total < 1e-9:
-            raise FitError("no dimension's scores go with the preferences, all weights would be 0")
+            raise FitError("no dimension's scores agree with the preferences, all weights would be 0")
         return self.strengths / total
 
 
 def fit(differences: ArrayLike, outcomes: ArrayLike) -> Fit:
-    """The most likely model.
+    """The (penalised) maximum-likelihood model.
 
     Args:
-        differences: scores of image a less those of image b, float [pairs, dimensions].
+        differences: scores of image a minus those of image b, float [pairs, dimensions].
         outcomes: A, TIE or B, [pairs].
     """
     import numpy
@@ -97,7 +97,7 @@ def _loss(parameters: Floats, differences: Floats, outcomes: Integers, ties: boo
 
 
 def is_separated(fitted: Fit, differences: ArrayLike, outcomes: ArrayLike) -> bool:
-    """Whether the fit tells every decided pair right: then only the penalty keeps its strengths finite."""
+    """Whether the fit predicts every decided pair correctly: then only the penalty keeps its strengths finite."""
     import numpy
 
     outcomes = numpy.asarray(outcomes)
@@ -106,9 +106,9 @@ def is_separated(fitted: Fit, differences: ArrayLike, outcomes: ArrayLike) -> bo
 
 
 def weight_intervals(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayLike) -> list[Interval | None]:
-    """The percentile interval of each weight, [dimensions]; distinct pairs are resampled.
+    """The percentile interval of each weight, [dimensions], from resampling distinct pairs.
 
-    Wide intervals beside a good accuracy mean that the dimensions' scores go together: one can stand for the other.
+    Wide intervals despite a good accuracy mean that the dimensions' scores are correlated: one can replace another.
 
     Args:
         differences, outcomes, groups: as ``cross_validate``.
@@ -128,10 +128,10 @@ def weight_intervals(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayL
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Share of decided pairs told right by weights that have not seen them; ties take no part.
+    """Share of held-out decided pairs that the weights predict correctly; ties are ignored.
 
     Attributes:
-        pairs: decided pairs.
+        pairs: number of decided pairs.
         fitted: accuracy of the fitted weights.
         mean: accuracy of the equal-weight mean on the same pairs.
         intervals: "fitted", "mean", "difference" -> 95% interval, by bootstrap over distinct pairs.
@@ -144,12 +144,12 @@ class HeldOut:
 
 
 def cross_validate(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayLike, seed: int) -> HeldOut:
-    """Fit on four fifths of the pairs and predict the fifth one, in turns.
+    """Five-fold cross-validation: fit on four fifths of the pairs and predict the rest.
 
     Args:
-        differences, outcomes: as ``fit``.
-        groups: number of the two images' pair, [pairs]; judgements of one pair stay on one side.
-        seed: of the split.
+        differences, outcomes: as in ``fit``.
+        groups: index of the pair of images, [pairs]; judgements of the same two images stay in one fold.
+        seed: seed of the split.
     """
     import numpy
 
@@ -171,14 +171,14 @@ def cross_validate(differences: ArrayLike, outcomes: ArrayLike, groups: ArrayLik
 
 
 def _right(margins: Floats, outcomes: Integers) -> Floats:
-    """1 where the sign of the margin is the outcome, 0 where it is not, 0.5 where there is no margin."""
+    """1 where the sign of the margin matches the outcome, 0 where it does not, 0.5 where the margin is 0."""
     import numpy
 
     return (1 + numpy.sign(margins) * outcomes) / 2
 
 
 def _interval(values: Floats, groups: Integers) -> Interval | None:
-    """The percentile interval of the mean, groups resampled."""
+    """The percentile interval of the mean, from resampling groups."""
     import numpy
 
     _, groups = numpy.unique(groups, return_inverse=True)

@@ -1,4 +1,4 @@
-"""Files of preferences: scored images by name, and which of two images people preferred."""
+"""Preference files: scored images by name, and which of two images people preferred."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class ScoredFile:
-    """A file of scored images by name.
+    """A file of scored images, by name.
 
     Attributes:
-        table: the file as it is.
-        names: the images, [rows].
-        scores: dimension -> score, [rows]; without the dimensions that have none.
-        dimensions: those the file has.
+        table: the file's table.
+        names: the images' names, [rows].
+        scores: dimension -> score, [rows]; dimensions without a score are left out.
+        dimensions: the dimensions in the file.
     """
 
     table: ScoredTable
@@ -44,7 +44,7 @@ class ScoredFile:
 
     @property
     def has_overall(self) -> bool:
-        """Whether there is an overall score already."""
+        """Whether the file already has overall scores."""
         return any(OVERALL in entry for entry in self.table.entries)
 
 
@@ -52,8 +52,8 @@ def read_scored(path: Path) -> ScoredFile:
     """Read scored images.
 
     Raises:
-        InputError: the file is missing or broken, has no image or no dimension, a score is no number, or an image comes
-            twice.
+        InputError: the file is missing or broken, has no image or dimension column, a score is not a number from 1 to 5, or an
+            image occurs twice.
     """
     table = read_table(path)
     named = next((name for name in NAME_COLUMNS if name in table.columns), None)
@@ -64,8 +64,8 @@ def read_scored(path: Path) -> ScoredFile:
     csv_files.check_unique(path, "image", names)
     dimensions = [d for d in facts.DIMENSIONS if d in table.columns]
     if not dimensions:
-        what = f"{folders.shown(path)} has no score of {', '.join(facts.DIMENSIONS)}"
-        raise InputError(what, "Give a file of score_images.py")
+        what = f"{folders.shown(path)} has no scores for {', '.join(facts.DIMENSIONS)}"
+        raise InputError(what, "Give a file written by score_images.py")
     scores = [
         {d: _number(path, number, d, row[d]) for d in dimensions if row[d]}
         for number, row in zip(table.numbers, table.rows, strict=True)
@@ -86,10 +86,10 @@ def _number(path: Path, line: int, dimension: str, written: str) -> float:
 
 
 def write_with_overall(scored: ScoredFile, weights: Mapping[str, float] | None, output: Path) -> dict[str, str]:
-    """Write the file again with ``overall``, in place of one it may have; the images without one, as image -> reason.
+    """Write the file with ``overall``, replacing an existing one; returns the images without one, as image -> reason.
 
     Raises:
-        InputError: the weights of all dimensions that the file has are 0.
+        InputError: the weights of all dimensions in the file are 0.
     """
     if weights is not None and not any(weights[dimension] for dimension in scored.dimensions):
         what = f"the weights of {', '.join(scored.dimensions)} are all 0"
@@ -117,10 +117,10 @@ class Pairs:
     """Preferences between scored images.
 
     Attributes:
-        differences: scores of image a less those of image b, [pairs, dimensions in the order of ``facts.DIMENSIONS``].
+        differences: scores of image a minus those of image b, [pairs, dimensions in the order of ``facts.DIMENSIONS``].
         outcomes: ``bradley_terry.A``, ``TIE`` or ``B``, [pairs].
-        groups: number of the pair of images, [pairs]: the same for judgements of the same two.
-        unscored: the pairs left out because an image has not all scores, as pair -> reason.
+        groups: index of the pair of images, [pairs]; the same for judgements of the same two images.
+        unscored: the pairs left out because an image lacks a score, as pair -> reason.
     """
 
     differences: list[list[float]]
@@ -130,7 +130,7 @@ class Pairs:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many pairs there are, by outcome, distinct, and left out."""
+        """The number of pairs: in total, by outcome, distinct, and left out."""
         counted = Counter(self.outcomes)
         by_outcome = {name: counted[outcome] for name, outcome in _WINNERS.items()}
         return {"n": len(self.outcomes), **by_outcome, "distinct": len(set(self.groups)), "left_out": len(self.unscored)}
@@ -142,8 +142,8 @@ def read_pairs(path: Path, scored: ScoredFile) -> Pairs:
     An image is named as in the scored file, or, without a folder, by its id (the file name without its suffix).
 
     Raises:
-        InputError: the file is missing or broken, an image is unknown or compared with itself, a winner is none of the
-            two, too few pairs are decided, or the scores of a dimension are the same in both images of every pair.
+        InputError: the file is missing or broken, an image is unknown or compared with itself, a winner is neither of the two
+            images nor a tie, too few pairs are decided, or a dimension's scores are equal within every pair.
     """
     _, rows = csv_files.open_csv(path, required=PAIR_COLUMNS)
     numbered = list(rows)
@@ -169,7 +169,7 @@ def read_pairs(path: Path, scored: ScoredFile) -> Pairs:
 
 
 class _Finder:
-    """Finds an image's place by its name; None where there is no such image, or several have the id."""
+    """Finds an image's row by its name; None if there is no such image, or if several have this id."""
 
     def __init__(self, names: Sequence[str]):
         ids = Counter(map(folders.image_id, names))
@@ -186,13 +186,13 @@ def _refuse_unknown(path: Path, numbered: Sequence[tuple[int, dict]], find: _Fin
     if unknown:
         in_pairs = sum(find(row["image_a"]) is None or find(row["image_b"]) is None for _, row in numbered)
         more = f" and {len(unknown) - _SHOWN} more" if len(unknown) > _SHOWN else ""
-        what = f"{len(unknown)} images in {in_pairs} of {len(numbered)} pairs are not among the scored ones, or not one only"
+        what = f"{len(unknown)} images in {in_pairs} of {len(numbered)} pairs are not scored, or their names are ambiguous"
         named = ", ".join(list(unknown)[:_SHOWN])
-        raise InputError(f"{folders.shown(path)}: {what}: {named}{more}", "Score them, or name them as the scored file does")
+        raise InputError(f"{folders.shown(path)}: {what}: {named}{more}", "Score them, or name them as in the scored file")
 
 
 def _outcome(path: Path, number: int, row: dict[str, str]) -> int:
-    """What the winner's cell says: an image's name comes before the letters."""
+    """The outcome in the winner's cell: an image's name takes precedence over the letters."""
     winner = row["winner"].strip()
     for name, outcome in (("image_a", bradley_terry.A), ("image_b", bradley_terry.B)):
         if winner == row[name]:
@@ -203,7 +203,7 @@ def _outcome(path: Path, number: int, row: dict[str, str]) -> int:
 
 
 def _lacking(scored: ScoredFile, places: Sequence[int]) -> str:
-    """Which scores the images of a pair lack; empty where they have all."""
+    """Which scores the images of a pair lack; empty if none."""
     found = []
     for place in places:
         missing = [d for d in facts.DIMENSIONS if d not in scored.scores[place]]
@@ -215,10 +215,10 @@ def _check_enough(path: Path, pairs: Pairs) -> None:
     decided = {group for group, o in zip(pairs.groups, pairs.outcomes, strict=True) if o != bradley_terry.TIE}
     if len(decided) < bradley_terry.FEWEST_DECIDED:
         counts = pairs.counts
-        said = f"{len(decided)} different pairs have a winner (ties: {counts['tie']}, without scores: {counts['left_out']})"
-        what = f"{folders.shown(path)}: {said}, a fit needs {bradley_terry.FEWEST_DECIDED}"
+        said = f"{len(decided)} distinct pairs have a winner (ties: {counts['tie']}, without scores: {counts['left_out']})"
+        what = f"{folders.shown(path)}: {said}, but a fit needs {bradley_terry.FEWEST_DECIDED}"
         raise InputError(what, "Collect more preferences")
     for dimension, column in zip(facts.DIMENSIONS, zip(*pairs.differences, strict=True), strict=True):
         if not any(column):
-            what = f"the {dimension} scores are the same in both images of every pair, so that they can have no weight"
+            what = f"the {dimension} scores are equal within every pair, so their weight cannot be fitted"
             raise InputError(f"{folders.shown(path)}: {what}", f"Compare images that differ in {dimension}")

@@ -1,1 +1,1 @@
-"""Rating many images, keeping the ratings, going on where a run was stopped."""
+"""Rating many images, storing the ratings, and resuming stopped runs."""

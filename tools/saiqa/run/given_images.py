@@ -1,4 +1,4 @@
-"""Images as programs hand them over (paths, URLs, bytes, arrays, PIL images), as engines take them."""
+"""Converts images as programs pass them (paths, URLs, bytes, arrays, PIL images) to what engines take."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     OneImage = str | os.PathLike | bytes | BinaryIO | Image.Image | numpy.ndarray  # and tensors
     ImageLike = OneImage | Any
 
-_ROUNDING = 1e-2  # floats may miss 0 and 1 by as much: generators in half precision do
+_ROUNDING = 1e-2  # floats may exceed 0 and 1 by this much, as generators in half precision do
 
 
 class NotNumbers(ValueError):
-    """A picture with NaN in it, as a generator that has come apart makes it."""
+    """A picture with NaN in it, as a diverged generator produces."""
 
 
 def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO | Image.Image | Failure:
-    """What ``rate.rate`` takes, or why a file cannot be read. Raises as ``Scorer.score``.
+    """The image as ``rate.rate`` takes it, or why a file cannot be read. Raises as ``Scorer.score``.
 
     Args:
-        at_once: read a file now and not when its turn comes, because another picture may take its place.
+        at_once: read a file now rather than when its turn comes, because it may be overwritten in the meantime.
     """
     from PIL import Image
 
@@ -49,7 +49,7 @@ def request_image(image: ImageLike, at_once: bool) -> str | Place | io.BytesIO |
         return from_array(image)  # type: ignore[arg-type]
     if hasattr(image, "read"):
         return io.BytesIO(image.read())
-    raise TypeError(f"{type(image).__name__} is no image: give paths, PIL images, bytes, open files, arrays or tensors")
+    raise TypeError(f"{type(image).__name__} is not an image: give paths, PIL images, bytes, open files, arrays or tensors")
 
 
 def _from_file(path: str | os.PathLike) -> io.BytesIO | Failure:
@@ -65,7 +65,7 @@ def from_array(array: numpy.ndarray) -> Image.Image:
     """The picture in an array [height, width, 3] RGB or [height, width] grey, uint8 or float from 0 to 1.
 
     Raises:
-        ValueError: any other; ``NotNumbers`` for one with NaN.
+        ValueError: any other array; ``NotNumbers`` if it contains NaN.
     """
     from PIL import Image
 
@@ -82,18 +82,18 @@ def from_array(array: numpy.ndarray) -> Image.Image:
 
 
 def _bytes_of(array: numpy.ndarray) -> numpy.ndarray:
-    """uint8 of floats from 0 to 1. Raises as ``from_array``."""
+    """Floats from 0 to 1 as uint8. Raises as ``from_array``."""
     low, high = float(array.min()), float(array.max())
     if math.isnan(low):
         raise NotNumbers("its pixels are not all numbers")
     if low < -_ROUNDING or high > 1 + _ROUNDING:
-        raise ValueError(f"the floats of an array or tensor must lie between 0 and 1, and these go from {low:g} to {high:g}")
+        raise ValueError(f"the floats of an array or tensor must lie between 0 and 1; these range from {low:g} to {high:g}")
     return (array * 255).round().clip(0, 255).astype("uint8")
 
 
 def is_tensor(image: object) -> bool:
-    """Whether this is a tensor of torch, which need not be imported for it."""
-    return hasattr(image, "detach") and hasattr(image, "ndim")  # open files have the first, too
+    """Whether this is a torch tensor; works without importing torch."""
+    return hasattr(image, "detach") and hasattr(image, "ndim")  # open files have ``detach``, too
 
 
 def from_tensor(tensor: Any) -> Image.Image:
@@ -105,14 +105,14 @@ def from_tensor(tensor: Any) -> Image.Image:
 
 
 def is_one(images: object) -> bool:
-    """Whether this is one image, and not several."""
+    """Whether this is a single image rather than several."""
     if isinstance(images, str | bytes | bytearray | memoryview | os.PathLike) or hasattr(images, "convert"):
         return True
     return hasattr(images, "read") or getattr(images, "ndim", None) in (2, 3)
 
 
 def name_of(image: object) -> str:
-    """The file that an image says it is of; empty where it says none."""
+    """The file name of an image, if it has one; else empty."""
     if isinstance(image, str | os.PathLike):
         return os.fspath(image) if isinstance(image, str) else str(image)
     name = getattr(image, "filename", None) or getattr(image, "name", None)

@@ -1,4 +1,4 @@
-"""A result that grows line by line, and is continued where it was left."""
+"""A result that grows line by line and can be resumed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from saiqa.files.digests import text_digest
 from saiqa.files.jsonl import json_line, json_object, only_image, write_lines
 from saiqa.files.text_files import atomic_writer, cannot_write, reading
 
-AGAIN = "again"  # marks a line of an image that is to be rated again if it is named again
-_FORGOTTEN = 2**64 - 1  # the offset of no line
-_FAILURE_START = '{"failed"'  # of the line that ``failure_line`` makes
+AGAIN = "again"  # marks the line of an image that has to be rated again when a run names it again
+_FORGOTTEN = 2**64 - 1  # an offset that no line has
+_FAILURE_START = '{"failed"'  # how a line made by ``failure_line`` starts
 
 
 class LineIndex:
-    """Where in a file the line of an image starts, and the stamp of its picture: 32 bytes of memory a line.
+    """Offset of each image's line in a file, and the stamp of its picture: 32 bytes of memory per line.
 
-    Images are told apart by ``text_digest``.
+    Images are identified by ``text_digest``.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class LineIndex:
         return self.offset(image) is not None
 
     def add(self, image: str, offset: int, stamp: tuple[int, int] = (0, 0)) -> None:
-        """Note a line. ``stamp`` is that of its picture, as ``stamps.numbers`` gives it."""
+        """Add a line. ``stamp`` is its picture's, in the form of ``stamps.numbers``."""
         self._digests.append(text_digest(image))
         self._offsets.append(offset)
         self._times.append(stamp[0])
@@ -45,7 +45,7 @@ class LineIndex:
         self._is_sorted = False
 
     def offset(self, image: str) -> int | None:
-        """The offset of the image's line in bytes; None where it has none."""
+        """The offset of the image's line in bytes; None if it has none."""
         at = self._place(image)
         return None if at is None or self._offsets[at] == _FORGOTTEN else self._offsets[at]
 
@@ -55,7 +55,7 @@ class LineIndex:
         return (0, 0) if at is None else (self._times[at], self._contents[at])
 
     def forget(self, image: str) -> None:
-        """Be without the lines of an image."""
+        """Drop all lines of an image from the index."""
         at, digest = self._place(image), text_digest(image)
         while at is not None and at < len(self._digests) and self._digests[at] == digest:
             self._offsets[at] = _FORGOTTEN
@@ -69,14 +69,14 @@ class LineIndex:
         return at if at < len(self._digests) and self._digests[at] == digest else None
 
     def offsets_but(self, digests: array) -> list[int]:
-        """The offsets of the lines of all images but those with these digests."""
+        """The offsets of all lines except those of images with these digests."""
         import numpy
 
         own, named, offsets = (numpy.frombuffer(x, dtype=numpy.uint64) for x in (self._digests, digests, self._offsets))
         return offsets[~numpy.isin(own, named)].tolist()
 
     def _sort(self) -> None:
-        import numpy  # not at the top: --help and the stages after infer do without
+        import numpy  # not at the top: --help and the stages after infer do not need it
 
         order = numpy.argsort(numpy.frombuffer(self._digests, dtype=numpy.uint64), kind="stable")
         for name in ("_digests", "_offsets", "_times", "_contents"):
@@ -86,17 +86,17 @@ class LineIndex:
 
 
 class Partial:
-    """The finished lines of an unfinished result, on disk as soon as they are known, and nowhere else.
+    """The finished lines of an unfinished result; written to disk immediately and not kept in memory.
 
-    The first line is a header that tells how they are made, each other line is one image: its rating, or a line with
-    ``"failed": reason`` where it was tried in vain. A last line torn by a crash is forgotten.
+    The first line is a header that says how the ratings are made. Each other line is one image: its rating, or
+    ``"failed": reason`` if it could not be rated. A last line truncated by a crash is ignored.
 
     Attributes:
         path: the file.
         header: what the lines depend on (model, prompt, engine, ...).
-        rated, failed: the images that an earlier run has rated, or tried in vain; empty where there was none.
-        count: ratings in the file.
-        others: lines in it, behind the header, of images that the run which writes it does not name.
+        rated, failed: the images that an earlier run has rated, or failed to rate; empty if there was no such run.
+        count: number of ratings in the file.
+        others: number of lines, after the header, of images that are not among those of the run that writes the file.
     """
 
     def __init__(self, path: Path, header: dict):
@@ -107,17 +107,17 @@ class Partial:
 
     @classmethod
     def read_whole(cls, path: Path) -> Partial:
-        """As ``read``, of a file that this process has begun."""
+        """As ``read``, for a file that this process has started."""
         found = cls.read(path)
         assert found is not None, path
         return found
 
     @classmethod
     def read(cls, path: Path) -> Partial | None:
-        """What an earlier run has left; None where there is nothing, or only a torn header.
+        """The file of an earlier run; None if there is none, or only a truncated header.
 
         Raises:
-            InputError: a line in the middle that is broken.
+            InputError: a line other than the last is broken.
         """
         lines = _placed_lines(path) if path.is_file() else iter(())
         header = next(lines, None)
@@ -127,7 +127,7 @@ class Partial:
 
     @classmethod
     def of_result(cls, path: Path, header: dict) -> Partial:
-        """A finished result, to be continued as if it were unfinished. Raises ``InputError`` for a broken line."""
+        """A finished result, to be resumed as if it were unfinished. Raises ``InputError`` for a broken line."""
         return cls(path, header)._holding(_placed_lines(path, torn=True))
 
     def _holding(self, lines: Iterable[tuple[int, int, dict]]) -> Partial:
@@ -139,9 +139,9 @@ class Partial:
         return self
 
     def start(self, earlier: Partial | None = None, images: Callable[[], Iterable[str]] = tuple) -> None:
-        """Write the file anew: the header, what ``earlier`` has of other images, and its ratings of ``images()``.
+        """Rewrite the file: the header, the lines that ``earlier`` has for other images, and its ratings of ``images()``.
 
-        The file of ``earlier`` may be this one: it stays until the new one is whole.
+        ``earlier`` may have the same path: the old file stays until the new one is complete.
         """
         self.count = self.others = 0
         with atomic_writer(self.path) as file:
@@ -155,10 +155,10 @@ class Partial:
         self._in_order = self.count == 0
 
     def forget_if_changed(self, image: str, stamp: Mapping | None) -> bool:
-        """Be without the rating of an image whose picture has changed since; return whether that is so.
+        """Drop the rating of an image if its picture has changed since; returns whether it has.
 
         Args:
-            stamp: the picture's now, as ``stamps.of`` gives it.
+            stamp: the picture's current stamp, in the form of ``stamps.of``.
         """
         now = stamps.numbers({stamps.PICTURE_KEY: stamp})
         changed = stamps.differ(self.rated.stamp(image), now)
@@ -167,12 +167,12 @@ class Partial:
         return changed
 
     def line_of(self, image: str) -> dict | None:
-        """The line of one image, rated or failed; None where there is none."""
+        """The line of one image, rated or failed; None if there is none."""
         line = next(self._found([image], self.rated, self.failed), None)
         return None if line is None else json.loads(line)
 
     def append(self, lines: Iterable[dict]) -> None:
-        """Add finished lines, ratings and failures; they are in the file when this returns."""
+        """Append finished lines, ratings and failures; they are in the file when this returns."""
         try:
             with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 for line in lines:
@@ -182,14 +182,14 @@ class Partial:
             raise cannot_write(self.path, error.strerror or str(error)) from error
 
     def finish(self, output: Path, images: Callable[[], Iterable[str]]) -> int:
-        """Write the ratings as a result: of other images first, then in the order of ``images()``; return how many.
+        """Write the ratings as a result: other images first, then ``images()`` in their order; returns their number.
 
-        The partial file stays.
+        The partial file is kept.
         """
         return write_lines(output, (line for line in self.lines(images) if not line.startswith(_FAILURE_START)))
 
     def lines(self, images: Callable[[], Iterable[str]]) -> Iterator[str]:
-        """All lines: of other images first, then of ``images()`` in their order, rated or failed."""
+        """All lines, rated or failed: other images first, then ``images()`` in their order."""
         if self._in_order:
             return self._all()
         written = Partial.read_whole(self.path)
@@ -198,7 +198,7 @@ class Partial:
         )
 
     def lines_but(self, images: Iterable[str]) -> Iterator[str]:
-        """The lines of all other images than these, rated or failed, in their order in the file."""
+        """The lines of all images except these, rated or failed, in file order."""
         digests = array("Q", map(text_digest, images))
         offsets = sorted(self.rated.offsets_but(digests) + self.failed.offsets_but(digests))
         with self.path.open("rb") as file:
@@ -212,11 +212,11 @@ class Partial:
             yield from file
 
     def ratings(self, images: Iterable[str]) -> Iterator[str]:
-        """The lines of those of ``images`` that have a rating, in their order. Raises ``Failed`` for a line gone astray."""
+        """The lines of the rated images among ``images``, in their order. Raises ``Failed`` if the file has changed."""
         return self._found(images, self.rated)
 
     def _found(self, images: Iterable[str], *indexes: LineIndex) -> Iterator[str]:
-        """The line of each image in the first of the indexes that has it."""
+        """The line of each image, from the first index that has it."""
         with self.path.open("rb") as file:
             for image in images:
                 offsets = (index.offset(image) for index in indexes)
@@ -230,17 +230,17 @@ class Partial:
                 yield line + "\n"
 
     def remove(self) -> None:
-        """Delete the file: the result is whole."""
+        """Delete the file, once the result is complete."""
         self.path.unlink(missing_ok=True)
 
 
 def failure_line(image: str, reason: str) -> dict:
-    """The line of a partial result for an image that was tried in vain."""
+    """The line of a partial result for an image that could not be rated."""
     return {"failed": reason, "images": [image]}
 
 
 def _placed_lines(path: Path, torn: bool = False) -> Iterator[tuple[int, int, dict]]:
-    """Number, offset in bytes and object of each line that is not blank; a last one without its end only if ``torn``."""
+    """Number, offset in bytes and object of each non-blank line; a last line without a newline only if ``torn``."""
     offset = 0
     with reading(path), path.open("rb") as file:
         for number, line in enumerate(file, 1):

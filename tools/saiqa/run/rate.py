@@ -1,4 +1,4 @@
-"""Ratings of requests whose images may lie behind a URL."""
+"""Rates requests whose images may be behind URLs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _FETCHING_THREADS = 16  # a fetch waits for the network, not for a core
 
 
 def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
-    """``engine.rate`` for requests whose images may lie in an object store; those are fetched first, all at once."""
+    """``engine.rate`` for requests whose images may be in an object store; those are first downloaded, in parallel."""
     remote: dict[Any, None] = {request.image: None for request in requests if isinstance(request.image, RemotePath)}
     if not remote:
         return engine.rate(requests)
-    from concurrent.futures import ThreadPoolExecutor  # not at the top, like other imports here: --help is to be quick
+    from concurrent.futures import ThreadPoolExecutor  # not at the top, like other imports here: --help must be fast
 
     with ThreadPoolExecutor(_FETCHING_THREADS) as threads:
         pictures: dict[Any, Any] = dict(zip(remote, threads.map(fetched, remote), strict=True))
-    # By kind, not by a lookup: a picture in memory has no hash.
+    # By type, not by a lookup: a picture in memory is not hashable.
     images = [pictures[r.image] if isinstance(r.image, RemotePath) else r.image for r in requests]
     asked = [replace(r, image=i) for r, i in zip(requests, images, strict=True) if not isinstance(i, Failure)]
     rated = iter(engine.rate(asked))
@@ -30,9 +30,9 @@ def rate(engine: Engine, requests: Sequence[Request]) -> Answers:
 
 
 def fetched(image: Any) -> Any:
-    """The picture behind a URL, not decoded yet: engines do that in their readers; a ``Failure`` where there is none.
+    """The picture behind a URL, not decoded yet (engines do that in their reader threads), or a ``Failure``.
 
-    Whatever else a request may have for an image stays what it is.
+    Any other kind of image is returned unchanged.
     """
     if not isinstance(image, RemotePath):
         return image

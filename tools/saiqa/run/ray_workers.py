@@ -1,8 +1,8 @@
-"""Rating batches: in this process, or on Ray by one engine a GPU or a share of the cores each.
+"""Rates batches in this process, or on Ray with one engine per GPU or per share of the cores.
 
-Whoever calls cuts the batches; a batch goes to one engine as a whole, and the answers come back in the order of the
-batches. So a result does not depend on how many workers there are, and nothing but a few batches a worker is ever held.
-A worker that dies is started again and its batches are rated again.
+The caller forms the batches; each goes to one engine as a whole, and the answers come back in the order of the batches. So
+results do not depend on the number of workers, and only a few batches per worker are in memory. A worker that dies is
+restarted and its batches are rated again.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from saiqa.run import reaper
 from saiqa.run.rate import Answers, rate
 from saiqa.stopping import keeping_signals
 
-# A worker has one batch in work and one waiting, so that it never waits for the process that reads and writes.
+# A worker has one batch running and one queued, so that it never waits for the process that reads and writes.
 _BATCHES_A_WORKER = 2
 _MOST_DEATHS_A_BATCH = 3
 
-# The store passes paths, prompts and ratings, never pictures; Ray's smallest size is plenty.
+# The object store passes paths, prompts and ratings, never pictures; Ray's minimum size is plenty.
 _OBJECT_STORE_BYTES = 80 * 2**20
 
 _CONNECT_SECONDS = 10
 
 
 def rate_batches(engine: Engine | Workers, batches: Iterable[Sequence[Request]]) -> Iterator[Answers]:
-    """The answers to each batch, in order; ``batches`` is read only as far ahead as there is work to give out."""
+    """The answers to each batch, in order; ``batches`` is read ahead only as far as workers need."""
     if isinstance(engine, Workers):
         return engine.rate_batches(batches)
     return (rate(engine, batch) for batch in batches)
@@ -43,10 +43,10 @@ class Fleet:
     """How many workers, where, and what each needs.
 
     Attributes:
-        count: workers; None for as many as there are GPUs, else as cores and memory allow.
-        address: of a Ray cluster to join; None for workers on this machine alone.
-        on_gpu: whether an engine may take a GPU.
-        bytes_each: memory a worker on cores takes, roughly.
+        count: number of workers; None for one per GPU or, without GPUs, as many as cores and memory allow.
+        address: address of a Ray cluster to join; None for workers on this machine only.
+        on_gpu: whether an engine may use a GPU.
+        bytes_each: approximate memory of a CPU worker.
     """
 
     count: int | None
@@ -56,19 +56,19 @@ class Fleet:
 
 
 class Workers:
-    """Engines of one checkpoint, each a Ray actor in a process of its own; to be closed.
+    """Engines of one checkpoint, each a Ray actor in its own process. Must be closed.
 
     Args:
-        load: makes the engine, in the worker; goes there as a pickle.
-        fleet: how many and where.
-        note: told what is worth knowing, line by line.
+        load: creates the engine in the worker; sent there as a pickle.
+        fleet: how many workers, and where.
+        note: receives messages, line by line.
 
     Attributes:
-        count: workers.
+        count: number of workers.
 
     Raises:
-        UserError: what ``load`` raises; ``Failed`` where Ray does not start or the cluster is not there; ``InputError`` for
-            more workers than GPUs.
+        UserError: whatever ``load`` raises; ``Failed`` if Ray does not start or the cluster cannot be reached;
+            ``InputError`` for more workers than GPUs.
     """
 
     def __init__(self, load: Callable[[], Engine], fleet: Fleet, note: Callable[[str], None]):
@@ -88,13 +88,13 @@ class Workers:
         self._processes: dict[int, int] = {}
 
     def _shares(self, fleet: Fleet) -> tuple[int, dict]:
-        """The number of workers, and what Ray is to give each."""
+        """The number of workers, and the Ray options for each."""
         there = self._ray.cluster_resources()
         gpus = int(there.get("GPU", 0)) if fleet.on_gpu else 0
         cores = max(1, int(there.get("CPU", 1)))
         count = fleet.count or gpus or max(1, min(cores, int(there.get("memory", 0) // fleet.bytes_each)))
         if gpus and count > gpus:
-            raise InputError(f"{count} workers: there are {gpus} GPUs", "Take at most one worker per GPU, or the CPU")
+            raise InputError(f"{count} workers, but only {gpus} GPUs", "Use at most one worker per GPU, or the CPU")
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // count))
         return count, {
             "num_cpus": 1 if count <= cores else 0,
@@ -110,10 +110,10 @@ class Workers:
         return self._details
 
     def rate_batches(self, batches: Iterable[Sequence[Request]]) -> Iterator[Answers]:
-        """The answers to each batch, in order, while the next ones are under way.
+        """The answers to each batch, in order, while the next ones are being rated.
 
         Raises:
-            Failed: a batch has killed the worker each time it was tried, or the cluster is gone.
+            Failed: a batch killed its worker at every attempt, or the cluster is gone.
         """
         free = deque(range(self.count)) * _BATCHES_A_WORKER
         waiting: deque[_UnderWay] = deque()
@@ -132,7 +132,7 @@ class Workers:
                 yield self._answers(waiting.popleft())
 
     def _wait(self, waiting: Iterable[_UnderWay], free: deque[int]) -> None:
-        """Wait until a batch is done, and note all that are."""
+        """Wait until a batch is done, and mark all that are."""
         running = {under_way.answers: under_way for under_way in waiting if not under_way.done}
         if not running:
             return
@@ -147,11 +147,11 @@ class Workers:
         before = self._processes.setdefault(done.worker, process)
         if before != process:
             self._processes[done.worker] = process
-            self._note(f"worker {done.worker + 1} of {self.count} died and was started again; its images are done again")
+            self._note(f"worker {done.worker + 1} of {self.count} died and was restarted; its images are rated again")
         return [Rating(*answer) if isinstance(answer, tuple) else Failure(answer) for answer in answers]
 
     def _get(self, answers: object) -> Any:
-        """``ray.get`` whose errors are the worker's own, or ``Failed``."""
+        """``ray.get``, raising the worker's own errors, or ``Failed`` if it died."""
         from ray.exceptions import RayActorError, RayTaskError
 
         try:
@@ -161,11 +161,11 @@ class Workers:
                 raise error.cause from None
             raise
         except RayActorError as error:
-            what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times over the same work: {first_line(error)}"
+            what = f"a worker died {_MOST_DEATHS_A_BATCH + 1} times on the same batch: {first_line(error)}"
             raise Failed(what, "Try fewer workers, or a smaller batch size") from None
 
     def close(self) -> None:
-        """End the workers, and Ray where it was started for them."""
+        """End the workers, and Ray if it was started for them."""
         self._ray.shutdown()
         if self._reaper:
             self._reaper.kill()
@@ -174,7 +174,7 @@ class Workers:
 
 @dataclass
 class _UnderWay:
-    """A batch given to a worker: the reference to its answers, the worker's number, whether they are there."""
+    """A batch given to a worker: the reference to its answers, the worker's number, and whether it is done."""
 
     answers: object
     worker: int
@@ -182,7 +182,7 @@ class _UnderWay:
 
 
 class _Worker:
-    """One engine in a process of its own. A restarted one knows ``load`` only, so it loads when first asked."""
+    """One engine in its own process. A restarted worker has only ``load``, so the engine is loaded at first use."""
 
     def __init__(self, load: Callable[[], Engine]):
         self._load = load
@@ -196,16 +196,16 @@ class _Worker:
         return self._loaded().describe()
 
     def rate(self, packed: Sequence[tuple]) -> tuple[int, list[tuple | str]]:
-        """The number of this process, and the answers: what a rating is made of, or the reason of a failure."""
+        """This process's id, and the answers: the parts of a rating, or the reason for a failure."""
         answers = rate(self._loaded(), [Request(*request) for request in packed])
         return os.getpid(), [(a.logprobs, a.text, a.notes) if isinstance(a, Rating) else a.reason for a in answers]
 
 
 def _only(details: Sequence[dict]) -> dict:
-    """What all engines tell of themselves, whatever machines they are on.
+    """The description that all engines share, whatever machines they are on.
 
     Raises:
-        InputError: one runs another library, or shows the model something else.
+        InputError: an engine has other library versions or another input for the model.
     """
     first = details[0]
     for number, other in enumerate(details[1:], 2):
@@ -213,22 +213,22 @@ def _only(details: Sequence[dict]) -> dict:
         if differing:
             name = differing[0]
             what = f"worker {number} of {len(details)} has {name} {other.get(name)}, worker 1 has {first[name]}"
-            raise InputError(what, "Let every machine of the cluster have the same packages and files")
+            raise InputError(what, "Every machine of the cluster needs the same packages and files")
     return first
 
 
 def _packed(requests: Sequence[Request]) -> list[tuple]:
-    """Requests as plain tuples, which are quicker to send than objects of our own."""
+    """Requests as plain tuples, which are faster to send than our own classes."""
     return [(request.image, request.prompt, request.answer_prefix) for request in requests]
 
 
 def _connect(address: str | None) -> ModuleType:
-    """Ray, started on this machine's loopback interface alone, or joined at ``address``."""
+    """Ray, started on this machine's loopback interface only, or joined at ``address``."""
     import secrets
 
-    # All read when Ray is imported.
+    # These are all read when Ray is imported.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # it prints deaths of workers to stdout, which is for results
+    os.environ["RAY_DEDUP_LOGS_SKIP_REGEX"] = "."  # Ray prints worker deaths to stdout, which is for results
     options = {"log_to_driver": False, "logging_level": "ERROR"}
     if address is None:
         # Without "cluster" it listens on loopback only; the token keeps other users of the machine out.
@@ -246,14 +246,14 @@ def _connect(address: str | None) -> ModuleType:
     try:
         with keeping_signals():
             ray.init(**options)
-    except Exception as error:  # Ray raises the bare class, for one, where a start takes it longer than 30 s
+    except Exception as error:  # Ray raises the bare class, for example if starting takes longer than 30 s
         where = "on this machine" if address is None else f"at {address}"
-        raise Failed(f"Ray {where}: {first_line(error)}", "Check `ray status`, or do without workers") from error
+        raise Failed(f"Ray {where}: {first_line(error)}", "Check `ray status`, or run without workers") from error
     return ray
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse a HOST:PORT that nobody listens at, for which Ray would wait minutes. Raises ``Failed``."""
+    """Raise ``Failed`` if nothing listens at HOST:PORT; Ray itself would wait for minutes."""
     import socket
 
     host, _, port = address.rpartition(":")
@@ -266,6 +266,6 @@ def _check_reachable(address: str) -> None:
 
 
 def _python_path() -> str:
-    """What this process imports from besides Python's own folders: the workers import the same."""
+    """The import path of this process without Python's own folders, so that workers import the same files."""
     own = tuple({sys.prefix, sys.base_prefix})
     return os.pathsep.join(dict.fromkeys(p or os.getcwd() for p in sys.path if not p.startswith(own)))

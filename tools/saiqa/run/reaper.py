@@ -1,6 +1,6 @@
-"""Ends what a process has started once it is no more, however it ended: ``python reaper.py PID``, with a pipe of it as stdin.
+"""Ends the descendants of a process once it is gone, however it ended: ``python reaper.py PID``, with a pipe from it as stdin.
 
-Ray ends its own processes when the program that started it ends, but some agents of it outlive a program that is killed.
+Ray ends its processes when the program that started it ends, but some of its agents outlive a program that is killed.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     import subprocess
 
 _LOOK_EVERY_SECONDS = 0.5
-_GRACE_SECONDS = 3  # for those that end by themselves
+_GRACE_SECONDS = 3  # for processes that end by themselves
 
-Started = dict[int, str]  # process -> when it was started, by the kernel's clock: a number alone may come again
+Started = dict[int, str]  # process id -> start time by the kernel's clock, because ids are reused
 
 
 def watch_over() -> subprocess.Popen:
-    """Start a process that ends the descendants of this one when this one is gone."""
-    import subprocess  # not at the top: --help is to be quick
+    """Start a process that ends this process's descendants when this process is gone."""
+    import subprocess  # not at the top: --help must be fast
 
     return subprocess.Popen(
         [sys.executable, __file__, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the others
+        start_new_session=True,  # so that Ctrl-C does not reach it
     )
 
 
 def main(process: int) -> None:
-    """Note the descendants of a process until its end of the pipe is closed, then end those that are left."""
+    """Record the descendants of a process until its end of the pipe is closed, then end those still running."""
     known: Started = {}
     while not select.select([sys.stdin], [], [], _LOOK_EVERY_SECONDS)[0]:
         known |= descendants(process)
@@ -48,7 +48,7 @@ def main(process: int) -> None:
 
 
 def descendants(process: int) -> Started:
-    """The processes that a process has started, and those that these have."""
+    """All processes started by a process, directly or indirectly."""
     everyone, found = _all(), {process: ""}
     while more := {n: started for n, (parent, started) in everyone.items() if parent in found and n not in found}:
         found |= more
@@ -57,11 +57,11 @@ def descendants(process: int) -> Started:
 
 
 def _all() -> dict[int, tuple[int, str]]:
-    """Parent and start of every process."""
+    """Parent and start time of every process."""
     everyone = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            # Behind the name in brackets: state, parent, ..., and as the twentieth the start.
+            # After the name in brackets: state, parent, ..., and as the twentieth field the start time.
             fields = (folder / "stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has just ended
             continue

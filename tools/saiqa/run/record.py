@@ -1,4 +1,4 @@
-"""How a result was made: the record that lies beside it, and what it counts as failed."""
+"""The record of how a result was made, stored beside it, with the failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Failures = dict[str, str]
 
 
 def failed_list(failures: Failures) -> list[dict]:
-    """Failures as they stand in JSON."""
+    """Failures as JSON values."""
     return [{"id": image_id, "reason": reason} for image_id, reason in failures.items()]
 
 
@@ -22,7 +22,7 @@ _RECORDED_PACKAGES = ("torch", "torchvision", "transformers", "ms-swift", "vllm"
 
 
 def read_run_record(output: Path) -> dict:
-    """The run record beside a result; empty where there is none."""
+    """The run record beside a result; empty if there is none."""
     path = folders.run_record_path(output)
     if not path.is_file():
         return {}
@@ -39,7 +39,7 @@ def write_run_record(output: Path, record: dict) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of Python and of what the scores may depend on, as far as they are installed."""
+    """Versions of Python and of the installed packages that scores may depend on."""
     from importlib import metadata  # not at the top: it would double the time of --help
 
     versions = {"python": platform.python_version()}

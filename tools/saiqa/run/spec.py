@@ -16,7 +16,7 @@ from saiqa.run.ray_workers import Fleet
 from saiqa.run.views import Views
 
 _VLLM_CLIENT = "saiqa.engines.vllm_client:VllmClient"
-_FOR_VLLM = "Install requirements-vllm.txt in an environment of its own, or use the prefill engine"
+_FOR_VLLM = "Install requirements-vllm.txt in a separate environment, or use the prefill engine"
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Model:
         engine: a key of ``engines.ENGINES``.
         device, dtype, batch_size, compile, trust_remote_code: as ``engines.load_engine`` takes them.
         system: the system prompt; empty for none.
-        bounds: of the pixels of an image.
+        bounds: bounds on the pixels of an image.
         upright: whether images are turned as their EXIF orientation says.
-        base_url: of a vLLM server that runs it; None for an engine here.
-        views: how often a picture is seen, of ``views.CHOICES``.
+        base_url: address of a vLLM server that runs it; None for a local engine.
+        views: number of views per picture, one of ``views.CHOICES``.
     """
 
     checkpoint: Path
@@ -57,21 +57,21 @@ class Model:
         max_pixels: int | None = None,
         **options: Any,
     ) -> Model:
-        """A model whose system prompt and pixel bounds are the checkpoint's where they are not given.
+        """A model with the checkpoint's system prompt and pixel bounds unless others are given.
 
         Raises:
-            InputError: a file of the checkpoint is missing or broken, or a bound is none.
+            InputError: a file of the checkpoint is missing or broken, or a bound is invalid.
         """
         bounds = PixelBounds.of_checkpoint(checkpoint, min_pixels, max_pixels)
         return cls(checkpoint, system=prompts.system_prompt(checkpoint, system), bounds=bounds, **options)
 
     @property
     def engine_name(self) -> str:
-        """The engine, and how often it sees a picture where that is more than once."""
+        """The engine's name, with the number of views if there are several."""
         return engine_name({"engine": self.engine, "views": self.views})
 
     def load(self) -> Engine:
-        """The engine. Raises ``Failed`` where a package it needs is not installed."""
+        """Load the engine. Raises ``Failed`` if a package it needs is not installed."""
         return Views(self._load(), self.views, self.upright) if self.views > 1 else self._load()
 
     def _load(self) -> Engine:
@@ -87,13 +87,13 @@ class Model:
             raise lacking(f"the {self.engine} engine", error.name, self.engine) from error
 
     def fleet(self, count: int | None, address: str | None) -> Fleet:
-        """What so many workers with this model need; see ``ray_workers.Fleet``."""
+        """The requirements of ``count`` workers with this model; see ``ray_workers.Fleet``."""
         weights = sum(shard.stat().st_size for shard in self.checkpoint.glob("*.safetensors"))
         # A checkpoint in bfloat16 takes twice its size in float32; Python and torch take about a gigabyte.
         return Fleet(count, address, on_gpu=self.device != "cpu", bytes_each=2 * weights + 2**30)
 
     def identity(self, prompt_hash: str) -> dict:
-        """What a rating depends on; ratings of two identities are never mixed. The dtype may still be "auto"."""
+        """What a rating depends on; ratings with different identities are never mixed. The dtype may still be "auto"."""
         return {
             "model": checkpoint_folders.fingerprint(self.checkpoint),
             "prompt": prompt_hash,
@@ -106,19 +106,19 @@ class Model:
         return describe_input(self.system, self.bounds, Preprocessing.of_checkpoint(self.checkpoint), self.upright)
 
     def settled(self, identity: Mapping, details: Mapping) -> dict:
-        """The identity with the dtype of the engine in use, which ``Engine.describe`` tells in ``details``.
+        """The identity with the dtype of the loaded engine, from its ``Engine.describe`` (``details``).
 
         Raises:
-            InputError: the engine shows or tells the model something else: it runs elsewhere, on other files.
+            InputError: the engine gives the model another input: it runs on another machine with other files.
         """
         other = {name: details[name] for name, value in self._input().items() if details.get(name, value) != value}
         if other:
             what = f"the engine differs from this machine's checkpoint in {', '.join(other)}"
-            raise InputError(what, "Let every machine have the same files")
+            raise InputError(what, "Every machine needs the same files")
         return {**identity, "dtype": details["dtype"]}
 
 
 def engine_name(described: Mapping) -> str:
-    """The engine that ``Engine.describe`` tells of, and how often it sees a picture where that is more than once."""
+    """The engine's name from its ``Engine.describe``, with the number of views if there are several."""
     views = described.get("views", 1)
     return described["engine"] if views == 1 else f"{described['engine']}, {views} views"

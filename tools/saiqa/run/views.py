@@ -1,4 +1,4 @@
-"""A picture seen several times: as it is, mirrored, and a little closer; the mean of the five words' probabilities."""
+"""Test-time augmentation: a picture as it is, mirrored, and slightly zoomed in; averages the five words' probabilities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from saiqa.model.decoding import Decoded
 
 CHOICES = (1, 2, 4)
-_CLOSER = 0.96  # of height and width: what a closer look keeps, around the middle
+_CLOSER = 0.96  # share of height and width that the zoomed view keeps, around the centre
 _AT_ONCE = 8  # pictures held decoded
 
 
@@ -31,7 +31,7 @@ def _closer(picture: Image.Image) -> Image.Image:
     return picture.crop((across, down, width - across, height - down))
 
 
-# In this order: the first so many are taken.
+# In this order: ``views`` takes the first 1, 2 or 4.
 _LOOKS: tuple[Callable[[Image.Image], Image.Image], ...] = (
     lambda picture: picture,
     _mirrored,
@@ -41,11 +41,11 @@ _LOOKS: tuple[Callable[[Image.Image], Image.Image], ...] = (
 
 
 class Views:
-    """An engine that asks another one about every view of a picture.
+    """An engine that rates several views of a picture with another engine.
 
     Args:
-        engine: that one.
-        count: of ``CHOICES``, more than 1.
+        engine: the other engine.
+        count: one of ``CHOICES``, more than 1.
         upright: whether pictures are turned as their EXIF orientation says.
     """
 
@@ -58,7 +58,7 @@ class Views:
         return {**self.engine.describe(), "views": len(self.looks)}
 
     def rate(self, requests: Sequence[Request]) -> list[Rating | Failure]:
-        """As ``Engine.rate``; a request fails where one of its views does."""
+        """As ``Engine.rate``; a request fails if one of its views does."""
         by_picture = [list(group) for _, group in itertools.groupby(requests, key=lambda request: id(request.image))]
         chunks = (by_picture[start : start + _AT_ONCE] for start in range(0, len(by_picture), _AT_ONCE))
         return [answer for chunk in chunks for answer in self._rate(chunk)]
@@ -93,7 +93,7 @@ def _read(image: Any, upright: bool) -> Decoded | Failure:
 
 
 def mean(answers: Sequence[Rating | Failure], notes: tuple[str, ...]) -> Rating | Failure:
-    """The rating whose probabilities are the mean of several; the first failure among them."""
+    """The rating with the mean of the probabilities, or the first failure if there is one."""
     ratings = []
     for answer in answers:
         if isinstance(answer, Failure):
@@ -105,6 +105,6 @@ def mean(answers: Sequence[Rating | Failure], notes: tuple[str, ...]) -> Rating 
 
 
 def _log_mean(logs: Sequence[float]) -> float:
-    """The log of the mean of numbers whose logs these are; of very small ones, too."""
+    """The log of the mean of numbers, given their logs; stable also for very small numbers."""
     highest = max(logs)
     return highest + math.log(sum(math.exp(log - highest) for log in logs) / len(logs))

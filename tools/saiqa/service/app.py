@@ -1,16 +1,15 @@
-"""The HTTP side of the service: routes, who may come in, and which status says what.
+"""The HTTP side of the service: routes, access, and status codes.
 
     POST /score           images in, scores out (docs/service.md)
     POST /explain         an image and a dimension in, a map of what lowers its score out
-    POST /v1/decisions    the same model, asked as decision models are
+    POST /v1/decisions    the same model through the interface of decision models
     GET /health           what is served, and the limits
     GET /metrics          for Prometheus
     GET /                 the page
 
-A picture that cannot be read has an ``error`` in a 200 answer. Refusals of a whole request: 400 for what is no HTTP,
-401 without the token, 403 and 421 for what other sites cause, 408 for a body that comes too slowly, 413 beyond a limit,
-422 for a body that cannot be understood, 501 for maps of an engine that has none, 503 with Retry-After where there is no room
-now, 500 for the unforeseen.
+A picture that cannot be read has an ``error`` in a 200 answer. A whole request is refused with 400 if it is not HTTP, 401
+without the token, 403 or 421 if another site caused it, 408 if the body arrives too slowly, 413 beyond a limit, 422 if the body
+is not understood, 501 for maps if the engine has none, 503 with Retry-After if the queue is full, 500 for unexpected errors.
 """
 
 from __future__ import annotations
@@ -42,13 +41,13 @@ from saiqa.service.messages import Answer, ImageResult, readable, request_body
 from saiqa.service.metrics import Measured, Metrics
 from saiqa.service.site import Site, examples
 
-# Batches larger than a model pass let the engine read the next pass's images during the present one.
+# Batches larger than a model pass let the engine read the next pass's images during the current one.
 _PASSES_A_BATCH = 4
-# What the bodies of all requests may hold in memory together, in bodies of the largest size.
+# Memory limit for the bodies of all requests together, in bodies of the maximum size.
 _BODIES = 8
-_CLOSING_SECONDS = 1.5  # for what the model is at; uvicorn has let requests end before
+_CLOSING_SECONDS = 1.5  # for the model's current batch; uvicorn has already let requests end
 Read = TypeVar("Read")
-_CLIENT_LEFT = 499  # nginx's name for it; nobody reads the answer
+_CLIENT_LEFT = 499  # nginx's code for it; nobody reads the answer
 
 
 @dataclass(frozen=True)
@@ -56,15 +55,15 @@ class Settings:
     """How the service behaves.
 
     Attributes:
-        limits: of one request.
-        max_queue: images that may wait or be at work.
-        wait_seconds: how long an incomplete batch waits for company.
+        limits: limits of one request.
+        max_queue: the most images that may be queued or in progress.
+        wait_seconds: how long an incomplete batch waits for more images.
         token: what clients must send as ``Authorization: Bearer ...``; None lets everybody in.
         frames: origins whose pages may show the page in a frame.
-        hosts: names under which the service is reached, besides ``localhost`` and addresses.
-        request_seconds: how long the body of a request may take to come.
-        confidence: of the intervals, where the scorer has a calibration.
-        max_width: points of the scale; a score whose interval is wider is not answered.
+        hosts: names under which the service is reached, besides ``localhost`` and IP addresses.
+        request_seconds: how long the body of a request may take to arrive.
+        confidence: confidence of the intervals, if the scorer has a calibration.
+        max_width: a score whose interval is wider, in points, is not returned.
     """
 
     limits: Limits
@@ -105,7 +104,7 @@ class Service:
             return await self._rate(question)
 
     def _answered(self, pictures: list[Picture], asked: Any) -> list[Any]:
-        """What is answered for each picture; called by the model's thread."""
+        """The answer for each picture; called by the model's thread."""
         if isinstance(asked, picture_maps.Where):
             return [picture_maps.drawn(self.scorer, picture, asked) for picture in pictures]
         return self.scorer.score([picture.image for picture in pictures if picture.image is not None], asked)
@@ -128,10 +127,10 @@ class Service:
 
     @asynccontextmanager
     async def _read(self, request: Request, read: Callable[..., Awaitable[Read]]) -> AsyncIterator[Read]:
-        """What ``read`` makes of a request; its bytes count as held until the block is left."""
+        """The result of ``read`` for a request; the body's bytes count as held until the block ends."""
         limits = self.settings.limits
         check_length(request, limits)
-        self.batcher.check_room()  # before a body is read for nothing
+        self.batcher.check_room()  # before reading a body in vain
         held = 0
 
         def hold(size_bytes: int) -> None:
@@ -147,7 +146,7 @@ class Service:
                     question = await read(request, limits, hold)
             except TimeoutError:
                 seconds = f"{self.settings.request_seconds:g} s"
-                raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"The body of a request may take {seconds}") from None
+                raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"The body of a request must arrive within {seconds}") from None
             yield question
         finally:
             self._bytes_held -= held
@@ -179,7 +178,7 @@ class Service:
         )
 
     def health(self) -> dict:
-        """What is served and how much of it a request may ask for."""
+        """What is served, and the limits of a request."""
         limits = self.settings.limits
         return {
             "status": "ok" if self.batcher.alive else "stopped",
@@ -242,14 +241,14 @@ def _add_questions(app: FastAPI, service: Service, guarded: Sequence[params.Depe
         "responses": {**_REFUSALS, 404: _DETAIL},
     }
 
-    # exclude_unset: a caveat is no part of that interface, and only there where there is something to say
+    # exclude_unset: a caveat is not part of that interface, so it is left out unless there is one
     @app.post(
         decisions.PATH, response_model=decisions.Decision, response_model_exclude_unset=True, dependencies=guarded, **typed
     )
     async def decide(request: Request) -> decisions.Decision:
         return await service.decide(request)
 
-    # else the page's files would answer, with "Not Found"
+    # otherwise the handler of the page's files would answer "Not Found"
     @app.api_route(decisions.PATH, methods=_NO_POST, include_in_schema=False)
     @app.api_route(picture_maps.PATH, methods=_NO_POST, include_in_schema=False)
     @app.api_route("/score", methods=_NO_POST, include_in_schema=False)
@@ -272,13 +271,13 @@ def _add_reports(app: FastAPI, service: Service, guarded: Sequence[params.Depend
 
 
 def _require(token: str | None) -> Callable[[Request], Awaitable[None]]:
-    """A dependency that lets in who brings the token."""
+    """A dependency that admits requests with the token."""
 
     async def check(request: Request) -> None:
         if token is None:
             return
         scheme, _, sent = request.headers.get("authorization", "").partition(" ")
-        same = hmac.compare_digest(sent.strip().encode(), token.encode())  # as long for a near miss as for a far one
+        same = hmac.compare_digest(sent.strip().encode(), token.encode())  # constant time
         if scheme.lower() != "bearer" or not same:
             raise HTTPException(401, "Send the header `Authorization: Bearer TOKEN`", {"WWW-Authenticate": "Bearer"})
 
@@ -299,8 +298,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> JSONResponse:
-        # What is still to come of a body is passed over, for ``gate.HEADER_SECONDS``: a client that is cut off while it sends
-        # would not see the answer.
+        # The rest of the body is discarded for up to ``gate.HEADER_SECONDS``: a client that is disconnected while sending would
+        # not see the answer.
         ends = {"Connection": "close"} if error.status == HTTPStatus.REQUEST_TIMEOUT else {}
         return answer(request, error.status, readable(error.detail), **ends)
 

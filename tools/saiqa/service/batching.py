@@ -1,6 +1,6 @@
 """One thread that owns the model, and the bounded queue in front of it.
 
-Requests come from many threads; their images are scored together, in the order they came. Knows nothing of HTTP.
+Requests come from many threads; their images are scored together, in order of arrival. Knows nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from saiqa.service.intake import Picture
 
-_RATE_MEMORY = 0.8  # share of the past in the running estimate of images a second
+_RATE_MEMORY = 0.8  # weight of the past in the running estimate of images per second
 _LONGEST_RETRY_SECONDS = 60
 BATCH_PIXELS = 64_000_000  # 0.2 GB as RGB
 
@@ -26,10 +26,10 @@ _log = logging.getLogger(__name__)
 
 
 class QueueFull(Exception):
-    """No room for these images now.
+    """There is currently no room for these images.
 
     Attributes:
-        retry_after_seconds: when there should be, as a whole number from 1 up.
+        retry_after_seconds: when there should be room again, a whole number of at least 1.
     """
 
     def __init__(self, retry_after_seconds: int):
@@ -38,20 +38,20 @@ class QueueFull(Exception):
 
 
 class ScoringFailed(Exception):
-    """Scoring raised something unforeseen; the log has its traceback."""
+    """Scoring raised an unexpected error; the log has its traceback."""
 
 
 class Closed(Exception):
-    """The service is being shut down and takes no more."""
+    """The service is being shut down and accepts no more images."""
 
 
 @dataclass
 class Order:
-    """Images that came together and are answered together."""
+    """Images that arrived in one request and are answered together."""
 
     images: Sequence[Picture]
     asked: Hashable
-    results: list[Any]  # None until there is one
+    results: list[Any]  # None for a result that is still missing
     missing: int
     future: Future[list[Any]] = field(default_factory=Future)
 
@@ -68,13 +68,13 @@ class Batcher:
     """Scores images of concurrent callers together.
 
     Args:
-        score: images and what is asked of them in, one result an image out, in order; called from one thread only.
-        max_queue: images that may wait or be at work; more are refused.
-        max_batch: images handed to ``score`` at a time; fewer where they have more than ``BATCH_PIXELS`` together, all of
-            which may be decoded at once.
-        wait_seconds: how long an incomplete batch waits for company.
-        pixels: how many an image has.
-        observe: told the images and the seconds of every batch.
+        score: takes images and what is asked about them, returns one result per image, in order; called from one thread only.
+        max_queue: the most images that may be queued or in progress; more are refused.
+        max_batch: the most images passed to ``score`` at a time; fewer if together they have more than ``BATCH_PIXELS``, since
+            all of them may be decoded at once.
+        wait_seconds: how long an incomplete batch waits for more images.
+        pixels: the number of pixels of an image.
+        observe: called with the images and seconds of every batch.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Batcher:
         self.max_queue, self.max_batch, self.wait_seconds = max_queue, max_batch, wait_seconds
         self._observe = observe
         self._queue: deque[Item] = deque()
-        self._pending = 0  # waiting or at work
+        self._pending = 0  # queued or in progress
         self._images_per_second = 0.0
         self._closed = False
         self._changed = threading.Condition()
@@ -101,27 +101,27 @@ class Batcher:
 
     @property
     def pending(self) -> int:
-        """Images that wait or are at work."""
+        """Number of images queued or in progress."""
         return self._pending
 
     @property
     def alive(self) -> bool:
-        """Whether the model's thread is there to answer."""
+        """Whether the model's thread is running."""
         return self._thread.is_alive()
 
     def check_room(self, images: int = 1) -> None:
-        """Raise ``QueueFull`` or ``Closed`` where ``submit`` would now."""
+        """Raise ``QueueFull`` or ``Closed`` if ``submit`` would raise it now."""
         with self._changed:
             self._require_room(images)
 
     def submit(self, images: Sequence[Picture], asked: Hashable) -> Future[list[Any]]:
-        """Queue images for scoring, all of them or none. What is asked alike may be answered together.
+        """Queue images for scoring, all of them or none. Images with an equal ``asked`` may share a batch.
 
         Returns:
-            A future of one result an image, in order, or of ``ScoringFailed``.
+            A future of one result per image, in order, or of ``ScoringFailed``.
 
         Raises:
-            QueueFull: with these images there would be more than ``max_queue``.
+            QueueFull: with these images the queue would exceed ``max_queue``.
             Closed: ``close`` has been called.
         """
         order = Order(images, asked, [None] * len(images), len(images))
@@ -136,7 +136,7 @@ class Batcher:
         return order.future
 
     def close(self, seconds: float) -> None:
-        """Take no more, finish what is queued, and return when it is finished, or after so many seconds."""
+        """Accept no more images, finish the queue, and return when that is done or ``seconds`` have passed."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -153,7 +153,7 @@ class Batcher:
             raise QueueFull(self._retry_after_seconds())
 
     def _retry_after_seconds(self) -> int:
-        """When what is queued now should be done."""
+        """When the current queue should be done."""
         if not self._images_per_second:
             return 1
         return min(max(math.ceil(self._pending / self._images_per_second), 1), _LONGEST_RETRY_SECONDS)
@@ -165,7 +165,7 @@ class Batcher:
             self._rate(batch)
 
     def _next_batch(self) -> list[Item]:
-        """The oldest images of which the same is asked; none when the service is closed and the queue empty."""
+        """The oldest images with an equal ``asked``; empty if the service is closed and the queue is empty."""
         with self._changed:
             while not self._queue and not self._closed:
                 self._changed.wait()
@@ -202,7 +202,7 @@ class Batcher:
             images = [item.order.images[item.place] for item in batch]
             results = self._score(images, batch[0].order.asked)
             answers = list(zip(batch, results, strict=True))
-        except Exception:  # whatever it is, the callers must hear of it and the thread must live
+        except Exception:  # whatever it is, the callers must be told and the thread must survive
             _log.exception("scoring %d images failed", len(batch))
             self._fail(batch, ScoringFailed())
         else:

@@ -1,7 +1,7 @@
-"""POST /v1/decisions: typed questions about an input, as OpenAI's Decisions API asks them (docs/service.md has the version).
+"""POST /v1/decisions: typed questions about an input, in the format of OpenAI's Decisions API (version: docs/service.md).
 
-Of that interface this is what a scorer can answer truly: one picture, inside the request, and questions of type ``score`` about
-one of the dimensions, whose levels are the five words. Everything else is refused with the reason.
+Only what a scorer can truthfully answer is supported: one picture, embedded in the request, and questions of type ``score``
+about one of the dimensions, with the five words as levels. Everything else is refused with a reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True)  # keys that are not here are taken and have no effect
+    model_config = ConfigDict(strict=True)  # unknown keys are accepted and ignored
 
 
 class TextPart(_Strict):
@@ -68,7 +68,7 @@ class Level(_Strict):
 
 
 class ScoreQuestion(_Strict):
-    """One of the dimensions, by the name of the question or in its instructions."""
+    """A question about one dimension, given by the question's name or in its instructions."""
 
     type: Literal["score"]
     name: Text | None = None
@@ -85,13 +85,13 @@ class DecisionRequest(_Strict):
 
 
 def request_body() -> dict[str, Any]:
-    """What POST /v1/decisions takes, as OpenAPI says it."""
+    """The request body of POST /v1/decisions for OpenAPI."""
     return {"required": True, "content": {"application/json": {"schema": inlined(DecisionRequest.model_json_schema())}}}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request understood: the model it is for, its picture, and the questions with the dimension of each."""
+    """A parsed request: the model it is for, its picture, and its questions, each with its dimension."""
 
     model: str
     picture: Picture
@@ -99,13 +99,13 @@ class Asked:
 
     @property
     def dimensions(self) -> tuple[str, ...]:
-        """Those asked for, in their usual order."""
+        """The dimensions asked about, in their usual order."""
         asked = {dimension for _, dimension in self.questions}
         return tuple(name for name in facts.DIMENSIONS if name in asked)
 
 
 async def read_decision(request: Request, limits: Limits, hold: Callable[[int], None]) -> Asked:
-    """Read and check a request's body. Raises ``Refused`` as ``intake.read_question``, and for what no scorer can answer."""
+    """Read and validate a request. Raises ``Refused`` as ``intake.read_question``, and for what a scorer cannot answer."""
     value = await read_json(request, limits, hold, _MARKS)
     return await run_in_threadpool(_understood, value, limits)
 
@@ -118,17 +118,17 @@ def _understood(value: object, limits: Limits) -> Asked:
     questions = [(one, _dimension(one, f"questions[{n}]")) for n, one in enumerate(body.questions)]
     images = [part for message in body.input for part in message.content]
     if len(images) != 1:
-        raise Refused(UNUSABLE, f"input: there are {len(images)} pictures, and a request is about one")
+        raise Refused(UNUSABLE, f"input: there are {len(images)} pictures, but a request must have one")
     picture = open_picture("the picture", _data(images[0].image_url), limits)
     if picture.image is None:
         raise Refused(UNUSABLE, f"input: {picture.error}")
     return Asked(body.model, picture, questions)
 
 
-# What is said of a place whose kind of value is wrong, beside what pydantic says.
+# Replaces pydantic's message if one of these fields has a value of the wrong type.
 _HELP = {
-    "input": "a list of messages of the user with one input_image: there is no score of text",
-    "content": "a list of parts of type input_image: there is no score of text",
+    "input": "a list of user messages with one input_image: text cannot be scored",
+    "content": "a list of parts of type input_image: text cannot be scored",
     "questions": f"from 1 to {MOST_QUESTIONS} questions of type score",
 }
 
@@ -142,7 +142,7 @@ def _explained(error: ValidationError) -> str:
 
 
 def _dimension(question: ScoreQuestion, place: str) -> str:
-    """The dimension a question is about: that of its name, else the only one that its instructions name."""
+    """The dimension a question is about: given by its name, else the only one in its instructions."""
     if [level.label.strip().lower() for level in question.levels] != list(LEVELS):
         raise Refused(
             UNUSABLE, f"{place}.levels: this model knows the labels {', '.join(LEVELS)}, in this order, and no others"
@@ -153,15 +153,15 @@ def _dimension(question: ScoreQuestion, place: str) -> str:
     named = [question.name] if question.name in facts.DIMENSIONS else []
     if len(named or found) != 1 or (named and found and named[0] not in found):
         which = ", ".join(facts.DIMENSIONS)
-        raise Refused(UNUSABLE, f"{place}: it must be about one of {which}. Name it so, or name one alone in its instructions")
+        raise Refused(UNUSABLE, f"{place}: it must be about one of {which}: as its name, or the only one in its instructions")
     return str((named or found)[0])
 
 
 def _data(url: str) -> bytes | None:
-    """The file in a data URL, None where its data is not base64. Raises ``Refused`` for other URLs: nothing is fetched."""
+    """The file in a data URL; None if it is not base64. Raises ``Refused`` for other URLs: nothing is downloaded."""
     match = _DATA_URL.match(url)
     if not match:
-        raise Refused(UNUSABLE, "input: image_url is a data URL, data:image/jpeg;base64,...: this service fetches nothing")
+        raise Refused(UNUSABLE, "input: image_url must be a data URL, data:image/jpeg;base64,...: nothing is downloaded")
     try:
         return base64.b64decode(url[match.end() :], validate=True)
     except (binascii.Error, ValueError):
@@ -172,7 +172,7 @@ def _data(url: str) -> bytes | None:
 
 
 class LevelProbability(BaseModel):
-    """How likely the model finds a level; ``value`` is its place, from 0."""
+    """The probability of a level; ``value`` is its index, from 0."""
 
     value: int
     label: str
@@ -180,7 +180,7 @@ class LevelProbability(BaseModel):
 
 
 class ScoreAnswer(BaseModel):
-    """The mean place on the levels, from 0; ``confidence`` is 1 for all probability on one level, 0 for as much on each."""
+    """The expected level, from 0; ``confidence`` is 1 if all probability is on one level, 0 if it is uniform."""
 
     type: Literal["score"]
     name: str | None
@@ -190,27 +190,27 @@ class ScoreAnswer(BaseModel):
 
 
 class Refusal(BaseModel):
-    """There is no score, or one that is not sure enough."""
+    """There is no score, or it is not certain enough."""
 
     type: Literal["refusal"]
     name: str | None
 
 
 class InputDetails(BaseModel):
-    """Tokens of the input from a cache, and into it."""
+    """Input tokens read from a cache and written to it."""
 
     cached_tokens: int
     cache_write_tokens: int
 
 
 class OutputDetails(BaseModel):
-    """Tokens of thinking."""
+    """Reasoning tokens."""
 
     reasoning_tokens: int
 
 
 class Usage(BaseModel):
-    """Nothing is charged here, and tokens are not counted."""
+    """Always 0: nothing is charged, and tokens are not counted."""
 
     input_tokens: int
     input_tokens_details: InputDetails
@@ -229,7 +229,7 @@ _NOT_COUNTED = Usage(
 
 
 class Decision(BaseModel):
-    """The answer of POST /v1/decisions: one answer a question, in order. ``caveat`` is there for the demo's model only."""
+    """The answer of POST /v1/decisions: one answer per question, in order. ``caveat`` is present only for the demo's model."""
 
     model: str
     answers: list[Annotated[ScoreAnswer | Refusal, Field(discriminator="type")]]
@@ -238,13 +238,13 @@ class Decision(BaseModel):
 
 
 def check_model(asked: Asked, model: str) -> None:
-    """Raise ``Refused`` where a request is for another model than the one that is served."""
+    """Raise ``Refused`` if a request is for another model than the one served."""
     if asked.model != model:
-        raise Refused(HTTPStatus.NOT_FOUND, f"model: here is {model}, and no {asked.model[:NAME_CHARACTERS]!r}")
+        raise Refused(HTTPStatus.NOT_FOUND, f"model: this service has {model}, not {asked.model[:NAME_CHARACTERS]!r}")
 
 
 def decision(asked: Asked, score: ImageScore, unsure: Collection[str], model: str, caveat: str | None) -> Decision:
-    """The answer to a request. Raises ``Refused`` where the picture could not be read after all."""
+    """The answer to a request. Raises ``Refused`` if the picture could not be read after all."""
     if not score.scores:
         raise Refused(UNUSABLE, f"input: {score.error}")
     known = {name: score.probabilities[name] for name in score.scores if name not in unsure}
@@ -266,6 +266,6 @@ def _answer(question: ScoreQuestion, words: Mapping[str, float] | None) -> Score
 
 
 def confidence(probabilities: Collection[float]) -> float:
-    """One minus the entropy of a distribution over that of the flat one."""
+    """One minus the normalised entropy of a distribution."""
     entropy = -sum(p * math.log(p) for p in probabilities if p > 0)
     return min(1.0, max(0.0, 1 - entropy / math.log(len(probabilities))))

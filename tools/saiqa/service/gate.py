@@ -1,7 +1,7 @@
-"""What every request passes first, and what every answer carries: who may ask from where, and how long a client may take.
+"""Checks on every request and headers on every answer: which hosts and sites are allowed, and how long a client may take.
 
-A page of a stranger can make a browser ask this service: by a name that the stranger lets point here (DNS rebinding), or by a
-form that is posted from elsewhere. Names that were not said to be ours and requests that other sites cause are refused.
+A foreign web page can make a browser send requests to this service: through a host name that resolves here (DNS rebinding), or
+with a form posted from another site. Unknown host names and requests caused by other sites are refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-HEADER_SECONDS = 10  # for the lines of a request before its body
+HEADER_SECONDS = 10  # for the request line and headers
 _OWN_SITE = ("same-origin", "none")
 _SAFE = ("GET", "HEAD", "OPTIONS")
 
@@ -34,7 +34,7 @@ class Gate:
 
     Args:
         app: the application.
-        hosts: names besides ``localhost`` and addresses under which it is reached.
+        hosts: names under which it is reached, besides ``localhost`` and IP addresses.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str]):
@@ -59,7 +59,7 @@ class Gate:
 
         try:
             await (self._refusal(scope) or self.app)(scope, receive, sending)
-        except asyncio.CancelledError:  # uvicorn, when what is left of its time to end is over
+        except asyncio.CancelledError:  # from uvicorn, when its time for shutting down is over
             if not answered:
                 ended = JSONResponse({"detail": "The service is being shut down"}, 503, {"Retry-After": "10"})
                 await ended(scope, receive, sending)
@@ -69,21 +69,21 @@ class Gate:
         hosts = headers.getlist("host")
         for host in hosts:
             if not self._is_ours(_name(host)):
-                what = f"No service has the name {_shown(_name(host))} here. It can be given one with --allow_host"
+                what = f"{_shown(_name(host))} is not a name of this service. Allow it with --allow_host"
                 return JSONResponse({"detail": what}, 421)
         if "\0" in scope["path"]:
             return JSONResponse({"detail": "Not Found"}, 404)
         if scope["method"] not in _SAFE and not _from_own_site(headers, hosts):
-            return JSONResponse({"detail": "Another site has caused this request, which is refused"}, 403)
+            return JSONResponse({"detail": "Requests caused by another site are refused"}, 403)
         return None
 
     def _is_ours(self, name: str) -> bool:
-        # Nobody can let an address point elsewhere.
+        # DNS rebinding needs a name, so IP addresses are safe.
         return name in self.hosts or _is_address(name)
 
 
 def _from_own_site(headers: Headers, hosts: list[str]) -> bool:
-    """Whether a browser, which says it, was not sent here by another site."""
+    """Whether the request was not caused by another site, according to the headers that browsers send."""
     if headers.get("sec-fetch-site", "none").lower() not in _OWN_SITE:
         return False
     origin = headers.get("origin")
@@ -112,7 +112,7 @@ def _shown(text: str) -> str:
 
 
 class _Bounded(AutoHTTPProtocol):
-    """uvicorn's protocol for clients of any kind; ``protocol`` gives it its limit."""
+    """uvicorn's protocol with limits against slow or too many clients; ``protocol`` sets the limit."""
 
     most_connections: int
     _late: asyncio.TimerHandle | None = None
@@ -153,9 +153,9 @@ class _Bounded(AutoHTTPProtocol):
 
 
 def protocol(most_connections: int) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol for clients of any kind.
+    """uvicorn's HTTP protocol with limits against slow or too many clients.
 
-    A connection that takes longer than ``HEADER_SECONDS`` over the head of a request is closed, and so is one beyond the limit,
-    at once.
+    A connection that takes longer than ``HEADER_SECONDS`` for the head of a request is closed, and one beyond the limit is
+    closed immediately.
     """
     return type("Bounded", (_Bounded,), {"most_connections": most_connections})

@@ -1,7 +1,7 @@
 """From the body of a request to pictures whose headers have been read: what is refused, and with which status.
 
-A body is refused as a whole (``Refused``) where a limit is exceeded or it cannot be understood. A picture that cannot be read
-is no reason for that: it gets an error of its own. Nothing is decoded here, so that no header can make it allocate.
+A whole request is refused (``Refused``) if it exceeds a limit or cannot be understood. A picture that cannot be read does not
+cause that: it gets its own error. Nothing is decoded here, so no header can cause large allocations.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ UNUSABLE = HTTPStatus.UNPROCESSABLE_ENTITY
 
 _JSON = "application/json"
 TEXT_FIELDS = 16  # more than a form with dimensions can have
-_MARKS_AN_IMAGE = 3 * NAME_CHARACTERS + 8  # of JSON, those in a name among them
+_MARKS_AN_IMAGE = 3 * NAME_CHARACTERS + 8  # brackets and commas of JSON per image, including those in its name
 
 
 class Refused(Exception):
-    """A request that is answered with an error as a whole.
+    """A request that is refused as a whole.
 
     Attributes:
-        status: 413 where a limit is exceeded, 422 where the body is not what it should be, 404 for another model.
+        status: 413 if a limit is exceeded, 422 if the body is not understood, 404 for another model.
         detail: what is wrong and what to do, for the client.
     """
 
@@ -55,7 +55,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may hold."""
+    """Limits of one request."""
 
     request_bytes: int
     images: int
@@ -64,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a request: its file, whose header is read, or an error."""
+    """One image of a request: its file, whose header has been read, or an error."""
 
     name: str
     image: bytes | None
@@ -74,21 +74,21 @@ class Picture:
 
 @dataclass(frozen=True)
 class Question:
-    """A request understood: its pictures and the dimensions asked for."""
+    """A parsed request: its pictures and the dimensions asked for."""
 
     pictures: list[Picture]
     dimensions: tuple[str, ...]
 
 
 async def read_question(request: Request, limits: Limits, hold: Callable[[int], None]) -> Question:
-    """Read and check a request's body.
+    """Read and validate a request's body.
 
     Args:
-        hold: told the bytes as they arrive; what it raises ends the reading.
+        hold: called with the number of bytes as they arrive; it may raise to stop reading.
 
     Raises:
-        Refused: 413 for too many bytes, images or pixels; 422 for a body of another kind, without images, or with
-            dimensions that do not exist.
+        Refused: 413 for too many bytes, images or pixels; 422 for a body of another type, without images, or with
+            unknown dimensions.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     request = Request(request.scope, _limited(request.receive, limits, hold))
@@ -105,7 +105,7 @@ async def read_question(request: Request, limits: Limits, hold: Callable[[int], 
 
 
 async def read_json(request: Request, limits: Limits, hold: Callable[[int], None], marks: int) -> object:
-    """The JSON in a request's body, with at most so many brackets and commas; else as ``read_question``."""
+    """The JSON in a request's body, with at most ``marks`` brackets and commas; otherwise as ``read_question``."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _JSON:
         raise Refused(UNUSABLE, f"Send {_JSON}")
     request = Request(request.scope, _limited(request.receive, limits, hold))
@@ -113,22 +113,22 @@ async def read_json(request: Request, limits: Limits, hold: Callable[[int], None
 
 
 def check_length(request: Request, limits: Limits) -> None:
-    """Refuse by the announced length, before anything is read."""
+    """Refuse a request by its Content-Length, before anything is read."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limits.request_bytes:
         raise _too_many_bytes(limits)
 
 
 def _too_many_bytes(limits: Limits) -> Refused:
-    return Refused(TOO_LARGE, f"A request may have {limits.request_bytes / MEGA:g} MB. Send fewer images at a time")
+    return Refused(TOO_LARGE, f"A request may have at most {limits.request_bytes / MEGA:g} MB. Send fewer images at a time")
 
 
 def _too_many_images(limits: Limits) -> Refused:
-    return Refused(TOO_LARGE, f"A request may have {limits.images} images. Send the others in another")
+    return Refused(TOO_LARGE, f"A request may have at most {limits.images} images. Send the rest in another request")
 
 
 def _limited(receive: Receive, limits: Limits, hold: Callable[[int], None]) -> Receive:
-    """``receive`` that refuses bytes beyond the limit, however long the body was said to be."""
+    """``receive`` that refuses bytes beyond the limit, whatever the announced length."""
     received = 0
 
     async def counting() -> Message:
@@ -146,11 +146,11 @@ def _limited(receive: Receive, limits: Limits, hold: Callable[[int], None]) -> R
 
 # ---- the two kinds of body -------------------------------------------------------------------------------------------
 
-Named = list[tuple[str, bytes | None]]  # None where the text was no base64
+Named = list[tuple[str, bytes | None]]  # None if the text was not base64
 
 
 class _FormParser(MultiPartParser):
-    """Starlette's parser, which also tells whether the form had its end: it drops a part that is cut off."""
+    """Starlette's parser, which drops a truncated part; this one also records whether the form was complete."""
 
     ended = False
 
@@ -159,11 +159,11 @@ class _FormParser(MultiPartParser):
 
 
 async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]]:
-    # One file more than may be, so that a small excess is told by the count below and a large one ends the reading.
+    # One more than allowed, so that the count below reports a small excess and a large one stops the parser.
     parser = _FormParser(request.headers, request.stream(), max_files=limits.images + 1, max_fields=TEXT_FIELDS)
     try:
         form = await parser.parse()
-    except (MultiPartException, FormParserError, LookupError, ValueError) as error:  # the latter of unknown charsets
+    except (MultiPartException, FormParserError, LookupError, ValueError) as error:  # LookupError, ValueError: unknown charsets
         if str(getattr(error, "message", "")).startswith("Too many files"):
             raise _too_many_images(limits) from None
         raise Refused(UNUSABLE, f"The form cannot be read: {error}") from None
@@ -178,11 +178,11 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
             raise _too_many_images(limits)
         files = [upload for upload in uploads if isinstance(upload, UploadFile)]
         if len(files) < len(uploads):
-            raise Refused(UNUSABLE, "`images` are files, with file names; curl sends one with -F images=@FILE")
+            raise Refused(UNUSABLE, "`images` must be files with file names; with curl: -F images=@FILE")
         texts = form.getlist("dimensions")
         written = [text for text in texts if isinstance(text, str)]
         if len(written) < len(texts):
-            raise Refused(UNUSABLE, "`dimensions` are names, not files")
+            raise Refused(UNUSABLE, "`dimensions` must be names, not files")
         names = [name for text in written for name in text.replace(",", " ").split() or [text]]
         named: Named = [(upload.filename or "", await upload.read()) for upload in files]
         return named, names
@@ -191,9 +191,9 @@ async def _read_form(request: Request, limits: Limits) -> tuple[Named, list[str]
 
 
 def _parsed(body: bytes, marks: int) -> object:
-    # Objects are made for every bracket and comma, millions from a body of the largest size; pictures in base64 have none.
+    # Every bracket and comma creates objects, up to millions for the largest body; pictures in base64 contain none.
     if sum(map(body.count, (b"[", b"{", b","))) > marks:
-        raise Refused(UNUSABLE, "The JSON has too many parts: pictures are texts in base64")
+        raise Refused(UNUSABLE, "The JSON has too many parts: pictures must be base64 strings")
     try:
         return json.loads(body, object_pairs_hook=lambda pairs: {readable(key): one for key, one in pairs})
     except (ValueError, RecursionError):
@@ -220,7 +220,7 @@ def _json_image(image: str | NamedImage) -> tuple[str, bytes | None]:
 
 
 def _dimensions(names: Sequence[str]) -> tuple[str, ...]:
-    """The dimensions in their usual order; all where none is named."""
+    """The dimensions in their usual order; all if none is named."""
     unknown = sorted(set(names) - set(facts.DIMENSIONS))
     if unknown:
         raise Refused(UNUSABLE, f"Dimensions are {', '.join(facts.DIMENSIONS)}, not {', '.join(unknown)[:NAME_CHARACTERS]}")
@@ -237,10 +237,10 @@ def _open_all(named: Named, limits: Limits) -> list[Picture]:
 
 
 def open_picture(name: str, data: bytes | None, limits: Limits) -> Picture:
-    """A picture whose header is read, or why it cannot be. No data is what was no base64.
+    """A picture whose header has been read, or why it cannot be. ``data`` is None if it was not base64.
 
     Raises:
-        Refused: it has too many pixels, whatever it would decode to.
+        Refused: it has too many pixels according to its header.
     """
     if data is None:
         return Picture(name, None, error="cannot read the image: its data is not base64")
@@ -256,4 +256,4 @@ def open_picture(name: str, data: bytes | None, limits: Limits) -> Picture:
 
 
 def _too_many_pixels(name: str, limits: Limits) -> Refused:
-    return Refused(TOO_LARGE, f"{name}: an image may have {limits.pixels / MEGA:g} megapixels. Send it smaller")
+    return Refused(TOO_LARGE, f"{name}: an image may have at most {limits.pixels / MEGA:g} megapixels. Send a smaller one")

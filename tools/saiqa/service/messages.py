@@ -1,4 +1,4 @@
-"""What the service is sent and what it answers, as pydantic models: the checks and the OpenAPI come from them."""
+"""The service's requests and answers as pydantic models, which also define validation and OpenAPI."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saiqa.files.text_files import readable
 NAME_CHARACTERS = 255
 
 
-# pydantic takes no half characters, and one in a name is no reason to refuse a picture.
+# pydantic rejects lone surrogates, and one in a name is no reason to refuse a picture.
 Text = Annotated[str, BeforeValidator(lambda value: readable(value) if isinstance(value, str) else value)]
 File = Annotated[Text, Field(json_schema_extra={"contentEncoding": "base64"})]
 Dimensions = Annotated[list[Text], Field(json_schema_extra={"items": {"enum": list(facts.DIMENSIONS)}})]
@@ -23,7 +23,7 @@ Dimensions = Annotated[list[Text], Field(json_schema_extra={"items": {"enum": li
 
 
 class NamedImage(BaseModel):
-    """An image file in base64 with a name for the answer."""
+    """An image file in base64, with a name for the answer."""
 
     model_config = ConfigDict(strict=True)
     name: Text = ""
@@ -31,7 +31,7 @@ class NamedImage(BaseModel):
 
 
 class ScoreRequest(BaseModel):
-    """The JSON body of POST /score: images, and which dimensions (all when none is named)."""
+    """The JSON body of POST /score: images, and dimensions (all by default)."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
     images: list[File | NamedImage] = Field(json_schema_extra={"minItems": 1})
@@ -39,7 +39,7 @@ class ScoreRequest(BaseModel):
 
 
 def explained(error: ValidationError, value: object) -> str:
-    """What is wrong with a body that is no ``ScoreRequest``, in one line for the client."""
+    """What is wrong with a body that is not a ``ScoreRequest``, in one line for the client."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     places = [problem["loc"] for problem in problems]
     if not isinstance(value, dict) or ("images",) in places:
@@ -48,17 +48,17 @@ def explained(error: ValidationError, value: object) -> str:
     if unknown:
         return only_these("Keys", unknown)
     if places[0][0] == "images":
-        return "An image is its file in base64, or an object with `name` and `data`"
-    return "`dimensions` is a list of names"
+        return "An image must be its file in base64, or an object with `name` and `data`"
+    return "`dimensions` must be a list of names"
 
 
 def only_these(kind: str, unknown: Sequence[str]) -> str:
-    """Which fields or keys a request has, and which it has not."""
+    """Which fields or keys a request may have, and which it has instead."""
     return f"{kind} are `images` and `dimensions`, not {', '.join(sorted(unknown))[:NAME_CHARACTERS]}"
 
 
 def request_body(most_fields: int) -> dict[str, Any]:
-    """What POST /score takes, as OpenAPI says it; /health says how much of it."""
+    """The request body of POST /score for OpenAPI; /health has the limits."""
     schema = ScoreRequest.model_json_schema()
     named = schema.pop("$defs")["NamedImage"]
     images = schema["properties"]["images"]
@@ -73,7 +73,7 @@ def request_body(most_fields: int) -> dict[str, Any]:
 
 
 def inlined(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema without ``$defs``: every reference replaced by what it is to."""
+    """A JSON schema without ``$defs``: every reference is replaced by its definition."""
     definitions = schema.pop("$defs", {})
 
     def resolved(value: Any) -> Any:
@@ -106,7 +106,7 @@ class ImageResult(BaseModel):
 
 
 class Answer(BaseModel):
-    """The answer of POST /score: one result an image, in the order sent."""
+    """The answer of POST /score: one result per image, in the order sent."""
 
     model: str
     caveat: str | None

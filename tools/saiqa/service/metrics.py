@@ -1,4 +1,4 @@
-"""What ``/metrics`` tells Prometheus."""
+"""The Prometheus metrics of ``/metrics``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _IMAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """The counters of one service; a registry of its own, so that several can live in one process.
+    """The metrics of one service, in a separate registry, so that several services can run in one process.
 
     Args:
-        pending: tells the images that wait or are at work.
+        pending: returns the number of images queued or in progress.
     """
 
     def __init__(self, pending: Callable[[], int]):
@@ -30,7 +30,7 @@ class Metrics:
         self._images = Counter("saiqa_images", "Images answered, with a score or with an error", ["outcome"], **options)
         self._batches = Histogram("saiqa_batch_images", "Images scored together", buckets=_IMAGES, **options)
         self._model = Counter("saiqa_model_seconds", "Time the model's thread worked", **options)
-        Gauge("saiqa_pending_images", "Images that wait or are at work", **options).set_function(pending)
+        Gauge("saiqa_pending_images", "Images queued or in progress", **options).set_function(pending)
         ProcessCollector(registry=self._registry)
 
     def request(self, status: int, seconds: float) -> None:
@@ -49,12 +49,12 @@ class Metrics:
         self._model.inc(seconds)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
+        """All metrics, in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class Measured:
-    """ASGI middleware that counts the answers of the routes that use the model, and takes their time."""
+    """ASGI middleware that counts and times the answers of the routes that use the model."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]):
         self.app, self.metrics, self.paths = app, metrics, paths

@@ -21,13 +21,13 @@ PATH = "/explain"
 
 @dataclass(frozen=True)
 class Where:
-    """What is asked of a picture whose map is wanted."""
+    """The request for a map, which the batcher passes to the model's thread."""
 
     dimension: str
 
 
 class MapAnswer(BaseModel):
-    """The map of one picture: points of the scale by which each region lowers the score [rows][columns]."""
+    """The map of one picture: how many points each region lowers the score [rows][columns]."""
 
     model: str
     caveat: str | None
@@ -40,8 +40,8 @@ class MapAnswer(BaseModel):
 
 
 def offered(scorer: Scorer) -> dict[str, str]:
-    """For /health: dimension -> how far its maps may be trusted; none where the engine has no maps."""
-    from saiqa.engines.region_maps import checked  # not at the top: torch comes when the command has set its threads
+    """For /health: dimension -> how far its maps can be trusted; empty if the engine has no maps."""
+    from saiqa.engines.region_maps import checked  # not at the top: torch is imported after the command has set its threads
 
     if scorer.model.views > 1:
         return {}
@@ -53,19 +53,19 @@ def offered(scorer: Scorer) -> dict[str, str]:
 
 
 async def read(request: Request, limits: Limits, hold: Callable[[int], None], here: bool) -> tuple[Picture, Where]:
-    """The one picture and dimension of a request, whose body is as that of POST /score.
+    """The picture and dimension of a request; the body is like that of POST /score.
 
     Args:
-        here: whether the engine that is served has maps.
+        here: whether the served engine has maps.
 
     Raises:
-        Refused: as ``read_question``, and for other than one picture and one dimension.
+        Refused: as ``read_question``, and unless there is exactly one picture and one dimension.
     """
     if not here:
-        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "This service has no maps: they take the prefill engine and one view")
+        raise Refused(HTTPStatus.NOT_IMPLEMENTED, "This service has no maps: they need the prefill engine and a single view")
     question = await read_question(request, limits, hold)
     if len(question.pictures) != 1 or len(question.dimensions) != 1:
-        raise Refused(UNUSABLE, "A map is of one image and one of `dimensions`")
+        raise Refused(UNUSABLE, "A map needs exactly one image and one of `dimensions`")
     return question.pictures[0], Where(question.dimensions[0])
 
 
@@ -79,7 +79,7 @@ def drawn(scorer: Scorer, picture: Picture, where: Where) -> ImageMap | str:
 
 
 def answer(scorer: Scorer, picture: Picture, where: Where, found: ImageMap | str, caveat: str | None) -> MapAnswer:
-    """What is answered."""
+    """The answer for a map, or for the reason why there is none."""
     shared: dict[str, Any] = {"model": scorer.model_name, "caveat": caveat, "name": picture.name, "dimension": where.dimension}
     shared["standing"] = standing(where.dimension, scorer.demo)
     if isinstance(found, str):

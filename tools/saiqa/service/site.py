@@ -1,4 +1,4 @@
-"""What the service shows in a browser: the page's files, and a few rooms of the demo to try it with."""
+"""What the service shows in a browser: the page's files, and a few of the demo's rooms to try it with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saiqa.files import folders
 PAGE = Path(__file__).with_name("page")
 _EXAMPLES = "examples"
 
-# The page loads nothing from anywhere else, and nobody unnamed may frame it; blob: are thumbnails of the user's own pictures.
+# The page loads nothing from elsewhere, and only listed origins may frame it; blob: is for thumbnails of the user's pictures.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors "
@@ -25,12 +25,12 @@ _PAGE_POLICY = (
 
 
 def examples() -> dict[str, Path]:
-    """File name -> a room of the demo, one or two of each dimension's; none where the demo is not there."""
+    """File name -> a room of the demo, two per dimension; empty if the demo is not installed."""
     return {room.name: room for number, room in enumerate(folders.demo_rooms()) if number % facts.DEMO_ROOMS_EACH < 2}
 
 
 class Site(StaticFiles):
-    """The page's files, with a policy that keeps everything else out, and out of everything but ``frames``."""
+    """The page's files, with a policy that blocks everything else, and all framing except by ``frames``."""
 
     def __init__(self, frames: Sequence[str], shown: dict[str, Path]):
         super().__init__(directory=PAGE, html=True)
@@ -45,7 +45,7 @@ class Site(StaticFiles):
                 response: Response = FileResponse(self.shown[name])
             else:
                 response = await super().get_response(path, scope)
-        except (OSError, ValueError):  # a name that no file can have
+        except (OSError, ValueError):  # an invalid file name
             raise HTTPException(404) from None
         response.headers["Content-Security-Policy"] = _PAGE_POLICY + self.frames
         return response

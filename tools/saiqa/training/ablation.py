@@ -1,6 +1,6 @@
-"""The prompt ablation: a checkpoint for each prompt version, its scores, and one table that compares them.
+"""The prompt ablation: a checkpoint per prompt version, its scores, and one table that compares them.
 
-``tools/run_ablation.sh`` runs this. Every step is the command that a user would run, in a process of its own.
+``tools/run_ablation.sh`` runs this. Every step is the command that a user would run, in a separate process.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ NOTE = "Brackets: 95% intervals, percentile bootstrap over images."
 
 @dataclass(frozen=True)
 class Step:
-    """A command of the ablation, and what for; ``figures`` says that its stdout is an evaluation as JSON."""
+    """A command of the ablation and its purpose; with ``figures`` its stdout is an evaluation as JSON."""
 
     purpose: str
     command: list[str]
@@ -39,9 +39,9 @@ class Step:
 def parser() -> console.ArgumentParser:
     """The flags of the command."""
     flags = console.ArgumentParser(
-        description="Compare the prompts: take or train a checkpoint for each, score the four dimensions, and tabulate\n"
+        description="Compare the prompts: use or train a checkpoint for each, score the four dimensions, and tabulate\n"
         "PLCC and SRCC with 95% intervals.\n"
-        "Options that are not listed here go to `train_sft.sh`, and from there to `swift sft`.",
+        "Options not listed here are passed on to `train_sft.sh`, and from there to `swift sft`.",
         examples=(
             "bash tools/run_ablation.sh --demo --device cpu\n"
             "bash tools/run_ablation.sh --demo --prompt_versions 1 4 --dry_run\n"
@@ -52,13 +52,13 @@ def parser() -> console.ArgumentParser:
     add = flags.add_argument
     add("--prompt_versions", type=int, nargs="+", choices=facts.PROMPT_VERSIONS, default=list(facts.PROMPT_VERSIONS))
     add("--demo", action="store_true", help="the demo's data and small base model instead of the release's")
-    add("--models_dir", metavar="DIR", help="where sa-iqa-promptN are or go (default: ./SA-IQA-model)")
+    add("--models_dir", metavar="DIR", help="folder of the sa-iqa-promptN checkpoints (default: ./SA-IQA-model)")
     add("--data_root", metavar="DIR", help="benchmark folder (default: ./SA-BENCH)")
     add("--results_dir", metavar="DIR", help="for scores and ablation.md, ablation.csv (default: ./results)")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto")
-    add("--no_train", action="store_true", help="compare the checkpoints there are; fail where one is missing")
+    add("--no_train", action="store_true", help="only compare existing checkpoints; fail if one is missing")
     add("--resume", action="store_true", help="continue interrupted scoring")
-    add("--dry_run", action="store_true", help="print the commands and start nothing")
+    add("--dry_run", action="store_true", help="print the commands without running them")
     return flags
 
 
@@ -76,7 +76,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
     """The steps for each prompt version.
 
     Raises:
-        InputError: a checkpoint is missing and none is to be trained.
+        InputError: a checkpoint is missing and ``--no_train`` is set.
     """
     data = ["--data_root", arguments.data_root] if arguments.data_root else []
     common = [*(["--demo"] if arguments.demo else []), "--device", arguments.device, *data]
@@ -88,7 +88,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
         steps[version] = []
         if not (folder / CONFIG_FILE).is_file():
             if arguments.no_train:
-                raise errors.InputError(f"{folders.shown(folder)} is no checkpoint", "Leave --no_train out to train it")
+                raise errors.InputError(f"{folders.shown(folder)} is not a checkpoint", "Leave out --no_train to train it")
             launch = [sys.executable, "-m", "saiqa.training.launcher", *common, *prompt, "--output_dir", str(folder)]
             steps[version].append(Step(f"training with prompt {version}", [*launch, *training]))
         infer = [sys.executable, "-m", "saiqa", "infer", *common, *prompt, "--model_path", str(folder), *results]
@@ -99,7 +99,7 @@ def plan(arguments: argparse.Namespace, training: Sequence[str]) -> dict[int, li
 
 
 def run_step(step: Step, output: console.Output) -> list[dict]:
-    """Run a step; the lines of its evaluation, if it is one. Raises ``Failed`` with the step's exit code in words."""
+    """Run a step; returns the lines of its evaluation, if it is one. Raises ``Failed`` with the step's exit code."""
     output.note(step.purpose)
     done = subprocess.run(step.command, stdout=subprocess.PIPE if step.figures else sys.stderr, text=True)
     if done.returncode != 0:
@@ -108,7 +108,7 @@ def run_step(step: Step, output: console.Output) -> list[dict]:
 
 
 def tabulate(evaluations: dict[int, list[dict]]) -> list[dict]:
-    """One row a prompt and dimension, as in ``COLUMNS``; by-generator lines are left out."""
+    """One row per prompt and dimension, with ``COLUMNS``; per-generator lines are left out."""
     rows = []
     for version, evaluation in evaluations.items():
         for found in (line for line in evaluation if line["generator"] is None):
@@ -121,7 +121,7 @@ def tabulate(evaluations: dict[int, list[dict]]) -> list[dict]:
 
 
 def markdown(rows: Sequence[dict]) -> list[str]:
-    """The table with a column a prompt."""
+    """The table with one column per prompt."""
     versions = list(dict.fromkeys(row["prompt"] for row in rows))
     cells = {(row["prompt"], row["dimension"]): row for row in rows}
     lines = []
@@ -139,7 +139,7 @@ def markdown(rows: Sequence[dict]) -> list[str]:
 
 
 def write(rows: Sequence[dict], folder: Path) -> tuple[Path, Path]:
-    """Write ablation.md and ablation.csv, each whole or not at all; their paths."""
+    """Write ablation.md and ablation.csv, each completely or not at all; returns their paths."""
     text, table = folder / "ablation.md", folder / "ablation.csv"
     with text_files.atomic_writer(text) as file:
         file.write("\n".join(markdown(rows)) + "\n")

@@ -1,6 +1,6 @@
-"""What happens beside the training in every process of it: validation, whole checkpoints, progress. Registers with ms-swift.
+"""What every training process does besides training: validation, complete checkpoints, progress. Registers with ms-swift.
 
-The launcher says what to do in a file that the environment variable ``SPEC_VARIABLE`` names.
+The launcher describes it in a file named by the environment variable ``SPEC_VARIABLE``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SaiqaCallback(TrainerCallback):
-    """Validates before every save, marks what is saved whole, and says how far the training is."""
+    """Validates before every save, marks complete checkpoints, and reports progress."""
 
     def __init__(self, args: TrainingArguments, trainer: Trainer):
         super().__init__(args, trainer)
@@ -35,7 +35,7 @@ class SaiqaCallback(TrainerCallback):
         self.validator: Validator | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object) -> None:
-        # A checkpoint goes when the next one is whole, which the trainer's own rotation does not wait for.
+        # Delete a checkpoint only when the next one is complete; the trainer's own rotation does not wait for that.
         self.limit, args.save_total_limit = args.save_total_limit, None
         if self.spec.validation:
             self.validator = Validator(self.trainer, self.spec)
@@ -63,7 +63,7 @@ class SaiqaCallback(TrainerCallback):
             return
         figures = self.validator.figures()
         if state.best_metric is None or figures["quality"] >= state.best_metric:
-            # The trainer writes it into its state, and keeps the checkpoint of this step.
+            # The trainer stores this in its state and keeps the checkpoint of this step.
             state.best_metric, state.best_global_step = figures["quality"], state.global_step
         self._say(state, {"validation": figures})
 

@@ -1,6 +1,6 @@
-"""From what ms-swift saved to a checkpoint: in the folder of its run, and where that was asked for in the output folder.
+"""Turns what ms-swift saved into a checkpoint, in the folder of its run and, if asked for, in the output folder.
 
-A folder is a checkpoint once it has a config.json, which is therefore the first file to go and the last to come.
+A folder is a checkpoint once it has a config.json, which is therefore deleted first and written last.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from saiqa.files.checkpoint_folders import STEPS, step_number
 from saiqa.prompts import ARGUMENTS_FILE
 from saiqa.training.soft_labels import WORD_SCALE
 
-# What ms-swift's args.json says of how to ask the checkpoint; the rest is of the machine that trained it.
+# The entries of ms-swift's args.json that matter for inference; the rest describes the machine that trained it.
 _ASKING = (
     *("model_type", "task_type", "torch_dtype", "template", "system", "max_length", "truncation_strategy", "max_pixels"),
     *("agent_template", "norm_bbox", "use_chat_template", "padding_side", "padding_free", "loss_scale"),
@@ -26,27 +26,27 @@ _ASKING = (
 )
 
 CURVES_FILE = "curves.png"
-WHOLE_FILE = "whole"  # in a ``checkpoint-N`` that was written to its end by every process
-_BESIDE = (ARGUMENTS_FILE, RECORD_FILE, CURVES_FILE)  # what a checkpoint has beside what makes it one
+WHOLE_FILE = "whole"  # in a ``checkpoint-N`` that every process has written completely
+_BESIDE = (ARGUMENTS_FILE, RECORD_FILE, CURVES_FILE)  # additional files of a checkpoint
 
-# What training needs to go on, and nobody who scores: many times the size of the weights.
+# Needed only to resume training, not for scoring: many times the size of the weights.
 _STATES = ("global_step*", "optimizer*", "scheduler*", "rng_state*", "zero_to_fp32.py", "latest*", "*.pt", "*.pth")
 
 
 def steps_of(run: Path) -> list[Path]:
-    """The ``checkpoint-N`` in the folder of a run that were saved to their end, by step."""
+    """The completely saved ``checkpoint-N`` in the folder of a run, by step."""
     whole = (step for step in run.glob(STEPS) if step_number(step) >= 0 and (step / WHOLE_FILE).is_file())
     return sorted(whole, key=step_number)
 
 
 def mark_whole(step: Path) -> None:
-    """Say of a ``checkpoint-N`` that every process has written its part. Nodes without a shared folder have their part only."""
+    """Mark a ``checkpoint-N`` as written by every process. Nodes without a shared folder have only their own part."""
     if step.is_dir():
         (step / WHOLE_FILE).touch()
 
 
 def best_step(run: Path) -> Path | None:
-    """The whole checkpoint with the best validation, else the newest; None where there is none."""
+    """The complete checkpoint with the best validation, else the newest; None if there is none."""
     steps = steps_of(run)
     if not steps:
         return None
@@ -55,7 +55,7 @@ def best_step(run: Path) -> Path | None:
 
 
 def is_trained(run: Path) -> bool:
-    """Whether the last step of a run was saved, so that only the checkpoint is to be made of it."""
+    """Whether the last step of a run was saved, so that only the final checkpoint has to be made."""
     steps = steps_of(run)
     if not steps:
         return False
@@ -64,18 +64,18 @@ def is_trained(run: Path) -> bool:
 
 
 def _trainer_state(step: Path) -> dict[str, Any]:
-    """How far the training was when it saved a ``checkpoint-N``, and which was the best by then."""
+    """The trainer's state in a ``checkpoint-N``: how far training was, and the best step until then."""
     return json.loads((step / "trainer_state.json").read_text(encoding="utf-8"))
 
 
 def remove_broken(run: Path) -> None:
-    """Remove what was being saved when a run was ended."""
+    """Remove checkpoints that were incomplete when a run was ended."""
     for step in set(run.glob(STEPS)) - set(steps_of(run)):
         shutil.rmtree(step, ignore_errors=True)
 
 
 def drop_states(run: Path) -> None:
-    """Remove what only training on would need, of a run that has ended."""
+    """Remove a finished run's files that are only needed to resume training."""
     for step in run.glob(STEPS):
         for pattern in _STATES:
             for path in step.glob(pattern):
@@ -83,13 +83,13 @@ def drop_states(run: Path) -> None:
 
 
 def promote(step: Path, run: Path, base: Path, bounds: Mapping[str, int] | None = None) -> None:
-    """Make the folder of a run the checkpoint that ``step``, a folder in it, holds.
+    """Make the folder of a run a checkpoint, from ``step``, a folder in it.
 
-    Its config.json says the bounds of the pixels that it was trained with, where they are given: those it is scored with.
+    ``bounds``, the pixel bounds used in training, are written into its config.json, so that scoring uses them too.
 
-    Tokenizer and preprocessing are the base model's, byte for byte, since libraries of another generation write them otherwise
-    and training changes neither; give a view of it. Files are linked where the file system can, copied where not; ``step``
-    stays, so that training can go on from it.
+    Tokenizer and preprocessing are copied unchanged from ``base``, a view of the base model: training does not change them, but
+    other library versions would write them differently. Files are hard-linked if possible, else copied; ``step`` stays, so that
+    training can resume from it.
     """
     files = {file.name: file for file in _files_of(step)}
     files |= {name: base / name for name in COMPANIONS if name != CONFIG_FILE and (base / name).is_file()}
@@ -98,7 +98,7 @@ def promote(step: Path, run: Path, base: Path, bounds: Mapping[str, int] | None 
         said = json.loads((step / ARGUMENTS_FILE).read_text(encoding="utf-8"))
         asking = {name: said[name] for name in _ASKING if name in said}
         if asking.get("loss_scale") == WORD_SCALE:
-            asking["loss_scale"] = "default"  # of training alone, and ms-swift knows no such name without us
+            asking["loss_scale"] = "default"  # ours is for training only, and ms-swift alone does not know it
         arguments.write_text(json.dumps(asking, indent=2) + "\n")
         files[ARGUMENTS_FILE] = arguments
     config = run / f".{CONFIG_FILE}.bounds"
@@ -113,7 +113,7 @@ def promote(step: Path, run: Path, base: Path, bounds: Mapping[str, int] | None 
 
 
 def install(run: Path, output: Path) -> None:
-    """Make ``output`` the checkpoint that ``run``, the folder of a run in it, holds, in place of one it may hold."""
+    """Make ``output`` a checkpoint, from ``run``, the folder of a run in it; replaces an existing checkpoint."""
     files = {file.name: file for file in _files_of(run)}
     files |= {name: run / name for name in _BESIDE if (run / name).is_file()}
     for _ in replacing(files, output):
@@ -121,10 +121,10 @@ def install(run: Path, output: Path) -> None:
 
 
 def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
-    """Make ``folder`` the checkpoint of these files, name -> source, in steps that may be cut short after any.
+    """Make ``folder`` a checkpoint of these files, name -> source, in steps; it is safe to stop after any of them.
 
-    Everything is made ready under other names before anything goes. From then until the last step the folder is no
-    checkpoint, and ``checkpoint_folders.find_checkpoint`` finds that of the newest run in it.
+    Everything is prepared under other names before anything is deleted. From then until the last step the folder is not a
+    checkpoint, and ``checkpoint_folders.find_checkpoint`` finds the one of its newest run.
     """
     ready = {}
     for name, source in files.items():
@@ -142,7 +142,7 @@ def replacing(files: Mapping[str, Path], folder: Path) -> Iterator[None]:
 
 
 def _files_of(folder: Path) -> list[Path]:
-    """The files that make a folder a checkpoint, those of its training left out."""
+    """The files of a checkpoint, without those of its training."""
     weights = [file for file in folder.glob("*.safetensors") if file.is_file()]
     return [*weights, *(folder / name for name in (INDEX_FILE, *COMPANIONS) if (folder / name).is_file())]
 

@@ -1,4 +1,4 @@
-"""The curves of a run as a picture: loss, and agreement with people on the validation images."""
+"""Plots a run's curves: the loss, and PLCC and SRCC on the validation images."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 
 def draw(lines: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw what a run said of its progress into a PNG; nothing where it said nothing.
+    """Draw the progress of a run into a PNG; does nothing if there is none.
 
     Args:
-        lines: those of ``spec.PROGRESS_FILE``.
+        lines: the lines of ``spec.PROGRESS_FILE``.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}  # of a step that was done twice, the last
+    losses = {line["step"]: line["loss"] for line in lines if "loss" in line}  # for a repeated step, the last
     validations = {line["step"]: line["validation"]["groups"] for line in lines if "validation" in line}
     if not losses and not validations:
         return

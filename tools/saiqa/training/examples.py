@@ -1,4 +1,4 @@
-"""What is trained on: the examples of question files, what people's ratings of them were, and what is wrong with them."""
+"""Training examples: read from question files, with people's ratings, and checked for faults."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Example:
     """One question about one image, with people's answer.
 
     Attributes:
-        file: the question file it stands in.
-        written: the image as it is written there.
+        file: the question file it is from.
+        written: the image path as written there.
         image: the image's file.
-        group: what the file asks about: its dimension, or its name.
+        group: the file's dimension, or else its name.
         query, response: the two turns.
-        mos: mean opinion score, 1..5; the word's value where the ratings are not at hand.
-        marks: the raters' marks, 1..5 each; empty where they are not at hand.
+        mos: mean opinion score, 1..5; the rating word's value if the ratings are not available.
+        marks: the individual raters' scores, 1..5 each; empty if not available.
     """
 
     file: Path
@@ -46,13 +46,13 @@ class Example:
 
     @property
     def word(self) -> str:
-        """The rating word of the answer; empty where it has none."""
+        """The rating word of the answer; empty if it has none."""
         found = scoring.split_answer(self.response)
         return found[1] if found else ""
 
     @property
     def answer_prefix(self) -> str:
-        """The answer up to, and without, the blank before the rating word."""
+        """The answer up to the space before the rating word, without that space."""
         found = scoring.split_answer(self.response)
         return found[0] if found else ""
 
@@ -62,7 +62,7 @@ class Example:
 
 
 def read(files: Sequence[Path], data_root: Path) -> list[Example]:
-    """The examples of question files. The ratings are those of the table beside a file: ``X.csv`` of ``X_prompt4.jsonl``.
+    """The examples of question files. Ratings come from the table beside a file: ``X.csv`` for ``X_prompt4.jsonl``.
 
     Raises:
         InputError: a file is missing or broken.
@@ -86,12 +86,12 @@ def _stem(file: Path) -> str:
 
 
 def _table_beside(file: Path) -> Path:
-    """Where the table of the ratings is that a question file was made of."""
+    """The path of the table of ratings that a question file was made from."""
     return file.with_name(f"{_stem(file)}.csv")
 
 
 def _ratings(file: Path, group: str) -> dict[str, tuple[float, tuple[float, ...]]]:
-    """Image id -> mean opinion score and raters' marks, of the table beside a question file; empty where there is none."""
+    """Image id -> MOS and individual scores, from the table beside a question file; empty if there is none."""
     table = _table_beside(file)
     if not table.is_file():
         return {}
@@ -106,7 +106,7 @@ def _ratings(file: Path, group: str) -> dict[str, tuple[float, tuple[float, ...]
             marks = tuple(float(row[name]) for name in raters if row[name])
             found[row[facts.ID_COLUMN]] = (float(row[mos_column]), marks)
         except ValueError:
-            continue  # the word of the question file stands for it
+            continue  # the rating word's value is used instead
     return found
 
 
@@ -114,7 +114,7 @@ def _ratings(file: Path, group: str) -> dict[str, tuple[float, tuple[float, ...]
 
 
 def split(examples: Sequence[Example], share: float) -> tuple[list[Example], list[Example]]:
-    """Examples to train on, and a share to validate on: by image, so that none is in both, and the same in every run."""
+    """Split into training and validation examples: by image, so that no image is in both, and the same in every run."""
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
         digest = hashlib.sha256(example.image_id.encode()).digest()
@@ -123,7 +123,7 @@ def split(examples: Sequence[Example], share: float) -> tuple[list[Example], lis
 
 
 def counts(examples: Iterable[Example]) -> list[str]:
-    """How many examples a group has, and of which words, in lines for people."""
+    """The number of examples per group and rating word, as lines for display."""
     words: dict[str, Counter[str]] = {}
     for example in examples:
         words.setdefault(example.group, Counter())[example.word] += 1
@@ -143,19 +143,19 @@ def digests(files: Iterable[Path]) -> dict[str, str]:
     return found
 
 
-# ---- what is wrong with them -----------------------------------------------------------------------------------------
+# ---- faults ----------------------------------------------------------------------------------------------------------
 
 
 def faults(
     examples: Sequence[Example], tokens: Callable[[Example, int, int], int], longest: int | None
 ) -> tuple[list[tuple[str, str]], int]:
-    """Everything that could not be trained on, as (file, why), and the length of the longest example in tokens.
+    """All faults that prevent training, as (file, why), and the length of the longest example in tokens.
 
-    Every image is decoded, once however many questions there are about it.
+    Every image is decoded once, however many questions there are about it.
 
     Args:
-        tokens: of an example whose image has this height and width.
-        longest: tokens that an example may have; None for any number.
+        tokens: the number of tokens of an example, given height and width of its image.
+        longest: the most tokens an example may have; None for no limit.
     """
     by_image: dict[Path, list[Example]] = {}
     for example in examples:
@@ -172,7 +172,7 @@ def faults(
                 length = tokens(example, *size)
                 most = max(most, length)
                 if longest is not None and length > longest:
-                    found.append((folders.shown(image), f"has {length} tokens with its question, and may have {longest}"))
+                    found.append((folders.shown(image), f"has {length} tokens with its question, the limit is {longest}"))
     found += [
         (folders.shown(one.file), f"the response about {one.written} has no rating word") for one in examples if not one.word
     ]
@@ -180,7 +180,7 @@ def faults(
 
 
 def _size(image: Path) -> tuple[int, int] | str:
-    """Height and width of an image that can be decoded; else why not."""
+    """Height and width of an image, or why it cannot be decoded."""
     if not image.is_file():
         return "is not there"
     try:
@@ -193,9 +193,9 @@ def _size(image: Path) -> tuple[int, int] | str:
 
 
 def require_marks(examples: Iterable[Example]) -> None:
-    """Refuse examples whose raters are not known. Raises ``InputError``."""
+    """Raise ``InputError`` if the individual scores of an example are not known."""
     without = next((example for example in examples if not example.marks), None)
     if without is not None:
-        what = f"the raters' marks of {without.written} are not known"
+        what = f"the individual raters' scores for {without.written} are not known"
         remedy = f"Put {_table_beside(without.file).name} with the columns {without.group}_score_1, 2, ... beside the questions"
         raise InputError(what, remedy)

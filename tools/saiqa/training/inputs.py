@@ -1,4 +1,4 @@
-"""What goes into a run: the examples, checked before anything is loaded, and the folder that ``swift sft`` reads."""
+"""The inputs of a run: the examples, checked before anything is loaded, and the folder that ``swift sft`` reads."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from saiqa.training.plan import Plan, Run, test_files
 from saiqa.training.spec import Spec
 from saiqa.training.tokens import TokenCounter
 
-_ROUND_UP = 64  # tokens, of a length that we choose
+_ROUND_UP = 64  # tokens; a chosen max_length is a multiple of it
 _SHOWN_FAULTS = 200
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Examples without a fault.
+    """Validated examples.
 
     Attributes:
         plan: the plan, with the options that depend on the examples.
-        train, val, test: the examples; ``test`` only where the release's way is asked for.
-        longest: tokens of the longest.
-        digests: file name -> SHA-256, of what the examples were read from.
+        train, val, test: the examples; ``test`` only with ``--val_on_test``.
+        longest: tokens of the longest example.
+        digests: file name -> SHA-256 of the files that the examples were read from.
     """
 
     plan: Plan
@@ -46,13 +46,13 @@ class Inputs:
 
     @classmethod
     def read(cls, plan: Plan, given: Collection[str], output: console.Output) -> Inputs:
-        """Read and check everything, the base model's files too.
+        """Read and check everything, including the base model's files.
 
         Args:
             given: names of the options that the user has set.
 
         Raises:
-            InputError: something could not be trained on; all of it is listed first.
+            InputError: examples have faults; all of them are listed first.
         """
         check_weights(plan.base)
         load_tokenizer(plan.base)
@@ -77,7 +77,7 @@ class Inputs:
         return cls(replace(plan, options=plan.options | options), train, val, test, longest, examples.digests(files))
 
     def write(self, run: Run) -> None:
-        """Fill the folder that ``swift sft`` reads: a view of the base model, the examples, and what to do beside."""
+        """Fill the folder that ``swift sft`` reads: a view of the base model, the examples, and the ``Spec``."""
         shutil.rmtree(run.inputs, ignore_errors=True)
         make_view(self.plan.base, run.view)
         for split, members in (("train", self.train), ("test", self.test)):
@@ -94,7 +94,7 @@ class Inputs:
         ).write(run.spec)
 
     def prompts(self) -> dict[str, list[str]]:
-        """Group -> digests of the questions that were asked about its images."""
+        """Group -> digests of the prompts for its images."""
         found: dict[str, set[str]] = {}
         for example in self.train:
             found.setdefault(example.group, set()).add(prompt_digest(example.query, example.answer_prefix))
@@ -117,12 +117,12 @@ def _without_images_of(val: Sequence[Example], train: Iterable[Example]) -> list
     seen = {example.image for example in train}
     twice = next((example for example in val if example.image in seen), None)
     if twice is not None:
-        raise errors.InputError(f"{twice.written} is trained and validated on", "Take it out of one of the files")
+        raise errors.InputError(f"{twice.written} is used for training and validation", "Remove it from one of the files")
     return list(val)
 
 
 def _check(everything: Sequence[Example], plan: Plan, length_given: bool, output: console.Output) -> int:
-    """Tokens of the longest example. Raises ``InputError`` after naming all that is wrong."""
+    """Tokens of the longest example. Raises ``InputError`` after listing all faults."""
     count = TokenCounter(plan.base, plan.options["system"][0], plan.bounds)
     longest_allowed = int(number(plan.options, "max_length")) if length_given else None
     faults, longest = examples.faults(everything, count, longest_allowed)
@@ -131,7 +131,7 @@ def _check(everything: Sequence[Example], plan: Plan, length_given: bool, output
     if len(faults) > _SHOWN_FAULTS:
         output.note(f"and {len(faults) - _SHOWN_FAULTS} more")
     if faults:
-        remedy = "Correct them or take them out"
+        remedy = "Correct or remove them"
         if longest_allowed is not None and longest > longest_allowed:
             remedy += f"; --max_length {_rounded(longest)} fits the longest, or set MAX_PIXELS lower"
         raise errors.InputError(f"{len(faults)} of {len(everything)} examples cannot be trained on", remedy)
@@ -139,11 +139,11 @@ def _check(everything: Sequence[Example], plan: Plan, length_given: bool, output
 
 
 def _lengths(plan: Plan, longest: int, given: Collection[str], output: console.Output) -> Options:
-    """A length that fits the longest example, where the release's does not and the user gave none."""
+    """A max_length that fits the longest example, if the release's does not and the user gave none."""
     if "max_length" in given or longest <= number(plan.options, "max_length"):
         return {}
     length = _rounded(longest)
-    output.note(f"the longest example has {longest} tokens: training with --max_length {length} in place of the release's")
+    output.note(f"the longest example has {longest} tokens: training with --max_length {length} instead of the release's")
     return {"max_length": [str(length)]}
 
 
@@ -152,7 +152,7 @@ def _rounded(length: int) -> int:
 
 
 def _saves(plan: Plan, count: int, given: Collection[str]) -> Options:
-    """A checkpoint an epoch where the release's interval would be longer than that."""
+    """Save at least once per epoch, if the release's interval is longer than that."""
     if not {"save_steps", "save_strategy"}.isdisjoint(given):
         return {}
     return {"save_steps": [str(min(int(number(plan.options, "save_steps")), plan.steps_per_epoch(count)))]}

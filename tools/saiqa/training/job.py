@@ -1,4 +1,4 @@
-"""A training from the checks of what goes in to the checkpoint: one new run, or going on with the one that this is."""
+"""A training from checking its inputs to the checkpoint: starts a new run or resumes the matching one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from saiqa.training.work import Work
 
 
 def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], output: console.Output) -> None:
-    """Check what goes in, then train, or go on with the run that this is, and keep the checkpoint."""
+    """Check the inputs, train (or resume the matching run), and keep the checkpoint."""
     inputs = Inputs.read(plan, given, output)
     plan = inputs.plan
     fits(plan, inputs, arguments, output)
@@ -36,13 +36,11 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
     checkpoint = plan.output if record["takes_output"] else folder
     if runs.is_finished(folder) and placed and (checkpoint / CONFIG_FILE).is_file():
         output.result(folders.shown(checkpoint))
-        output.note("the same training has ended here before; --fresh trains again")
+        output.note("this training has already finished; --fresh trains again")
         return
     work = Work(Run(plan, folder), inputs, record, output)
     if not record["takes_output"]:
-        output.note(
-            f"{folders.shown(plan.output)} holds a checkpoint and keeps it; the new one goes to {folders.shown(folder)}"
-        )
+        output.note(f"{folders.shown(plan.output)} already holds a checkpoint; the new one goes to {folders.shown(folder)}")
     output.note(f"training {folders.shown(plan.base)} -> {folders.shown(checkpoint)}")
     if not work.run():
         output.note("this machine's part is done; the checkpoint is on the first machine")
@@ -54,18 +52,18 @@ def train(plan: Plan, arguments: argparse.Namespace, given: Collection[str], out
 
 
 def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: console.Output) -> None:
-    """Say what the run takes, and refuse what this machine does not have, or change the options (``--fit``)."""
+    """Report the resources that the run takes; if memory is too small, change the options (``--fit``) or refuse."""
     shape, longest = sizes.Shape.of(plan.base), inputs.longest
     free = sizes.free_on_devices(plan.cpu, plan.processes)
     need = sizes.needs(shape, plan.options, plan.world, longest)
     if need.device > free:
         changes = sizes.choose(shape, plan.options, plan.world, longest, free)
-        what = f"a process takes about {sizes.shown(need.device)} of memory and {sizes.shown(free)} are free"
+        what = f"a process takes about {sizes.shown(need.device)} of memory, but only {sizes.shown(free)} are free"
         if changes is None:
             raise errors.InputError(what, "Nothing would fit: use more or larger GPUs")
         flags = " ".join(as_flags(changes))
         if not arguments.fit:
-            raise errors.InputError(what, f"This fits: {flags}; --fit takes it")
+            raise errors.InputError(what, f"This fits: {flags}; --fit uses it")
         output.note(f"{what}: training with {flags}")
         plan.options.update(changes)
         need = sizes.needs(shape, plan.options, plan.world, longest)
@@ -78,7 +76,7 @@ def fits(plan: Plan, inputs: Inputs, arguments: argparse.Namespace, output: cons
 
 
 def new_record(plan: Plan, inputs: Inputs, identity: str, decided: Mapping[str, Any]) -> dict:
-    """How a checkpoint is made, as ``training.json`` in it says: names and numbers, and no folder of this machine.
+    """How a checkpoint is made, for its ``training.json``: names and numbers, without local folders.
 
     Args:
         identity: digest of ``decided``.
@@ -97,12 +95,12 @@ def new_record(plan: Plan, inputs: Inputs, identity: str, decided: Mapping[str, 
 
 
 def _without_folder(token: str) -> str:
-    """A token of a command line, without the folder of an absolute path."""
+    """A command-line token; an absolute path is reduced to its file name."""
     return Path(token).name if token.startswith("/") else token
 
 
 def scoring_command(checkpoint: Path, arguments: argparse.Namespace) -> str:
-    """The line that scores the benchmark with a checkpoint, or pictures where it was trained on other files."""
+    """The command that scores the benchmark with a checkpoint, or pictures if it was trained on other files."""
     if arguments.train_jsonl:
         return shlex.join(["python", "tools/score_images.py", "PICTURES", "--model_path", folders.shown(checkpoint)])
     demo = ["--demo"] if arguments.demo else []

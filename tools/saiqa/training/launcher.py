@@ -1,8 +1,8 @@
-"""What ``tools/train_sft.sh`` does: checks everything cheap, then starts the real ``swift sft`` and keeps its result.
+"""The command behind ``tools/train_sft.sh``: runs all cheap checks, then starts ``swift sft`` and keeps its result.
 
-The options of the run are one dictionary (``options``); what the machine, ``--demo`` and the user say is laid over it, and the
-command is written from it. The same command goes on with a run that was ended; when training ends, the output folder itself is
-a checkpoint.
+The options of the run are one dictionary (``options``), with layers for the machine, ``--demo`` and the user's options, from
+which the command line is built. Running the same command again resumes an interrupted run; when training ends, the output
+folder itself is a checkpoint.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def parser() -> console.ArgumentParser:
     """The flags of the command."""
     flags = console.ArgumentParser(
         description="Fine-tune a checkpoint on SA-BENCH with ms-swift and DeepSpeed ZeRO-2, as the release does.\n"
-        "Options that are not listed here go to `swift sft` as they are and win over the defaults.\n"
-        "The same command goes on with a run that was ended before its time.",
+        "Options not listed here are passed to `swift sft` unchanged and override the defaults.\n"
+        "Running the same command again resumes an interrupted run.",
         examples=(
             "bash tools/train_sft.sh --prompt_version 4\n"
             "bash tools/train_sft.sh --prompt_version 4 --num_train_epochs 1 --gradient_accumulation_steps 64\n"
@@ -44,35 +44,35 @@ def parser() -> console.ArgumentParser:
     )
     add = flags.add_argument
     add("--prompt_version", type=int, choices=facts.PROMPT_VERSIONS, help="prompt of the annotations to train on")
-    add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all that are visible)")
+    add("--cuda_visible_devices", metavar="IDS", help="GPUs to use, e.g. 0,1 (default: all visible)")
     add("--master_port", type=int, metavar="P", help="port of the process group (default: MASTER_PORT, 29500 + prompt version)")
-    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one per GPU, 4 at most)")
+    add("--nproc_per_node", type=console.positive_int, metavar="N", help="processes (default: one per GPU, at most 4)")
     add("--model", metavar="PATH", help="checkpoint to start from (default: ./SA-IQA-model/Ovis2.5-9B)")
     add("--output_dir", metavar="PATH", help="where the checkpoint goes (default: ./SA-IQA-model/sa-iqa-prompt{N})")
-    add("--overwrite", action="store_true", help="replace the checkpoint in it, when training has ended well")
-    add("--fresh", action="store_true", help="start over where the same command was ended, or has ended")
+    add("--overwrite", action="store_true", help="replace an existing checkpoint there, once training has succeeded")
+    add("--fresh", action="store_true", help="start over instead of resuming or keeping an earlier run of the same command")
     add("--data_root", metavar="PATH", help="benchmark folder (default: ./SA-BENCH)")
     add("--dimensions", nargs="+", choices=tuple(facts.DIMENSIONS), help="train on these (default: all four)")
-    add("--train_jsonl", nargs="+", metavar="FILE", help="question files of your own, as convert_csv_to_jsonl.py makes them")
-    add("--val_jsonl", nargs="+", metavar="FILE", help="validate on these (default: the val split, or a part of train)")
-    add("--val_split", type=share, default=VAL_SHARE, metavar="X", help="part of the images to validate on; 0: none (0.05)")
-    add("--val_on_test", action="store_true", help="let ms-swift evaluate on the test split every 10 steps, as the release")
-    add("--loss", choices=LOSSES, default="answer", help="on the whole answer as the release, or on the rating (docs/train.md)")
-    add("--fit", action="store_true", help="where memory does not suffice, shard, offload or adapt (LoRA) until it does")
+    add("--train_jsonl", nargs="+", metavar="FILE", help="your own question files, as written by convert_csv_to_jsonl.py")
+    add("--val_jsonl", nargs="+", metavar="FILE", help="validate on these (default: the val split, or a share of train)")
+    add("--val_split", type=share, default=VAL_SHARE, metavar="X", help="share of images to validate on; 0: none (0.05)")
+    add("--val_on_test", action="store_true", help="let ms-swift evaluate on the test split every 10 steps, as in the release")
+    add("--loss", choices=LOSSES, default="answer", help="on the whole answer (as in the release) or the rating: docs/train.md")
+    add("--fit", action="store_true", help="if memory is too small, shard, offload or use LoRA until it fits")
     add("--device", choices=("auto", "cuda", "cpu"), default="auto", help="default: auto (a GPU, or for --demo a CPU)")
     add("--demo", action="store_true", help="train the demo's small base model on the demo's rendered rooms")
-    add("--dry_run", action="store_true", help="check everything, print the command and start nothing")
+    add("--dry_run", action="store_true", help="check the options, print the command, and start nothing")
     return flags
 
 
 def share(text: str) -> float:
-    """A number from 0 to below 1, as an argparse type."""
+    """A number of at least 0 and below 1, as an argparse type."""
     try:
         value = float(text)
     except ValueError:
         value = -1.0
     if not 0 <= value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to below 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0 and below 1")
     return value
 
 
@@ -91,28 +91,28 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if importlib.util.find_spec("swift") is None:
         raise errors.lacking("training", f"ms-swift (in {sys.executable})", "train")
-    # One process a machine writes an output folder; on several with a shared one, the first holds the lock.
+    # One process per machine writes an output folder; if several machines share it, the first one holds the lock.
     held = plan.output if plan.nodes.rank == 0 else plan.output.with_name(f"{plan.output.name}.node{plan.nodes.rank}")
     with locks.exclusive([held]):
-        from saiqa.training import job  # loads torch, which a mistyped option need not wait for
+        from saiqa.training import job  # imports torch, so it comes after the checks of the options
 
         job.train(plan, arguments, forwarded.keys(), output)
 
 
 def check_together(arguments: argparse.Namespace) -> None:
-    """Refuse flags that contradict each other. Raises ``UsageError``."""
+    """Raise ``UsageError`` for flags that contradict each other."""
     if arguments.val_on_test and (arguments.val_jsonl or arguments.train_jsonl):
-        raise errors.UsageError("--val_on_test is for the benchmark's own files", "Leave --train_jsonl and --val_jsonl out")
+        raise errors.UsageError("--val_on_test is for the benchmark's own files", "Leave out --train_jsonl and --val_jsonl")
     if arguments.train_jsonl and arguments.dimensions:
-        raise errors.UsageError("--dimensions is for the benchmark's own files", "Give the files wanted to --train_jsonl")
+        raise errors.UsageError("--dimensions is for the benchmark's own files", "Give only the wanted files to --train_jsonl")
     if arguments.train_jsonl and not arguments.output_dir:
-        raise errors.UsageError("--train_jsonl needs --output_dir", "Say where the checkpoint goes")
+        raise errors.UsageError("--train_jsonl needs --output_dir", "Give a folder for the checkpoint")
     if arguments.val_jsonl and arguments.val_split != VAL_SHARE:
-        raise errors.UsageError("--val_jsonl and --val_split exclude each other", "Give one of them")
+        raise errors.UsageError("--val_jsonl and --val_split cannot be combined", "Give one of them")
 
 
 def shell_line(run: Run) -> str:
-    """The run as one line for a shell."""
+    """The run as one shell command line."""
     settings = [f"{name}={shlex.quote(value)}" for name, value in run.environment().items()]
     return " ".join([*settings, shlex.join(run.command())])
 

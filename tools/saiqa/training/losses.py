@@ -1,12 +1,12 @@
-"""The loss on the rating word alone, in place of that on the whole answer (``--loss``). Registers with ms-swift on import.
+"""Losses on the rating word only, instead of on the whole answer (``--loss``). Registers with ms-swift on import.
 
-The release's loss is the mean over the tokens of the answer, of which one is the rating word. Here all labels but that word are
-masked by a loss scale of ms-swift, so that what the trainer counts, over processes and accumulated batches alike, is words: a
-sum divided by that count is the mean over examples, however they are cut into batches.
+The release's loss is the mean over the tokens of the answer, one of which is the rating word. Here an ms-swift loss scale masks
+all labels except that word, so the trainer counts words, across processes and accumulated batches: the sum divided by that
+count is the mean over examples, however they are batched.
 
-``word`` is the cross entropy of the word that people's mean rounds to. ``raters`` and ``gaussian`` take it to a distribution
-over the five: of the raters' marks, or a discretised normal around their mean, the soft labels of DeQA-Score (2025).
-``mse`` is the squared difference between the score, the expected value under the five words, and the mean.
+``word`` is the cross entropy to the word that the MOS rounds to. ``raters`` and ``gaussian`` use soft labels over the five
+words: the distribution of the raters' scores, or a discretised normal distribution around the MOS (DeQA-Score, 2025). ``mse``
+is the squared difference between the score (the expected value under the five words) and the MOS.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from swift.trainers import Trainer, TrainingArguments
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
-_IGNORED = -100  # label of a token without a loss
+_IGNORED = -100  # label of a token that is not trained on
 
 
 class WordScale(LossScale):
-    """1 for the rating word of an answer, 0 for all else."""
+    """1 for the rating word of an answer, 0 for everything else."""
 
     is_binary = True
 
@@ -48,7 +48,7 @@ class WordScale(LossScale):
 
 
 class RatingLoss(BaseLoss):
-    """Loss on the five words where the rating word stands. Targets come as ``channel`` of the examples (``soft_labels``)."""
+    """Loss on the five words at the rating position. Targets are in the ``channel`` of the examples (``soft_labels``)."""
 
     def __init__(self, args: TrainingArguments, trainer: Trainer):
         super().__init__(args, trainer)
@@ -65,7 +65,7 @@ class RatingLoss(BaseLoss):
             self._targets = list(inputs.get("channel") or ())
             return inner(model, inputs, *rest, **options)
 
-        trainer.compute_loss = with_targets  # ms-swift takes ``channel`` out of the inputs and hands it to no loss
+        trainer.compute_loss = with_targets  # ms-swift removes ``channel`` from the inputs before the loss
 
     def __call__(
         self,
@@ -80,7 +80,7 @@ class RatingLoss(BaseLoss):
         at = following != _IGNORED
         words, logits = following[at], outputs.logits[at].float()
         if len(words) != len(self._targets):
-            raise ValueError(f"{len(words)} rating words and {len(self._targets)} ratings in a batch")
+            raise ValueError(f"{len(words)} rating words but {len(self._targets)} ratings in a batch")
         targets = torch.tensor([list(map(float, text.split())) for text in self._targets], device=logits.device)
         spelled = [next(ids for ids in self._spellings if word in ids) for word in words.tolist()]
         ids = torch.tensor(spelled, device=logits.device)
@@ -88,7 +88,7 @@ class RatingLoss(BaseLoss):
         return losses.sum() / (len(words) if num_items_in_batch is None else num_items_in_batch)
 
     def losses(self, logits: torch.Tensor, ids: torch.Tensor, shares: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
-        """Losses [n] for logits [n, vocabulary], the words' ids [n, 5], their shares [n, 5] and mean opinion scores [n]."""
+        """Losses [n] for logits [n, vocabulary], the words' ids [n, 5], their target shares [n, 5] and MOS [n]."""
         raise NotImplementedError
 
 

@@ -1,4 +1,4 @@
-"""What a machine has and how it takes part: processes, GPUs, ports, and its place among several machines."""
+"""What a machine contributes: processes, GPUs, ports, and its rank among several machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saiqa.training.options import CPU_PROCESSES, RELEASE_OPTIONS, RELEASE_PROCE
 
 @dataclass(frozen=True)
 class Nodes:
-    """The machines of a run, by the environment variables that ms-swift hands to torchrun."""
+    """The machines of a run, from the environment variables that ms-swift passes to torchrun."""
 
     count: int = 1
     rank: int = 0
@@ -30,41 +30,41 @@ class Nodes:
 
 
 def is_on_cpu(arguments: argparse.Namespace) -> bool:
-    """Whether the flags, or the lack of a GPU, mean training on a CPU. Raises ``InputError`` where neither is meant."""
+    """Whether to train on a CPU: by flag, or for the demo if there is no GPU. Raises ``InputError`` if there is no GPU."""
     if arguments.device == "cpu":
         return True
     if gpu_count() > 0:
         return False
     if arguments.device == "auto" and arguments.demo:
         return True
-    raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU all the same")
+    raise errors.InputError("no GPU is visible", "Give --device cpu to train on a CPU")
 
 
 def see_only(visible: str) -> None:
-    """Let this process, and what it starts, see these GPUs alone: ids with commas between. Only before torch looks for them."""
+    """Restrict this process and its children to these GPUs (comma-separated ids). Call before torch looks for GPUs."""
     os.environ["CUDA_VISIBLE_DEVICES"] = visible
 
 
 def gpu_count() -> int:
-    """The GPUs that this process sees."""
+    """Number of GPUs that this process sees."""
     import torch
 
     return torch.cuda.device_count()
 
 
 def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> int:
-    """How many processes train: as given, else one per GPU and no more than the release's.
+    """The number of training processes: as given, else one per GPU but at most the release's number.
 
     Args:
-        gpus: visible GPUs; 0 where training is on a CPU.
+        gpus: number of visible GPUs; 0 for training on a CPU.
 
     Raises:
-        UsageError: more than there are GPUs.
+        UsageError: more processes than GPUs.
     """
     if not gpus:
         return given or CPU_PROCESSES
     if given and given > gpus:
-        raise errors.UsageError(f"--nproc_per_node {given}: {gpus} GPUs are visible", "Give at most one process per GPU")
+        raise errors.UsageError(f"--nproc_per_node {given}: only {gpus} GPUs are visible", "Give at most one process per GPU")
     processes = given or min(gpus, RELEASE_PROCESSES)
     if gpus > processes and not given:
         accumulation = int(RELEASE_OPTIONS["gradient_accumulation_steps"]) * RELEASE_PROCESSES // gpus
@@ -74,7 +74,7 @@ def process_count(given: int | None, gpus: int, note: Callable[[str], None]) -> 
 
 
 def free_port(preferred: int, note: Callable[[str], None]) -> int:
-    """``preferred``, or a free port where another program has it. No other launcher takes it while this process lives."""
+    """``preferred``, or a free port if it is taken. No other launcher takes the port while this process lives."""
     for port in (preferred, 0):
         held = socket.socket()
         try:
@@ -82,7 +82,7 @@ def free_port(preferred: int, note: Callable[[str], None]) -> int:
         except OSError:
             held.close()
             continue
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # from now on who listens may have it, as torchrun will
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # lets torchrun listen on it from now on
         _held.append(held)
         chosen = held.getsockname()[1]
         if chosen != preferred:
@@ -91,4 +91,4 @@ def free_port(preferred: int, note: Callable[[str], None]) -> int:
     return preferred
 
 
-_held: list[socket.socket] = []  # a closed one would free its port
+_held: list[socket.socket] = []  # closing one would free its port

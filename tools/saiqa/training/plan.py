@@ -1,4 +1,4 @@
-"""The plan of a training run: what it starts from, what it learns from, on which processes, and with which options."""
+"""The plan of a training run: base model, data, processes, and options."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ _SWIFT = (sys.executable, "-m", "swift.cli.main")
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that decides a run, before anything is written.
+    """Everything that defines a run, decided before anything is written.
 
     Attributes:
-        base: the checkpoint training starts from.
+        base: the checkpoint that training starts from.
         data_root: the benchmark folder.
-        train, val: question files. Without ``val`` a share of the train images is kept for validation.
+        train, val: question files. Without ``val`` a share of the training images is held out for validation.
         val_share: that share.
         val_on_test: whether ms-swift evaluates on the test split, as in the release.
-        output: the folder of the checkpoint, with the folder of every run in it.
-        takes_output: whether ``output`` itself becomes the checkpoint, too.
+        output: the folder of the checkpoint, which also contains the folder of every run.
+        takes_output: whether ``output`` itself becomes the checkpoint.
         loss: one of ``soft_labels.LOSSES``.
-        bounds: of the pixels of an image.
+        bounds: bounds on the pixels of an image.
         cpu: whether training is on a CPU.
         nodes: the machines.
-        processes: on this machine.
+        processes: number of processes on this machine.
         options: ``swift sft`` option -> values, without the folders of the run.
-        environment: what is set for the run on top of the user's environment.
+        environment: variables set for the run in addition to the user's environment.
     """
 
     base: Path
@@ -75,21 +75,21 @@ class Plan:
 
     @property
     def world(self) -> int:
-        """Processes over all machines."""
+        """Number of processes on all machines."""
         return self.processes * self.nodes.count
 
     @property
     def at_once(self) -> int:
-        """Examples that all processes together see in one pass."""
+        """Number of examples per forward pass of all processes together."""
         return int(self.world * number(self.options, "per_device_train_batch_size"))
 
     def steps_per_epoch(self, examples: int) -> int:
-        """How often the weights change while every example is seen once."""
+        """Number of optimizer steps per epoch."""
         batches = math.ceil(examples / self.at_once)
         return max(1, math.ceil(batches / number(self.options, "gradient_accumulation_steps")))
 
     def identity(self, base: str, data: dict[str, str]) -> dict[str, Any]:
-        """Everything that decides the weights, as JSON values: a run goes on only as what it began as."""
+        """Everything that determines the weights, as JSON values: a run is resumed only with the same identity."""
         options = {name: values for name, values in self.options.items() if name not in PLACES}
         versions = {name: importlib.metadata.version(name) for name in ("ms-swift", "transformers", "torch", "deepspeed")}
         return {
@@ -113,7 +113,7 @@ class Run:
 
     @property
     def inputs(self) -> Path:
-        """The folder that ``swift sft`` reads, made for the run by each machine and removed after it."""
+        """The folder that ``swift sft`` reads; each machine creates it for the run and removes it afterwards."""
         return self.folder / f".inputs{self.plan.nodes.rank or ''}"
 
     @property
@@ -123,20 +123,20 @@ class Run:
 
     @property
     def spec(self) -> Path:
-        """What the processes that train are told."""
+        """The file with the ``Spec`` for the training processes."""
         return self.inputs / "spec.json"
 
     def questions(self, split: str) -> Path:
-        """The examples of ``train``, ``val`` or ``test`` in it."""
+        """The file with the examples of ``train``, ``val`` or ``test``."""
         return self.inputs / f"{split}.jsonl"
 
     def environment(self) -> dict[str, str]:
-        """What is set on top of the user's environment."""
+        """Variables set in addition to the user's environment."""
         shards = self.plan.cpu and self.plan.options["deepspeed"][0].startswith("zero3")
         return self.plan.environment | {SPEC_VARIABLE: str(self.spec)} | ({GLOO_VARIABLE: "1"} if shards else {})
 
     def command(self, resume: Path | None = None) -> list[str]:
-        """The command line that trains, with the interpreter that runs this."""
+        """The training command line, with this Python interpreter."""
         plan = self.plan
         own: Options = {
             "model": [str(self.view)],
@@ -149,7 +149,7 @@ class Run:
         return [*_SWIFT, "sft", *as_flags(own | plan.options)]
 
     def merge_command(self, step: Path, merged: Path) -> list[str]:
-        """The command line that makes ``merged``, a checkpoint without adapters, of ``step``, which has them."""
+        """The command line that merges the adapters of ``step`` into the checkpoint ``merged``."""
         options: Options = {
             "adapters": [str(step)],
             "merge_lora": ["true"],
@@ -166,17 +166,17 @@ class Run:
 
 
 def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[[str], None]) -> Plan:
-    """Look at flags and machine, and decide everything that does not need the examples."""
+    """Decide everything that depends only on flags and machine, not on the examples."""
     version = arguments.prompt_version or (facts.RECOMMENDED if arguments.demo else None)
     if version is None and not arguments.train_jsonl:
-        raise errors.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is the recommended one")
+        raise errors.UsageError("--prompt_version is missing", "Give 1, 2, 3 or 4; 4 is recommended")
     version = version or facts.RECOMMENDED
     roots = folders.roots(arguments.demo)
     base_name = facts.DEMO_BASE_MODEL_FOLDER if arguments.demo else facts.BASE_MODEL_FOLDER
     base = checkpoint_folders.find_checkpoint(folders.input_path(arguments.model or roots.models / base_name), note).resolve()
     output = folders.output_path(arguments.output_dir or roots.models / facts.tuned_model(version)).resolve()
     if base in (output, *output.parents):
-        raise errors.UsageError("--output_dir is in the base model's folder", "Give another folder")
+        raise errors.UsageError("--output_dir is inside the base model's folder", "Give another folder")
 
     if arguments.cuda_visible_devices is not None:
         see_only(arguments.cuda_visible_devices)
@@ -207,18 +207,18 @@ def make_plan(arguments: argparse.Namespace, forwarded: Options, note: Callable[
 
 
 def _holds_another(output: Path) -> bool:
-    """Whether an output folder holds a checkpoint: is one, or has a run in it that became one, or steps of one."""
+    """Whether an output folder holds a checkpoint: itself, or in the folder of a run or of a step."""
     below = (checkpoint_folders.RUNS, checkpoint_folders.STEPS)
     return (output / CONFIG_FILE).is_file() or any(any(output.glob(f"{pattern}/{CONFIG_FILE}")) for pattern in below)
 
 
 def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Options:
-    """The options of ``swift sft`` that are known before the examples are; later layers win."""
+    """The options of ``swift sft`` that do not depend on the examples; later layers win."""
     given = {name: values for name, values in forwarded.items() if name != "callbacks"}
     ours: Options = {
         "add_version": ["false"],  # the folder of the run is ours
-        "check_model": ["false"],  # ask no hub whether the local model is its newest
-        "strict": ["true"],  # an example that cannot be read is an error, not another example
+        "check_model": ["false"],  # do not ask a hub whether the local model is up to date
+        "strict": ["true"],  # an example that cannot be read is an error instead of being replaced
         "callbacks": [CALLBACK, *forwarded.get("callbacks", ())],
         **soft_labels.options(arguments.loss),
     }
@@ -228,7 +228,7 @@ def _options(arguments: argparse.Namespace, cpu: bool, forwarded: Options) -> Op
 
 
 def _files(arguments: argparse.Namespace, data_root: Path, version: int) -> tuple[list[Path], list[Path]]:
-    """The question files to train and to validate on."""
+    """The question files for training and validation."""
     given = [folders.input_path(file) for file in arguments.val_jsonl or ()]
     if arguments.train_jsonl:
         return [folders.input_path(file) for file in arguments.train_jsonl], given
@@ -248,17 +248,17 @@ def test_files(plan: Plan) -> list[Path]:
     found = [file.with_name(file.name.replace("_train_", "_test_")) for file in plan.train]
     missing = [file for file in found if not file.is_file()]
     if missing:
-        raise folders.missing_data(f"{folders.shown(missing[0])} is not there, which --val_on_test reads")
+        raise folders.missing_data(f"{folders.shown(missing[0])} is not there; --val_on_test needs it")
     return found
 
 
 def _port(arguments: argparse.Namespace, nodes: Nodes, version: int, note: Callable[[str], None]) -> str:
-    """The port of the process group: as given, else one of the prompt version's own that is free."""
+    """The port of the process group: as given, else the prompt version's default or, if taken, a free one."""
     given = arguments.master_port or os.environ.get("MASTER_PORT")
     if given is not None:
         return str(given)
     preferred = _FIRST_PORT + version
-    # On several machines all must take the same one.
+    # On several machines all must use the same port.
     return str(preferred if nodes.count > 1 else free_port(preferred, note))
 
 
@@ -281,12 +281,12 @@ def _environment(arguments: argparse.Namespace, bounds: PixelBounds, cpu: bool, 
 
 
 def note_batch(plan: Plan, note: Callable[[str], None]) -> None:
-    """Say it where the batch of a step is not the release's: the learning rate was chosen for that one."""
+    """Report if the effective batch size differs from the release's, for which the learning rate was chosen."""
     batch = int(plan.at_once * number(plan.options, "gradient_accumulation_steps"))
     release = RELEASE_PROCESSES * int(RELEASE_OPTIONS["per_device_train_batch_size"])
     release *= int(RELEASE_OPTIONS["gradient_accumulation_steps"])
     if batch != release:
         note(
-            f"a step learns from {batch} examples here, from {release} in the release; "
+            f"the effective batch size is {batch}, the release's is {release}; "
             f"--gradient_accumulation_steps {max(1, release // plan.at_once)} would match it"
         )

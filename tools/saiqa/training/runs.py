@@ -1,4 +1,4 @@
-"""Folders of runs: which one a command goes on with, and what each says of how it was made (``training.json``)."""
+"""Run folders: which one a command resumes, and the record of how each was made (``training.json``)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from saiqa.files import checkpoint_folders, folders, text_files
 from saiqa.files.checkpoint_files import RECORD_FILE
 
 LOG_FILE = "training.log"
-TENSORBOARD_FOLDER = "runs"  # where ms-swift puts what TensorBoard shows
+TENSORBOARD_FOLDER = "runs"  # where ms-swift writes TensorBoard logs
 _FINISHED_FILE = "finished"
 
 
 def digest(identity: Mapping[str, Any]) -> str:
-    """What tells runs apart: 16 hexadecimal digits of everything that decides the weights."""
+    """Identifies a run: a digest, 16 hexadecimal digits, of everything that determines the weights."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -30,13 +30,13 @@ def find(output: Path, identity: str) -> Path | None:
 
 
 def new(output: Path, identity: str, nodes: int) -> Path:
-    """The folder of a new run; on several nodes, which must agree, named by what is trained instead of when."""
+    """The folder of a new run, named by the time; on several nodes, which must agree, by its identity."""
     mark = identity[:8] if nodes > 1 else time.strftime("%Y%m%d-%H%M%S")
     return output / f"v{checkpoint_folders.next_run(output)}-{mark}"
 
 
 def said(run: Path) -> dict[str, Any]:
-    """What a run says of itself; nothing where it says nothing."""
+    """The record of a run; empty if there is none."""
     path = run / RECORD_FILE
     if not path.is_file():
         return {}
@@ -48,17 +48,17 @@ def said(run: Path) -> dict[str, Any]:
 
 
 def mark_finished(run: Path) -> None:
-    """Say that nothing of a run is left to do."""
+    """Mark a run as finished."""
     (run / _FINISHED_FILE).touch()
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run has ended and its checkpoint is where it belongs."""
+    """Whether a run has finished and its checkpoint is in place."""
     return (run / _FINISHED_FILE).is_file()
 
 
 def write(run: Path, record: Mapping[str, Any]) -> None:
-    """Write down how a run is made, whole or not at all."""
+    """Write the record of a run, completely or not at all."""
     run.mkdir(parents=True, exist_ok=True)
     with text_files.atomic_writer(run / RECORD_FILE) as file:
         file.write(json.dumps(record, indent=2) + "\n")

@@ -1,9 +1,9 @@
-"""What a run takes: bytes of memory a process and of disk, computed from the shapes of the model before anything is loaded.
+"""Estimates a run's memory per process and its disk space from the model's shapes, before anything is loaded.
 
-Weights and gradients lie in the dtype of the training; the optimizer keeps 16 bytes a trained parameter more: its own copy of
-weight and gradient, and two moments, in float32. ZeRO-2 divides gradients and optimizer among the processes, ZeRO-3 the weights
-too; offload puts the divided parts into the host's memory. To that come the activations that checkpointing keeps: one hidden
-state a layer, one layer in full, and the logits of the answers.
+Weights and gradients are in the training dtype; the optimizer takes 16 more bytes per trained parameter: float32 copies of
+weight and gradient, and two moments. ZeRO-2 shards gradients and optimizer state among the processes, ZeRO-3 also the weights;
+offload moves the shards to host memory. Added to that are the activations kept with gradient checkpointing: one hidden state
+per layer, one layer in full, and the logits of the answers.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from saiqa.files.checkpoint_files import read_tensors
 from saiqa.training.options import LORA_OPTIONS, Options, is_full, is_true, number
 
 GB = 10**9
-_OPTIMIZER_BYTES = 16  # a trained parameter
-_LAYER_COPIES = 34  # activations of one layer that are kept for its gradient, in hidden states
-_ANSWER_TOKENS = 24  # the logits that ms-swift keeps: of the answer, not of the image
+_OPTIMIZER_BYTES = 16  # per trained parameter
+_LAYER_COPIES = 34  # activations kept for the gradient of one layer, in hidden states
+_ANSWER_TOKENS = 24  # tokens whose logits ms-swift keeps: the answer, not the image
 _SPARE = 1.05
 
 STRATEGIES = ("zero2", "zero2_offload", "zero3", "zero3_offload")
@@ -37,12 +37,12 @@ _LAYER_MAPS = "llm.model.layers."
 
 @dataclass(frozen=True)
 class Shape:
-    """What of a model counts.
+    """The sizes of a model that matter here.
 
     Attributes:
-        parts: first part of the names of weights -> how many numbers those hold.
-        sides: rows and columns of the linear maps in the language model's layers, added up: what one rank of LoRA holds.
-        layers, hidden, vocabulary: of the language model.
+        parts: prefix of weight names -> number of parameters.
+        sides: rows plus columns of the linear layers in the language model, summed: the LoRA parameters per rank.
+        layers, hidden, vocabulary: number of layers, hidden size and vocabulary size of the language model.
     """
 
     parts: Mapping[str, int]
@@ -53,7 +53,7 @@ class Shape:
 
     @classmethod
     def of(cls, base: Path) -> Shape:
-        """Of a checkpoint, by the headers of its files."""
+        """The shape of a checkpoint, from the headers of its files."""
         llm = model_config(base).llm_config
         parts, sides = dict.fromkeys(_FREEZES, 0), 0
         for name, tensor in read_tensors(base).items():
@@ -67,7 +67,7 @@ class Shape:
         return sum(self.parts.values())
 
     def trained(self, options: Options) -> int:
-        """How many parameters options let learn."""
+        """Number of trained parameters with these options."""
         if is_full(options):
             return sum(count for part, count in self.parts.items() if not is_true(options, _FREEZES[part]))
         return self.sides * int(number(options, "lora_rank"))
@@ -75,17 +75,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Needs:
-    """Bytes that a run takes: of a process on its device, and of the disk."""
+    """Bytes that a run takes: per process on its device, and on disk."""
 
     device: int
     disk: int
 
 
 def needs(shape: Shape, options: Options, processes: int, longest: int) -> Needs:
-    """What a run takes.
+    """The memory and disk space of a run.
 
     Args:
-        processes: over all nodes.
+        processes: number of processes on all nodes.
         longest: tokens of the longest example.
     """
     strategy = options.get("deepspeed", ["none"])[0]
@@ -104,7 +104,7 @@ def needs(shape: Shape, options: Options, processes: int, longest: int) -> Needs
 
 
 def disk(shape: Shape, options: Options, width: int) -> int:
-    """Bytes of the checkpoints that lie there at once: those kept, the best, and the one being written."""
+    """Bytes of the checkpoints on disk at the same time: those kept, the best, and the one being written."""
     one = shape.parameters * width if is_full(options) else shape.trained(options) * width
     if not is_true(options, "save_only_model"):
         one += shape.trained(options) * (_OPTIMIZER_BYTES - 4)
@@ -113,14 +113,14 @@ def disk(shape: Shape, options: Options, width: int) -> int:
 
 
 def free_on_devices(cpu: bool, processes: int) -> int:
-    """Bytes that a process may take: of the smallest GPU, or its share of the host's memory."""
+    """Free bytes per process: on the GPU with the least, or its share of host memory."""
     if cpu:
         return int(free_bytes(torch.device("cpu"))) // processes
     return min(torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count()))
 
 
 def choose(shape: Shape, options: Options, processes: int, longest: int, free: int) -> Options | None:
-    """The changes that make a run fit, of those that change least; None where none does, no changes where it fits as it is."""
+    """The smallest change of the options that makes a run fit; empty if it already fits, None if nothing does."""
     lora = {"tuner_type": ["lora"]} | {name: [value] for name, value in LORA_OPTIONS.items()}
     candidates: Sequence[Options] = [{}, *({"deepspeed": [name]} for name in STRATEGIES[1:]), lora]
     fitting = (one for one in candidates if needs(shape, {**options, **one}, processes, longest).device <= free)
@@ -128,14 +128,14 @@ def choose(shape: Shape, options: Options, processes: int, longest: int, free: i
 
 
 def check_disk(folder: Path, need: Needs) -> None:
-    """Refuse a disk that is too small. Raises ``InputError``."""
+    """Raise ``InputError`` if the disk is too small."""
     place = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if need.disk > free:
-        what = f"checkpoints take {shown(need.disk)} and {shown(free)} are free in {place}"
+        what = f"checkpoints take {shown(need.disk)}, but only {shown(free)} are free in {place}"
         raise InputError(what, "Make room, choose another --output_dir, or add --save_only_model true")
 
 
 def shown(size: int) -> str:
-    """Bytes for people."""
+    """Bytes for display."""
     return f"{size / GB:.1f} GB" if size >= GB / 10 else f"{size / 10**6:.0f} MB"

@@ -1,4 +1,4 @@
-"""What the launcher tells the processes that train: one file of JSON. Imports no torch."""
+"""What the launcher passes to the training processes: one JSON file. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 SPEC_VARIABLE = "SAIQA_TRAINING"
-GLOO_VARIABLE = "SAIQA_GLOO_FIRST"  # set where the processes must know each other before the model is loaded
+GLOO_VARIABLE = "SAIQA_GLOO_FIRST"  # set if the process group must exist before the model is loaded
 CALLBACK = "saiqa"  # its name with ms-swift
 PROGRESS_FILE = "progress.jsonl"
 
@@ -21,8 +21,8 @@ class Spec:
         base: the base model as ms-swift sees it.
         validation: the file of examples to validate on; empty for none.
         system: system prompt.
-        min_pixels, max_pixels: bounds of an image.
-        batch_size: examples in a forward pass.
+        min_pixels, max_pixels: bounds on the pixels of an image.
+        batch_size: examples per forward pass.
     """
 
     base: str
@@ -37,5 +37,5 @@ class Spec:
 
     @classmethod
     def of_environment(cls) -> Spec:
-        """The one that ``SPEC_VARIABLE`` names."""
+        """Read the file named by ``SPEC_VARIABLE``."""
         return cls(**json.loads(Path(os.environ[SPEC_VARIABLE]).read_text(encoding="utf-8")))

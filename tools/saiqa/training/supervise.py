@@ -1,8 +1,8 @@
-"""Runs a command and leaves nothing of it behind, however it or whoever started it ends.
+"""Runs a command and leaves none of its processes behind, however it or its parent ends.
 
-``python -m saiqa.training.supervise PARENT COMMAND...``: torchrun gives every process that trains a session of its own, so that
-ending torchrun alone leaves them training. Here they stay descendants: this process is told by the kernel when its parent has
-ended, and orphans below it become its children.
+``python -m saiqa.training.supervise PARENT COMMAND...``: torchrun gives every training process its own session, so ending only
+torchrun would leave them training. Here they stay descendants: the kernel notifies this process when its parent ends, and
+orphaned descendants become its children.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _LOOK_EVERY_SECONDS = 0.05
 
 
 class _Ended(Exception):
-    """A signal has asked for the end."""
+    """A signal has asked this process to end."""
 
 
 def start(command: Sequence[str], environment: dict[str, str], log: int) -> subprocess.Popen:
@@ -38,7 +38,7 @@ def start(command: Sequence[str], environment: dict[str, str], log: int) -> subp
 
 
 def main(parent: int, command: Sequence[str]) -> int:
-    """Run the command; its exit code."""
+    """Run the command; returns its exit code."""
     for number in SIGNALS:
         signal.signal(number, _end)
     if sys.platform == "linux":
@@ -46,7 +46,7 @@ def main(parent: int, command: Sequence[str]) -> int:
         libc.prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
         libc.prctl(_CHILD_SUBREAPER, 1)
     try:
-        if os.getppid() != parent:  # it ended before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before prctl
             return 128 + signal.SIGTERM
         return subprocess.Popen(command).wait()
     except _Ended:
@@ -62,7 +62,7 @@ def _end(number: int, frame: object) -> NoReturn:
 
 
 def end_all() -> None:
-    """End every descendant of this process: first kindly, then not."""
+    """End every descendant of this process: first with SIGTERM, then with SIGKILL."""
     for number, seconds in ((signal.SIGTERM, _GRACE_SECONDS), (signal.SIGKILL, 2 * _GRACE_SECONDS)):
         until = time.monotonic() + seconds
         sent: set[int] = set()
@@ -75,7 +75,7 @@ def end_all() -> None:
 
 
 def _alive() -> set[int]:
-    with contextlib.suppress(ChildProcessError):  # those that have ended are no descendants any more once they are waited for
+    with contextlib.suppress(ChildProcessError):  # reap ended children, so that they no longer count as descendants
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     return set(descendants(os.getpid()))

@@ -1,6 +1,6 @@
-"""Which options ``swift sft`` takes, read from the source of its argument classes: importing them takes ten seconds.
+"""The options of ``swift sft``, read from the source of its argument classes, because importing them takes ten seconds.
 
-The fields of dataclasses are what the parser makes flags of: of all classes in the files that define its arguments.
+ms-swift's parser turns the fields of its argument dataclasses into flags; all classes in the files defining them are read.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from saiqa.errors import UsageError
 from saiqa.training.options import FALSE, TRUE
 
-# The first that has a field says what it takes.
+# The first source that has a field defines its type.
 _SOURCES = {
     "swift": (
         *("arguments/sft_args.py", "arguments/tuner_args.py", "trainers/arguments.py", "arguments/base_args/*.py"),
@@ -26,12 +26,12 @@ _NUMBERS = {"int": int, "float": float}
 
 
 def check(options: Mapping[str, Sequence[str]]) -> None:
-    """Refuse what ``swift sft`` would refuse: names that it does not have, and values of another kind.
+    """Refuse what ``swift sft`` would refuse: unknown options, and values of another type.
 
-    What cannot be told from the source (ms-swift is not installed, or defines its options otherwise) is left to itself.
+    Anything that the source does not tell (ms-swift is not installed, or defines its options differently) is not checked.
 
     Raises:
-        UsageError: the first option that is wrong, with the names nearest to it.
+        UsageError: the first wrong option, with similar names.
     """
     fields = known()
     if not fields:
@@ -39,13 +39,13 @@ def check(options: Mapping[str, Sequence[str]]) -> None:
     for name, values in options.items():
         if name not in fields:
             near = difflib.get_close_matches(name, fields, 3)
-            remedy = f"Do you mean {' or '.join(f'--{one}' for one in near)}?" if near else "See --help, and ms-swift's"
+            remedy = f"Did you mean {' or '.join(f'--{one}' for one in near)}?" if near else "See --help, and ms-swift's"
             raise UsageError(f"swift sft has no option --{name}", remedy)
         _check_values(name, values, fields[name])
 
 
 def known() -> dict[str, ast.expr]:
-    """Option -> its annotation; empty where ms-swift's source is not to be had."""
+    """Option -> its annotation; empty if ms-swift's source is not available."""
     found: dict[str, ast.expr] = {}
     for one in (one for path in _files() for one in ast.parse(path.read_bytes()).body if isinstance(one, ast.ClassDef)):
         for field in one.body:
@@ -66,10 +66,10 @@ def _check_values(name: str, values: Sequence[str], annotation: ast.expr) -> Non
     kinds = _kinds(annotation)
     given = " ".join(values)
     if not values and kinds != {"bool"}:
-        raise UsageError(f"--{name} has no value", "Give one behind it")
+        raise UsageError(f"--{name} has no value", "Give one after it")
     choices = _choices(annotation)
     if choices and kinds <= {"Literal"} and any(value not in choices for value in values):
-        raise UsageError(f"--{name} {given} is none of {', '.join(sorted(choices))}", "Give one of them")
+        raise UsageError(f"--{name} {given} is not one of {', '.join(sorted(choices))}", "Give one of them")
     if kinds == {"bool"} and any(value.lower() not in (*TRUE, *FALSE) for value in values):
         raise UsageError(f"--{name} {given} is neither true nor false", "Give one of the two")
     if kinds and kinds <= _NUMBERS.keys():
@@ -77,11 +77,11 @@ def _check_values(name: str, values: Sequence[str], annotation: ast.expr) -> Non
         try:
             list(map(_NUMBERS[kind], values))
         except ValueError:
-            raise UsageError(f"--{name} {given} is no {'whole ' * (kind == 'int')}number", "Give one") from None
+            raise UsageError(f"--{name} {given} is not a {'whole ' * (kind == 'int')}number", "Give one") from None
 
 
 def _kinds(annotation: ast.expr) -> set[str]:
-    """The names in an annotation, but for ``Optional`` and ``None``: what kinds of value it allows."""
+    """The types in an annotation, without ``Optional`` and ``None``: the kinds of value it allows."""
     if isinstance(annotation, ast.Constant):
         return _kinds(ast.parse(annotation.value, mode="eval").body) if isinstance(annotation.value, str) else set()
     if isinstance(annotation, ast.Subscript):
@@ -97,7 +97,7 @@ def _kinds(annotation: ast.expr) -> set[str]:
 
 
 def _choices(annotation: ast.expr) -> set[str]:
-    """The texts of a ``Literal`` in an annotation."""
+    """The values of a ``Literal`` in an annotation, as text."""
     literals = [
         node for node in ast.walk(annotation) if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal")
     ]

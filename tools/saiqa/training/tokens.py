@@ -1,4 +1,4 @@
-"""How many tokens an example has, as the training counts them: image, question and answer."""
+"""Counts the tokens of an example as training does: image, question and answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TokenCounter:
     Args:
         base: its checkpoint folder.
         system: system prompt of the training.
-        bounds: of the pixels of an image.
+        bounds: bounds on the pixels of an image.
     """
 
     def __init__(self, base: Path, system: str, bounds: PixelBounds):
@@ -38,6 +38,6 @@ class TokenCounter:
         return self._of_text(example.query, example.response) + len(image_token_ids(self.groups(height, width)))
 
     def groups(self, height: int, width: int) -> int:
-        """Visual tokens of an image."""
+        """Number of visual tokens of an image."""
         rows, columns = visual_grid(height, width, self._bounds, self._patch, self._stride)
         return rows * columns // self._stride**2

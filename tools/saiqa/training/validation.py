@@ -1,7 +1,7 @@
-"""Validation during training: the scores that ``infer.py`` would give, by the model as it is at the moment.
+"""Validation during training: the scores that ``infer.py`` would give with the current model.
 
-The trained modules are called as they are, with adapters, and with weights that ZeRO-3 gathers layer by layer; the packed pass
-of the prefill engine would rearrange weights that the optimizer holds.
+The modules in training are called directly, with adapters, and with weights that ZeRO-3 gathers layer by layer; the prefill
+engine's packed pass would rearrange weights that the optimizer holds.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Validator:
-    """Rates the validation examples, each once however many processes there are."""
+    """Rates the validation examples, each once, spread over all processes."""
 
     def __init__(self, trainer: Trainer, spec: Spec):
         self.trainer, self.spec = trainer, spec
@@ -38,9 +38,9 @@ class Validator:
         self.rank, self.processes = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
     def figures(self) -> dict[str, Any]:
-        """PLCC, SRCC and negative log-likelihood by group and over all, and ``quality``, by which the best is chosen."""
+        """PLCC, SRCC and negative log-likelihood per group and overall, and ``quality``, which selects the best checkpoint."""
         mine = list(range(self.rank, len(self.examples), self.processes)) or [0]
-        # With ZeRO-3 a forward pass is a matter of all processes: those with less to do repeat their last.
+        # With ZeRO-3 all processes must take part in a forward pass: those with fewer examples repeat their last.
         most = -(-len(self.examples) // self.processes)
         padded = mine + mine[-1:] * (most - len(mine))
         answers = dict(zip(padded, self._rate(padded), strict=True))
@@ -81,7 +81,7 @@ class Validator:
             grids.append(grid)
             words.append(word_ids_after(self.tokenizer, example["prefix"]))
         longest = max(map(len, rows))
-        # Filled on the left, so that all rating words follow the last place.
+        # Left padding, so that all rating words follow the last position.
         ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows], device=device)
         mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
         output = model(
@@ -108,7 +108,7 @@ def _figures(rated: Sequence[tuple[dict, list[float]]]) -> dict[str, Any]:
     everything = _of_group([one for members in groups.values() for one in members])
     known = [figures for figures in by_group.values() if "plcc" in figures]
     agreement = [(figures["plcc"] + figures["srcc"]) / 2 for figures in known]
-    # Where no correlation is defined, the likelihood has to do.
+    # If no correlation is defined, use the likelihood.
     quality = sum(agreement) / len(agreement) if agreement else -everything["nll"]
     return {"quality": quality, "all": everything, "groups": by_group}
 

@@ -1,4 +1,4 @@
-"""The run itself: ``swift sft`` under supervision, what it says of its progress, and the checkpoint made of what it saved."""
+"""The run itself: ``swift sft`` under supervision, its progress, and the checkpoint made from what it saved."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from saiqa.training.plan import Run
 from saiqa.training.spec import PROGRESS_FILE
 
 _LOOK_EVERY_SECONDS = 0.2
-_SHOWN_LINES = 15  # of the log of a run that failed
+_SHOWN_LINES = 15  # of the log of a failed run
 _SHOWN_BYTES = 20_000
-_MERGED = ".merged"  # folder of a checkpoint whose adapters are in its weights
-_FOR_TORCHRUN = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")  # with one of these ms-swift starts torchrun
+_MERGED = ".merged"  # folder of a checkpoint with merged adapters
+_FOR_TORCHRUN = ("NPROC_PER_NODE", "NNODES", "NODE_RANK")  # if one of these is set, ms-swift starts torchrun
 
 
 class Work:
@@ -45,9 +45,9 @@ class Work:
 
     Args:
         run: plan and folder.
-        inputs: what is trained on.
-        record: what ``training.json`` says.
-        output: where it is told.
+        inputs: the training inputs.
+        record: the content of ``training.json``.
+        output: receives messages.
     """
 
     def __init__(self, run: Run, inputs: Inputs, record: dict[str, Any], output: console.Output):
@@ -57,9 +57,9 @@ class Work:
         self._log = run.folder / (runs.LOG_FILE if self._first else f"node{run.plan.nodes.rank}-{runs.LOG_FILE}")
 
     def run(self) -> bool:
-        """Train, and make a checkpoint of the best or last step; whether it is here, and not on another machine.
+        """Train, and make a checkpoint from the best or last step; returns whether it is on this machine.
 
-        What earlier runs have left stays as it is until this one has ended well.
+        The results of earlier runs are kept until this one has succeeded.
 
         Raises:
             Failed: ``swift sft`` failed, or ended without a checkpoint.
@@ -85,13 +85,13 @@ class Work:
         steps = steps_of(self._folder)
         resume = steps[-1] if steps else None
         if resume is not None:
-            self._output.note(f"going on from {folders.shown(resume)}")
+            self._output.note(f"resuming from {folders.shown(resume)}")
         self._output.note(f"ms-swift's log: {folders.shown(self._log)}")
         code = self._supervised(self._run.command(resume), meanwhile=self._follow)
         if code != 0:
-            left = "; the same command goes on from what it saved" if steps_of(self._folder) else ""
+            left = "; the same command resumes from its last checkpoint" if steps_of(self._folder) else ""
             what = f"swift sft ended with exit code {code}{left}"
-            raise errors.Failed(what, f"Its own message is above, all of it in {folders.shown(self._log)}")
+            raise errors.Failed(what, f"Its own message is above, the full log in {folders.shown(self._log)}")
 
     def _follow(self, process: subprocess.Popen) -> None:
         """Show progress until the process has ended."""
@@ -112,11 +112,11 @@ class Work:
         meanwhile: Callable[[subprocess.Popen], object] = subprocess.Popen.wait,
         without: Collection[str] = (),
     ) -> int:
-        """Run a command, with its output into the log; its exit code, after the end of the log where it failed.
+        """Run a command with its output going to the log; returns its exit code. If it fails, the end of the log is shown.
 
         Args:
-            meanwhile: what is done until it has ended.
-            without: environment variables that it is not given.
+            meanwhile: called to do work until the command has ended.
+            without: environment variables that it does not get.
         """
         environment = {**os.environ, **self._run.environment()}
         environment = {name: value for name, value in environment.items() if name not in without}
@@ -126,7 +126,7 @@ class Work:
             try:
                 meanwhile(process)
             finally:
-                process.terminate()  # ends what it started, and then itself
+                process.terminate()  # the supervisor ends what it started, and then itself
                 process.wait()
         if process.returncode != 0:
             self._show_end(begun)
@@ -165,7 +165,7 @@ class Work:
         runs.mark_finished(run)
 
     def _merged(self, step: Path) -> Path:
-        """A checkpoint without adapters, made by ms-swift from one with them."""
+        """A checkpoint with its adapters merged by ms-swift."""
         merged = self._folder / _MERGED
         shutil.rmtree(merged, ignore_errors=True)
         if self._supervised(self._run.merge_command(step, merged), without=_FOR_TORCHRUN) != 0:
@@ -174,7 +174,7 @@ class Work:
 
 
 def _lines(path: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
-    """New lines of the progress as they come, until the process has ended."""
+    """New lines of the progress as they arrive, until the process has ended."""
     at = path.stat().st_size if path.exists() else 0
     while True:
         ended = process.poll() is not None
@@ -191,15 +191,15 @@ def _lines(path: Path, process: subprocess.Popen) -> Iterator[dict[str, Any]]:
 
 
 def read_progress(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's progress; of a step that was done again after the run was ended, all of them."""
+    """The lines of a run's progress; a step that was repeated after a restart has several."""
     if path.exists():
         for line in path.read_bytes().splitlines():
-            with contextlib.suppress(ValueError):  # a line that a kill has cut
+            with contextlib.suppress(ValueError):  # a line truncated by a kill
                 yield json.loads(line)
 
 
 def in_words(figures: dict[str, Any]) -> str:
-    """A validation for people."""
+    """The validation metrics as text."""
     parts = [
         f"{name} PLCC {found['plcc']:.3f} SRCC {found['srcc']:.3f}" if "plcc" in found else f"{name} (too few)"
         for name, found in figures["groups"].items()

@@ -8,7 +8,7 @@ const UNSURE = "not sure"; // in place of a score whose interval is too wide
 const lowToHigh = ([low, high]) => `${low.toFixed(2)} to ${high.toFixed(2)}`;
 const template = (id) => element(id).content.firstElementChild.cloneNode(true);
 
-/** A dimension's name, and what has to be known to read its score. */
+/** A dimension's name, with a hint on how to read its score if it needs one. */
 export function labelOf(dimension) {
   const hint = session.about.hints[dimension];
   return [capital(dimension), ...(hint ? [" ", make("small", `(${hint})`)] : [])];
@@ -136,7 +136,7 @@ function numberCell(entry, name) {
 
 // ---- two side by side -------------------------------------------------------------------------------------------------
 
-/** Put two pictures into the section for it. */
+/** Show two pictures in the section for comparison. */
 export function showPair([a, b]) {
   element("pair-pictures").replaceChildren(...[a, b].map(figureOf));
   element("pair-rows").replaceChildren(...["overall", ...session.about.dimensions].map((name) => pairRow(name, a, b)));
@@ -146,7 +146,7 @@ export function scoreOf(entry, name) {
   return (name === "overall" ? entry.result.overall : entry.result.scores[name]) ?? null;
 }
 
-/** Whether there is a score that is not shown because its interval is too wide; of the overall score, whether of one of four. */
+/** Whether a score is hidden because its interval is too wide; for the overall score, whether any of the four is. */
 function isUnsure({ result }, name) {
   const unsure = result.unsure ?? [];
   return name === "overall" ? unsure.length > 0 : unsure.includes(name);

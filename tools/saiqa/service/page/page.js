@@ -1,4 +1,4 @@
-// Sends pictures to /score and shows what comes back. No library, no request but to the service itself.
+// Sends pictures to /score and shows the results. No library, and no requests except to the service itself.
 
 import { fillCard, newCard } from "./card.js";
 import { download } from "./csv.js";
@@ -19,7 +19,7 @@ function say(text) {
 
 // ---- the service ------------------------------------------------------------------------------------------------------
 
-/** Learn what the service is, once; who asks meanwhile waits for the same answer. */
+/** Ask the service for its description, once; concurrent callers wait for the same answer. */
 function meet() {
   meeting ??= introduce().catch((error) => {
     meeting = null;
@@ -45,9 +45,9 @@ function explain() {
   const lines = dimensions.map((dimension) => [capital(dimension), `${capital(meanings[dimension])}.`]);
   if (confidence) {
     const often = `for ${percent(confidence)} of pictures like those it was calibrated on`;
-    lines.push(["Brackets", `What people think on average lies between their ends ${often}.`]);
+    lines.push(["Brackets", `The mean of people's scores lies between their ends ${often}.`]);
   }
-  if (mostWidth !== null) lines.push(["Not sure", `No score is shown whose bracket is wider than ${mostWidth} points.`]);
+  if (mostWidth !== null) lines.push(["Not sure", `Scores whose bracket is wider than ${mostWidth} points are not shown.`]);
   element("meanings").replaceChildren(...lines.flatMap(([name, text]) => [make("dt", name), make("dd", text)]));
   if (!examples.length) element("start").querySelector("summary").textContent = "What the scores mean";
   element("start").hidden = false;
@@ -103,7 +103,7 @@ async function work() {
   }
 }
 
-/** Say why it does not go on; what has no result waits. */
+/** Say why scoring stopped; pictures without a result keep waiting. */
 function halt(error) {
   if (error.status === 401) {
     say("The service refuses the token.");
@@ -115,7 +115,7 @@ function halt(error) {
   element("again").hidden = false;
 }
 
-/** What has become of the pictures since there was last nothing to do. */
+/** The outcome for the pictures added since the queue was last empty. */
 function outcome() {
   const { scored, failed } = round;
   const left = waiting().length;
@@ -127,7 +127,7 @@ function outcome() {
   return parts.join(", ");
 }
 
-/** Score the next few pictures that wait. */
+/** Score the next few waiting pictures. */
 async function step() {
   const next = waiting().slice(0, fits(waiting().map((entry) => entry.file)));
   say(`Scoring: ${outcome()}.`);

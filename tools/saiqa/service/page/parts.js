@@ -1,4 +1,4 @@
-// What the parts of the page share: elements, words and colours.
+// Shared by the parts of the page: elements, words and colours.
 
 export const element = (id) => document.getElementById(id);
 
@@ -19,12 +19,12 @@ export function count(number, noun) {
 
 export const percent = (share) => `${Math.round(share * 1000) / 10} %`;
 
-/** A name that may break behind its punctuation, but not before the suffix alone. */
+/** A name that may wrap after punctuation, but not directly before the suffix. */
 export function breakable(name) {
   return name.split(/(?<=[-_/])/).flatMap((part) => [part, make("wbr")]);
 }
 
-/** A button whose name, for who cannot see where it stands, is longer than its text. */
+/** A button with an accessible name that is longer than its text. */
 export function button(text, name, act, className = "") {
   const made = make("button", text, className);
   made.type = "button";
@@ -35,7 +35,7 @@ export function button(text, name, act, className = "") {
 
 // ---- colours ----------------------------------------------------------------------------------------------------------
 
-// Of matplotlib's cividis: evenly from dark to light, and apart for the colour-blind as for everybody.
+// From matplotlib's cividis: perceptually uniform from dark to light, also for colour-blind readers.
 const CIVIDIS = [[0, 34, 78], [53, 69, 108], [102, 105, 112], [148, 142, 119], [200, 184, 102], [254, 232, 56]];
 
 /** Give a number, or the bar of one, the colour of a score from 1 to 5. */
@@ -45,7 +45,7 @@ export function paint(target, score) {
   const colour = CIVIDIS[low].map((value, i) => Math.round(value + (CIVIDIS[low + 1][i] - value) * (at - low)));
   const [r, g, b] = colour.map((value) => (value / 255 <= 0.04 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4));
   target.style.setProperty("--paint", `rgb(${colour.join(" ")})`);
-  // Of black and white the one that can be read on it: never less than 4.5 to 1.
+  // Black or white, whichever has more contrast: at least 4.5 to 1.
   target.style.setProperty("--ink", 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? "#000" : "#fff");
   return target;
 }
@@ -54,7 +54,7 @@ export function paint(target, score) {
 
 const THUMBNAIL_PIXELS = 96; // of the longer side
 
-/** A small JPEG of a picture in base64; empty where the browser cannot read it. */
+/** A small JPEG of a picture in base64; empty if the browser cannot read it. */
 export async function thumbnailOf(file) {
   try {
     const picture = await createImageBitmap(file);
@@ -71,7 +71,7 @@ export async function thumbnailOf(file) {
   }
 }
 
-/** An address for such a thumbnail that the page's policy lets through. */
+/** A URL for such a thumbnail that the page's policy allows. */
 export function addressOf(base64) {
   const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
   return URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" }));

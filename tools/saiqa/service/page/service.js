@@ -1,11 +1,11 @@
-// The service: what it is, and what it answers.
+// The service: its description, and its answers.
 
 const SHARE_OF_BODY = 0.95; // what a form adds to its files stays below the rest
 const FILES_A_REQUEST = 8; // few, so that results appear one after the other
 
 export const session = { about: null, token: "" }; // the answer of /health; what is sent along
 
-/** The service did not answer, or is going: nothing is known about the pictures, which can be asked about again. */
+/** The service did not answer or is stopping: the pictures have no result and can be sent again. */
 export class Unreachable extends Error {}
 
 async function reach(path, options) {
@@ -23,7 +23,7 @@ export async function connect() {
   session.about = body;
 }
 
-/** A file that the service has for trying it. */
+/** An example file of the service. */
 export async function example(name) {
   try {
     const answer = await fetch(`examples/${encodeURIComponent(name)}`);
@@ -35,9 +35,9 @@ export async function example(name) {
 }
 
 /**
- * What the service answers to some files. A refusal is an Error with the service's own words and its status.
- * @param {object} fields are sent beside the files.
- * @param {function(number)} busy is told how many seconds are waited where the service is busy.
+ * The service's answer for some files. A refusal is an Error with the service's own message and status.
+ * @param {object} fields are sent with the files.
+ * @param {function(number)} busy is called with the seconds to wait if the service is busy.
  */
 export async function ask(path, files, fields = {}, busy = () => {}) {
   for (;;) {
@@ -56,7 +56,7 @@ export async function ask(path, files, fields = {}, busy = () => {}) {
   }
 }
 
-/** Results of some files, in order. Every file gets one: where several are refused together, each is asked about alone. */
+/** Results for some files, in order. Every file gets one: if several are refused together, each is sent alone. */
 export async function askEach(files, busy) {
   try {
     return (await ask("score", files, {}, busy)).results;

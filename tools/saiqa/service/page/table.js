@@ -1,4 +1,4 @@
-// The pictures of this tab: which there are, what is shown of them in which order, what was removed, which two are compared.
+// The pictures of this tab: the list, filter and order, removed ones, and the two being compared.
 
 import { newRow, labelOf, scoreOf, showPair } from "./card.js";
 import { button, capital, element, make } from "./parts.js";
@@ -38,7 +38,7 @@ export function addEntries(added) {
   update();
 }
 
-/** Take entries out; undo puts them back. */
+/** Remove entries; undo restores them. */
 export function remove(gone) {
   removed.push(gone);
   for (const old of removed.splice(0, removed.length - UNDOABLE).flat()) if (old.address) URL.revokeObjectURL(old.address);
@@ -46,7 +46,7 @@ export function remove(gone) {
   update();
 }
 
-/** Put back what was removed last; how many that were. */
+/** Restore what was removed last; returns the number of entries. */
 export function undo() {
   const back = removed.pop() ?? [];
   entries = [...back, ...entries];
@@ -75,7 +75,7 @@ function fitting(entry) {
   return high && entry.name.toLowerCase().includes(element("name").value.toLowerCase());
 }
 
-/** Show the entries as they are now. What has the focus keeps it. Until the service is known, there are cards but no table. */
+/** Show the current entries, keeping the focus. Until the service has answered, there are cards but no table. */
 export function update() {
   keep();
   const met = Boolean(session.about);
@@ -137,7 +137,7 @@ function unseenCell(text) {
   return cell;
 }
 
-/** Scores highest first and names from A; then the other way; then as they came. */
+/** First scores highest first and names from A; then the reverse; then the original order. */
 function sortBy(name) {
   const first = name !== "name";
   if (order.by !== name) order = { by: name, down: first };
@@ -149,7 +149,7 @@ function sortBy(name) {
 
 const chosen = () => entries.filter((entry) => entry.chosen && entry.result).sort((a, b) => a.chosen - b.chosen);
 
-/** Compare an entry, or no longer; of three that are wanted the first goes. */
+/** Select an entry for comparison, or deselect it; a third one replaces the first. */
 function choose(entry, on) {
   entry.chosen = on ? Math.max(0, ...chosen().map((one) => one.chosen)) + 1 : 0;
   const [first, , third] = chosen();

@@ -3,14 +3,14 @@
 import { button, capital, make } from "./parts.js";
 import { ask, session } from "./service.js";
 
-// As `saiqa.pictures.overlay` draws: red, at its full from FULL points on, nothing below WEAKEST.
+// Like `saiqa.pictures.overlay`: red, at full strength from FULL points on, nothing below WEAKEST.
 const RED = [220, 20, 30];
 const STRONGEST = 0.6;
 const FULL = 0.05;
 const WEAKEST = 0.005;
 const MOST_PIXELS = 1200; // of the longer side of what is drawn
 
-/** A button for a dimension of a card, and the words that its map comes with. None where the service has no maps. */
+/** A button for a dimension of a card, and the text for its map. None if the service has no maps. */
 export function whereOf(entry, dimension, say) {
   const standing = session.about.maps[dimension];
   if (!standing || !entry.file) return [];
@@ -49,7 +49,7 @@ async function mapOf(file, dimension) {
   return answer.map;
 }
 
-/** Row and column of the highest value, and it. */
+/** Row and column of the highest value, and the value. */
 function highest(map) {
   return map.flatMap((row, y) => row.map((value, x) => ({ x, y, value }))).reduce((a, b) => (b.value > a.value ? b : a));
 }
@@ -62,7 +62,7 @@ function worst(map, dimension) {
   return `Lowered most ${where[0] === where[1] ? "in the middle" : `at the ${where.join(" ")}`}, by ${value.toFixed(2)} points.`;
 }
 
-/** Put the map over the card's picture; of several the last. A picture that the browser cannot read stays as it is. */
+/** Draw the map over the card's picture; the last of several wins. A picture that the browser cannot read is left alone. */
 async function draw(entry, dimension) {
   const map = entry.maps[dimension];
   const picture = await createImageBitmap(entry.file).catch(() => null);
@@ -88,7 +88,7 @@ async function draw(entry, dimension) {
   entry.card.querySelector("img").src = entry.mapAddress;
 }
 
-/** The map as a small picture that the browser makes larger. */
+/** The map as a small picture that the browser scales up. */
 function red(map, value) {
   const small = Object.assign(make("canvas"), { width: map[0].length, height: map.length });
   const share = (one) => Math.round((Math.max(0, one) / value) * STRONGEST * Math.min(1, value / FULL) * 255);
