@@ -1,1 +1,1 @@
-"""SA-BENCH's stages, which meet only in files: questions, ratings, scores."""
+"""SA-BENCH's stages, connected only by files: questions, ratings, scores."""

@@ -1,6 +1,6 @@
 """The infer stage of ``infer.py``: questions -> ratings.
 
-It returns the images it has no rating for, as id -> reason; the command lists them and leaves exit code 3.
+It returns the images without a rating, as id -> reason; the command lists them and exits with code 3.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Inference:
 
 
 def prepare(files: JobFiles, model: Model, resume: bool, with_digests: bool, out: Notes) -> Inference:
-    """Check everything cheap of the infer stage; with ``resume``, take over what an earlier run has done.
+    """Validate the inputs of the infer stage; with ``resume``, take over the ratings of an earlier run.
 
     Args:
         files: with the questions.
-        with_digests: keep the digest of every picture, and tell by it whether a picture has changed.
+        with_digests: store the digest of every picture, and use it to tell whether a picture has changed.
 
     Raises:
-        InputError: as ``Questions``, or the earlier run was another one.
+        InputError: as ``Questions``, or the earlier run had another identity.
     """
     assert files.questions is not None
     job = files.job
@@ -66,15 +66,15 @@ def prepare(files: JobFiles, model: Model, resume: bool, with_digests: bool, out
 
 
 def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out: Notes) -> Failures:
-    """Rate what is open, write the result and its run record; return the images without a rating.
+    """Rate what is left, write the result and its run record; return the images without a rating.
 
-    An earlier result stays until the new one is whole, and where not one image could be rated.
+    An earlier result stays until the new one is complete, and if no image could be rated.
 
     Args:
-        engine: None where no question is askable.
-        chunk: images per batch that is given to the engine and then saved. Batches are cut at the same places of the
-            questions' file whatever is known, missing, or done by how many workers: a log-probability depends in its last
-            digits on what shares a model pass.
+        engine: None if no question can be asked.
+        chunk: images per batch, which is given to the engine and then saved. The boundaries of batches depend only on the
+            question file, not on what is known or missing or on the number of workers: the last digits of a
+            log-probability depend on what shares its pass.
     """
     job, questions, run = inference.job, inference.questions, inference.run
     if not questions.askable and (run.finished or not questions.rated):
@@ -96,7 +96,7 @@ def infer(inference: Inference, engine: Engine | Workers | None, chunk: int, out
 
 @dataclass(frozen=True)
 class _Batch:
-    """Questions that go to the engine together; those that are open, with the stamps of their pictures from before."""
+    """Questions that go to the engine together; ``open`` are those without a rating, with stamps taken before asking."""
 
     asked: list[Question]
     open: dict[str, dict | None]
@@ -107,7 +107,7 @@ class _Batch:
 
 
 def _rate(inference: Inference, engine: Engine | Workers, chunk: int, out: Notes) -> Failures:
-    """Put what is open to the engine, batch by batch; ratings go to the log, the reasons of failures are returned."""
+    """Ask the engine what is open, batch by batch; ratings go to the log, reasons of failures are returned."""
     missing: Failures = {}
     failures: Failures = {}
     under_way: deque[_Batch] = deque()
@@ -131,8 +131,8 @@ def _rate(inference: Inference, engine: Engine | Workers, chunk: int, out: Notes
 def _batches(inference: Inference, chunk: int, missing: Failures) -> Iterator[_Batch]:
     """The batches with something to ask; images that are not there go to ``missing``.
 
-    A batch in whose midst an earlier run was stopped is asked as a whole again, so that its ratings come out as they
-    would have. Images that were tried in vain are asked by themselves.
+    A batch in which an earlier run was interrupted is asked again as a whole, so that its ratings are those of an
+    uninterrupted run. Images that failed before are asked by themselves.
     """
     run = inference.run
     for rows in _cut(inference.questions, chunk):
@@ -157,9 +157,9 @@ def _cut(questions: Iterable[Question], chunk: int) -> Iterator[list[Question]]:
 
 
 def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Counter[str]) -> Iterator[dict]:
-    """Lines for what was open; the reason of what is no rating, or no distribution, goes to ``failures`` too.
+    """Lines for what was open; the reason of an answer that is not a complete rating also goes to ``failures``.
 
-    What was decided about a picture stands in its line and is counted in ``notes``.
+    Notes on a picture are in its line and are counted in ``notes``.
     """
     for question, answer in zip(batch.asked, answers, strict=True):
         if question.image not in batch.open:
@@ -175,14 +175,14 @@ def _result_lines(batch: _Batch, answers: Answers, failures: Failures, notes: Co
 
 
 def _more(answer: Rating, stamp: dict | None) -> dict:
-    """What a line has behind the release's keys."""
+    """What a line has in addition to the release's keys."""
     text = {} if answer.text is None else {"text": answer.text}
     noted = {"notes": list(answer.notes)} if answer.notes else {}
     return text | noted | ({stamps.PICTURE_KEY: stamp} if stamp else {})
 
 
 def _rating_or_reason(answer: Rating | Failure) -> Rating | str:
-    """The answer where it is a whole rating, else why not."""
+    """The answer if it is a complete rating, else the reason why not."""
     if not isinstance(answer, Rating):
         return answer.reason
     try:

@@ -1,4 +1,4 @@
-"""What the infer stage asks: the records of a benchmark file as questions, one at a time however many there are."""
+"""What the infer stage asks: the records of a question file, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _split_answer = functools.lru_cache(maxsize=1024)(scoring.split_answer)
 
 @functools.lru_cache(maxsize=1024)
 def _same(prompt: str) -> str:
-    """One object for equal prompts: a batch that goes to a worker then carries it once."""
+    """The same object for equal prompts, so that a batch sent to a worker contains it once."""
     return prompt
 
 
@@ -46,29 +46,28 @@ class Question:
         return folders.image_id(self.image)
 
     def is_there(self) -> bool:
-        """Whether the file is there. A remote one is taken to be: only its reading tells, and then it is a failure."""
+        """Whether the file exists. A remote file is assumed to; if reading it fails, that is a failure."""
         return isinstance(self.file, RemotePath) or os.path.isfile(self.file)
 
 
 class Questions:
     """The questions of a file, each with its record's own prompt and answer prefix.
 
-    Iterating reads the file again; no question is held. What is held is 8 bytes per image while the file is checked, and
-    what is missing.
+    Iterating reads the file again. Only 8 bytes per image are held, while the file is checked, and what is missing.
 
     Args:
-        file: where they are.
-        limit: only the first so many; None for all.
-        out: told of ids that come more than once, and of records without an answer.
-        earlier: what an earlier run has rated; it forgets the pictures that have changed since.
-        with_digests: tell changed pictures by their content, which reads them all.
+        file: the question file.
+        limit: use only the first ``limit`` records; None for all.
+        out: told of duplicate ids, and of records without an answer.
+        earlier: what an earlier run has rated; pictures that have changed since are removed from it.
+        with_digests: detect changed pictures by their content, which means reading them all.
 
     Attributes:
         rated: how many of the questions ``earlier`` has rated.
         changed: how many of the others it had rated, before their pictures changed.
-        askable: how many are left whose image is there.
+        askable: how many of the rest have an image.
         missing: image id -> reason, for the others.
-        twins: how many image ids come more than once in the file.
+        twins: how many image ids occur more than once in the file.
         prompts: the first few different pairs of prompt and answer prefix, in alphabetical order.
         prompt_hash: a digest of what the ratings depend on besides the images, 64 hexadecimal digits. Where all images are
             asked the same, only that counts, so that a file may grow between two runs; where they are not, so does which
@@ -101,14 +100,14 @@ class Questions:
         return self._count
 
     def among(self, image_ids: Collection[str]) -> int:
-        """How many of the questions have one of these ids, of which each is that of a question."""
+        """How many of the questions have one of these ids; each id must be that of a question."""
         return sum(question.id in image_ids for question in self) if self.twins else len(image_ids)
 
     def __iter__(self) -> Iterator[Question]:
         return map(self._question, itertools.islice(self._file, self._limit))
 
     def images(self) -> Iterator[str]:
-        """The paths of the images as they are written, in order."""
+        """The image paths as written, in order."""
         return (question.image for question in self)
 
     def _question(self, record: Record) -> Question:
@@ -117,7 +116,7 @@ class Questions:
         return Question(record.image, file, _same(record.query), answer[0] if answer else self._prefix)
 
     def _check(self, out: Notes, earlier: log.Partial | None) -> _Asked:
-        """Look at the whole file, and count."""
+        """Read the whole file, and count."""
         asked, digests, lacking = _Asked(), array("Q"), 0
         for number, record in enumerate(self._file):
             digests.append(text_digest(record.image_id))
@@ -146,7 +145,7 @@ class Questions:
             self.missing[question.id] = missing_reason(question)
 
     def _count_twins(self, digests: array, out: Notes) -> None:
-        """Count the ids that come more than once, by their digests, and say which the first are."""
+        """Count duplicate ids, by their digests, and name the first few."""
         import numpy  # not at the top: --help does without
 
         found = numpy.frombuffer(digests, dtype=numpy.uint64)
@@ -158,7 +157,7 @@ class Questions:
             out.note(f"{folders.shown(self._file.path)}: {named} come more than once; every line of them is rated")
 
     def _named(self, digests: array) -> Iterator[str]:
-        """The ids that have one of the digests, which are sorted; each once, in the order of the file."""
+        """The ids with one of the (sorted) digests, each once, in the order of the file."""
         named = set()
         for record in self._file:
             digest = text_digest(record.image_id)
@@ -174,7 +173,7 @@ def missing_reason(question: Question) -> str:
 
 
 class _Asked:
-    """What is asked, gathered question by question in constant memory.
+    """A summary of what is asked, collected question by question in constant memory.
 
     Attributes:
         pairs: the first few different pairs of prompt and answer prefix in alphabetical order.

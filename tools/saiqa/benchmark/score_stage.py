@@ -21,7 +21,7 @@ from saiqa.run.record import Failures, failed_list, read_run_record, write_run_r
 
 
 def check_people(people: Cells, rated: Iterable[str], dimension: str) -> None:
-    """Refuse a table of people's ratings that is of other images.
+    """Refuse a table of people's ratings for other images.
 
     Args:
         rated: ids that have, or will have, a rating of the model.
@@ -35,7 +35,7 @@ def check_people(people: Cells, rated: Iterable[str], dimension: str) -> None:
 
 
 def _meet(people: set[str], rated: Iterable[str]) -> bool:
-    """Whether an id is on both sides, as text or as the same number."""
+    """Whether the two share an id, as text or as the same number."""
     strangers = set()
     for image_id in rated:
         if image_id in people:
@@ -49,10 +49,10 @@ class Scoring:
     """The score stage of one job, checked and ready to run.
 
     Attributes:
-        ratings: what the result holds, under the ids of the table.
+        ratings: the ratings of the result, under the ids of the table.
         people: the table of people's ratings.
-        questions: what was asked; a limit counts them.
-        met: ids of the table -> those of the result that are the same number, and are not there as text.
+        questions: the questions, to which a limit refers.
+        met: ids of the table -> ids of the result that are the same number but not the same text.
     """
 
     job: Job
@@ -63,7 +63,7 @@ class Scoring:
 
 
 def prepare(files: JobFiles) -> Scoring:
-    """Check everything of the score stage.
+    """Validate the inputs of the score stage.
 
     Args:
         files: with questions, ratings and people.
@@ -82,7 +82,7 @@ def prepare(files: JobFiles) -> Scoring:
 
 
 def score(scoring_job: Scoring, out: Notes) -> tuple[int, Failures]:
-    """Write the input CSV with ``score_pred``; return how many rows have one, and the ids that go without."""
+    """Write the input CSV with ``score_pred``; return how many rows have a score, and the ids without one."""
     job, scores = scoring_job.job, scoring_job.ratings.scores
     known = set(scoring_job.people.column(facts.ID_COLUMN))
     failures = {image_id: f"not in {folders.shown(job.input_csv)}" for image_id in scores if image_id not in known}
@@ -103,7 +103,7 @@ def score(scoring_job: Scoring, out: Notes) -> tuple[int, Failures]:
 
 
 def _write_scored(path: Path, table: Cells, predictions: Sequence[str]) -> None:
-    """The table with the predictions as its last column, in place of one that it may have."""
+    """Write the table with the predictions as its last column, replacing any existing predictions."""
     columns, rows = table.columns, table.rows
     kept = [place for place, name in enumerate(columns) if name != facts.PREDICTION_COLUMN]
     if len(kept) < len(columns):
@@ -117,9 +117,9 @@ class Ratings:
     """The ratings in a result, as scores.
 
     Attributes:
-        scores: image id -> score from 1 to 5, or why there is none; of an id that comes more than once the first.
-        later: id -> the others, in the order of the file, of the ids that come more than once.
-        lacking_words: how many lines have a score of fewer than the five words, as the release writes them.
+        scores: image id -> score from 1 to 5, or why there is none; for duplicate ids the first.
+        later: id -> the others in the order of the file, for duplicate ids.
+        lacking_words: how many lines are scored from fewer than five words, as the release writes them.
     """
 
     scores: dict[str, float | str] = field(default_factory=dict)
@@ -131,24 +131,24 @@ class Ratings:
         return (image_id in self.scores) + len(self.later.get(image_id, ()))
 
     def rename(self, old: str, new: str) -> None:
-        """Put the ratings of an id under another one, which has none."""
+        """Move the ratings of an id to another id, which has none."""
         if old in self.scores:
             self.scores[new] = self.scores.pop(old)
         if old in self.later:
             self.later[new] = self.later.pop(old)
 
     def in_turn(self, image_ids: Iterable[str], otherwise: str) -> list[float | str]:
-        """The ratings of rows with these ids: a row's is the one at its place among those of its id, else the last of them.
+        """The ratings of rows with these ids: the n-th row of an id gets its n-th rating, or its last if there are fewer.
 
         Args:
-            otherwise: what a row without any has.
+            otherwise: the value for rows without a rating.
         """
         turns = {i: itertools.chain([self.scores[i]], more, itertools.repeat(more[-1])) for i, more in self.later.items()}
         return [next(turns[i]) if i in turns else self.scores.get(i, otherwise) for i in image_ids]
 
 
 def scored_ratings(lines: Iterable[tuple[str, dict]], source: str) -> Ratings:
-    """The lines of a result, each after its image's path, as scores; ``source`` names it. Raises what ``lines`` raises."""
+    """Scores of a result's (image path, line) pairs; ``source`` names it in messages. Raises what ``lines`` raises."""
     ratings = Ratings()
     for image, line in lines:
         image_id = folders.image_id(image)
@@ -161,7 +161,7 @@ def scored_ratings(lines: Iterable[tuple[str, dict]], source: str) -> Ratings:
 
 
 def _irregular(scoring_job: Scoring, image_ids: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """What is out of the ordinary and still gives scores: name in the run record -> how often, and what it is."""
+    """Irregularities that do not prevent scoring: name in the run record -> how often, and a description."""
     job, ratings = scoring_job.job, scoring_job.ratings
     table, result = folders.shown(job.input_csv), folders.shown(job.output_jsonl)
     counts = Counter(image_ids)
@@ -200,7 +200,7 @@ def _limited(scoring_job: Scoring) -> Cells:
 
 
 def _score_or_reason(logits: object, source: str, ratings: Ratings) -> float | str:
-    """A score from 1 to 5, or why there is none; where it is of fewer than the five words that is counted."""
+    """A score from 1 to 5, or why there is none; scores from fewer than five words are counted."""
     if not isinstance(logits, dict):
         return f"no rating in {source}"
     try:

@@ -1,4 +1,4 @@
-"""Rate the test images of SA-BENCH, turn the ratings into scores, and compare them with people's."""
+"""Rate the test images of SA-BENCH, turn the ratings into scores, and compare these with people's."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def run_jobs(todo: Sequence[Job], stages: Collection[str], args: argparse.Namespace, out: Output) -> None:
-    """Check everything, then run the stages asked for, dimension by dimension."""
+    """Validate all inputs, then run the requested stages, dimension by dimension."""
     checked = check(todo, stages, args, out)
     if args.dry_run:
         dry_run(todo, checked, stages, args, out)
@@ -121,7 +121,7 @@ def check(todo: Sequence[Job], stages: Collection[str], args: argparse.Namespace
 
 
 def check_job(files: JobFiles, model: Model | None, args: argparse.Namespace, out: Output) -> Checked:
-    """The first stage of a job, checked, from its files. Raises ``InputError``."""
+    """Validate the inputs of a job's first stage. Raises ``InputError``."""
     job = files.job
     if model:
         inference = infer_stage.prepare(files, model, args.resume, args.digests, out)
@@ -134,14 +134,14 @@ def check_job(files: JobFiles, model: Model | None, args: argparse.Namespace, ou
 
 
 def model_of(args: argparse.Namespace, out: Output) -> Model:
-    """The checkpoint asked for and how to run it. Raises ``InputError`` where there is none."""
+    """The requested checkpoint and how to run it. Raises ``InputError`` if there is none."""
     checkpoint = checkpoint_folders.find_checkpoint(jobs.model_path(args), out.note)
     options = model_flags.options(args) | {"batch_size": min(args.batch_size, args.max_batch_size)}
     return Model.of(checkpoint, **options)
 
 
 def require_results(job: Job, args: argparse.Namespace) -> None:
-    """Refuse to score or evaluate a result that is not there, with the command that makes it."""
+    """Raise ``InputError`` for a missing result that is to be scored or evaluated, naming the command that makes it."""
     if args.mode == SCORE:
         path, mode = job.output_jsonl, INFER
     elif args.mode == EVAL:
@@ -162,7 +162,7 @@ def require_results(job: Job, args: argparse.Namespace) -> None:
 def loaded(
     inferences: Sequence[infer_stage.Inference], args: argparse.Namespace, out: Output
 ) -> Iterator[Engine | Workers | None]:
-    """The engine, or the workers; None where nothing is left to ask."""
+    """The engine or the workers; None if nothing is left to ask."""
     if not any(inference.questions.askable for inference in inferences):
         yield None
         return
@@ -186,9 +186,9 @@ def run_stages(
     args: argparse.Namespace,
     out: Output,
 ) -> dict:
-    """The stages asked for, on one dimension; what came of them, as JSON values.
+    """Run the requested stages on one dimension; return their results as JSON values.
 
-    An undefined correlation goes to ``problems``: the other dimensions still deserve theirs.
+    An undefined correlation goes to ``problems``, so that the other dimensions still get theirs.
     """
     outcome: dict = {}
     failures: record.Failures = {}
@@ -197,7 +197,7 @@ def run_stages(
         questions = checked.inference.questions
         outcome = {"n": len(questions) - questions.among(failures), "output_jsonl": job.output_jsonl}
         if not outcome["n"]:
-            out.warn(f"{job.dimension}: not one image could be rated, so that nothing was written")
+            out.warn(f"{job.dimension}: no image could be rated, so nothing was written")
             return {**outcome, "failed": record.failed_list(failures)}
     if SCORE in stages:
         ready = checked.scoring or score_stage.prepare(job_files.open_one(job, [SCORE]))
@@ -219,7 +219,7 @@ def evaluate(
     args: argparse.Namespace,
     out: Output,
 ) -> dict:
-    """Print the correlation of one dimension; its figures as JSON values, none where it is undefined."""
+    """Print the correlation of one dimension; return it as JSON values, empty if undefined."""
     try:
         correlation = scored_table.evaluate(rows, folders.shown(job.output_csv))
     except InputError as error:
@@ -232,19 +232,19 @@ def evaluate(
 
 
 def evaluate_fully(todo: Sequence[Job], outcomes: dict[str, dict], args: argparse.Namespace, out: Output) -> dict:
-    """What ``--full``, ``--table`` and ``--report`` add, over the tables that this run has scored or was pointed to."""
+    """What ``--full``, ``--table`` and ``--report`` add, for the tables that this run has scored or was given."""
     done = [job for job in todo if args.mode == EVAL or "output_csv" in outcomes[job.dimension]]
     scored = [summary.read(job.dimension, job.output_csv, job.output_jsonl, job.gt_column) for job in done]
     return evaluation.finish(scored, todo[0].data_root, args, out)
 
 
 def wants_all(args: argparse.Namespace) -> bool:
-    """Whether the command is about the four dimensions, whose results then carry their names."""
+    """Whether the command covers several dimensions, so that each result is printed with its name."""
     return len(jobs.dimensions(args)) > 1
 
 
 def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argparse.Namespace, out: Output) -> None:
-    """Raise what keeps the command from exit code 0."""
+    """Raise the error that the outcome deserves, if any."""
     failed = [(f"{dimension} {f['id']}", f["reason"]) for dimension, o in outcomes.items() for f in o["failed"]]
     undefined = [("no correlation", str(problem)) for problem in problems]
     if failed:
@@ -259,7 +259,7 @@ def finish(outcomes: dict[str, dict], problems: Sequence[InputError], args: argp
 def dry_run(
     todo: Sequence[Job], checked: dict[str, Checked], stages: Collection[str], args: argparse.Namespace, out: Output
 ) -> None:
-    """Say what a run would read and write."""
+    """Print what a run would read and write."""
     plan, items = {}, []
     for job in todo:
         inference = checked[job.dimension].inference

@@ -17,7 +17,7 @@ from saiqa.run.record import Failures
 
 
 class ScoredRow(NamedTuple):
-    """One image of a scored CSV: the cells as text, the numbers None where a cell is no finite number."""
+    """One image of a scored CSV: the cells as text; a number is None if its cell is not a finite number."""
 
     id: str
     mos_text: str
@@ -32,7 +32,7 @@ def read_scored(path: Path, gt_column: str) -> list[ScoredRow]:
 
 
 def scored_rows(table: Cells, gt_column: str) -> list[ScoredRow]:
-    """The rows of a table that has the columns of a scored one. Raises ``InputError`` for scores outside 1 to 5."""
+    """The rows of a table with the columns of a scored CSV. Raises ``InputError`` for scores outside 1 to 5."""
     columns = map(table.column, facts.scored_columns(gt_column))
     scored = [ScoredRow(i, mos, made, number(mos), number(made)) for i, mos, made in zip(*columns, strict=True)]
     check_scores(table.path, scored)
@@ -40,7 +40,7 @@ def scored_rows(table: Cells, gt_column: str) -> list[ScoredRow]:
 
 
 def check_scores(path: Place, rows: Sequence[ScoredRow]) -> None:
-    """Refuse rows of a file whose prediction is no score. Raises ``InputError``."""
+    """Raise ``InputError`` if a prediction is not a score from 1 to 5."""
     for row in rows:
         if row.prediction is not None and not scoring.is_score(row.prediction):
             what = f"{facts.PREDICTION_COLUMN} of {row.id[:100]} is {row.prediction_text}, not from 1 to 5"
@@ -48,7 +48,7 @@ def check_scores(path: Place, rows: Sequence[ScoredRow]) -> None:
 
 
 def number(text: str) -> float | None:
-    """A cell as a finite number; None where it is none."""
+    """A cell as a finite number; None if it is not one."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""CSV tables, cell by cell as text, with line numbers in errors."""
+"""CSV tables with all cells as text, and line numbers in errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: column names in order, and a mapping of column to text for each row."""
+    """A CSV file: column names in order, and for each row a mapping from column to text."""
 
     path: Place
     columns: list[str]
@@ -51,7 +51,7 @@ def read_csv(path: Place, required: Sequence[str] = ()) -> Table:
 
     Raises:
         InputError: file missing or empty, no rows, a required column missing, rows of another length than the header, or
-            a column name that comes twice.
+            a duplicate column name.
     """
     cells = read_cells(path, required)
     return Table(path, cells.columns, [dict(zip(cells.columns, row, strict=True)) for row in cells.rows])
@@ -64,10 +64,10 @@ def read_cells(path: Place, required: Sequence[str] = ()) -> Cells:
 
 
 def open_csv(path: Place, required: Sequence[str] = ()) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
-    """The columns of a CSV file, and its rows one by one, each with the number of its line.
+    """The columns of a CSV file, and its rows one by one, each with its line number.
 
     Raises:
-        InputError: as ``read_csv``; for what is wrong in a row, when that row's turn comes.
+        InputError: as ``read_csv``; for an error in a row, when that row is reached.
     """
     columns, lines = _open_csv(path, required)
     return columns, ((number, dict(zip(columns, cells, strict=True))) for number, cells in lines)
@@ -84,7 +84,7 @@ def _open_csv(path: Place, required: Sequence[str]) -> tuple[list[str], Iterator
 
 
 def _csv_lines(path: Place) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not blank, with their numbers; all as long as the first, the header."""
+    """The non-blank lines with their numbers; all have as many cells as the header."""
     lines = csv.reader(io.StringIO(read_text(path), newline=""))
     width = None
     try:
@@ -99,7 +99,7 @@ def _csv_lines(path: Place) -> Iterator[tuple[int, list[str]]]:
 
 
 def check_columns(path: Place, columns: list[str], required: Sequence[str]) -> None:
-    """Refuse a table that lacks a required column or has one twice. Raises ``InputError``."""
+    """Raise ``InputError`` for a missing required column or a duplicate column."""
     missing = [name for name in required if name not in columns]
     if missing:
         what = f"{folders.shown(path)} has no column {', '.join(missing)}"
@@ -109,19 +109,19 @@ def check_columns(path: Place, columns: list[str], required: Sequence[str]) -> N
 
 
 def check_unique(path: Place, kind: str, values: Iterable[str]) -> None:
-    """Refuse values that come twice. Raises ``InputError`` that names the first few."""
+    """Raise ``InputError``, which names the first few, for duplicate values."""
     twice = ids.twins(values)
     if twice:
         raise InputError(f"{folders.shown(path)}: {kind} {ids.few(twice, len(twice))} comes more than once", "Keep one of each")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[dict[str, str]]) -> None:
-    """Write rows as CSV, whole or not at all."""
+    """Write rows as CSV, completely or not at all."""
     write_cells(path, columns, map(operator.itemgetter(*columns), rows))
 
 
 def write_cells(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """As ``write_csv``, rows as the cells in the order of the columns."""
+    """As ``write_csv``, with each row a sequence of cells in column order."""
     with atomic_writer(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

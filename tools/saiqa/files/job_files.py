@@ -1,4 +1,4 @@
-"""A job of the benchmark, that is, one dimension with all its files; and what its stages read, opened before any work."""
+"""A benchmark job, that is, one dimension with all its files; and opening what its stages read, before the work starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Job:
         input_csv: ratings of people, read by score.
         output_csv: ``input_csv`` with the scores, written by score and read by eval.
         gt_column: column with the mean opinion score.
-        limit: only the first so many questions; None for all.
+        limit: use only the first ``limit`` questions; None for all.
     """
 
     dimension: str
@@ -45,13 +45,13 @@ class Job:
 
 @dataclass(frozen=True)
 class JobFiles:
-    """What stages of a job read, opened. What one of them writes for the next is not there yet.
+    """The opened input files of a job's stages. What one stage writes for the next does not exist yet.
 
     Attributes:
-        questions: of a first stage infer or score; not read yet.
-        ratings: of a first stage score: image path and line of each rating, read as they are taken.
-        people: the table of people's ratings, of the score stage.
-        scored: the scored table, of a first stage eval.
+        questions: for infer, or for score as the first stage; not read yet.
+        ratings: for score as the first stage: image path and line of each rating, read lazily.
+        people: for score: the table of people's ratings.
+        scored: for eval as the first stage: the scored table.
     """
 
     job: Job
@@ -62,14 +62,14 @@ class JobFiles:
 
 
 def open_all(jobs: Sequence[Job], stages: Collection[str], warn: Callable[[str], None]) -> Iterator[JobFiles]:
-    """The files of each job in turn; before the first, a look at what all of them read and write.
+    """The input files of each job in turn, after a check of everything that all of them read and write.
 
     Args:
-        stages: those to be run, of ``STAGES``.
-        warn: told of a question file named after another dimension or prompt version.
+        stages: which of ``STAGES`` will run.
+        warn: called if a question file is named after another dimension or prompt version.
 
     Raises:
-        InputError: a file of the benchmark is not there, or a table is broken or lacks a column.
+        InputError: a benchmark file is missing, or a table is broken or lacks a column.
         Failed: a result cannot be written.
     """
     if INFER in stages:
@@ -83,7 +83,7 @@ def open_all(jobs: Sequence[Job], stages: Collection[str], warn: Callable[[str],
 
 
 def outputs(job: Job, stages: Collection[str]) -> list[Path]:
-    """What the stages write."""
+    """The files that the stages write."""
     return [path for stage, path in ((INFER, job.output_jsonl), (SCORE, job.output_csv)) if stage in stages]
 
 
@@ -106,7 +106,7 @@ def _people(job: Job, with_mos: bool) -> Cells:
 
 
 def _named_otherwise(job: Job) -> Iterator[str]:
-    """What the name of the question file says that the job does not."""
+    """Warnings for a question file whose name contradicts the job."""
     name = job.test_jsonl.name
     version, dimension = folders.version_in_name(job.test_jsonl), folders.dimension_in_name(job.test_jsonl)
     if version not in (None, job.version):

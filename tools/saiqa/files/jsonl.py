@@ -1,4 +1,4 @@
-"""JSON and JSONL: strict, one object a line, with line numbers in errors."""
+"""JSON and JSONL: strict, one object per line, with line numbers in errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def read_jsonl(path: Place) -> list[tuple[int, dict]]:
-    """The objects of a JSONL file with their line numbers; blank lines are passed over.
+    """The objects of a JSONL file with their line numbers; blank lines are skipped.
 
     Raises:
         InputError: file missing or empty, or a line that is no JSON object (named).
@@ -46,7 +46,7 @@ def read_jsonl(path: Place) -> list[tuple[int, dict]]:
 
 
 def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
-    """As ``read_jsonl``, one line in memory at a time; an error is raised when its line's turn comes."""
+    """As ``read_jsonl``, one line in memory at a time; an error is raised when its line is reached."""
     empty = True
     with reading(path), path.open("rb") as file:
         # by \n alone: text inside JSON may hold U+2028 and its like unescaped
@@ -60,7 +60,7 @@ def stream_jsonl(path: Place) -> Iterator[tuple[int, dict]]:
 
 
 def json_object(path: Place, number: int, line: str) -> dict:
-    """The object on one line of a JSONL. Raises ``InputError`` where it is none."""
+    """The object on one line of a JSONL. Raises ``InputError`` if it is not one."""
     text = line.strip(_JSON_BLANKS)
     try:
         value, end = _decode(text)  # a quarter quicker than json.loads, which looks for blanks everywhere
@@ -79,13 +79,13 @@ def line_error(path: Place, number: int, what: str) -> InputError:
 
 
 def write_jsonl(path: Path, values: Iterable[dict]) -> None:
-    """Write one object a line, whole or not at all."""
+    """Write one object per line, completely or not at all."""
     with atomic_writer(path) as file:
         file.writelines(json_line(value) for value in values)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines that have their ends, whole or not at all; return how many."""
+    """Write lines, line ends included, completely or not at all; return how many."""
     count = 0
     with atomic_writer(path) as file:
         for line in lines:
@@ -95,12 +95,12 @@ def write_lines(path: Path, lines: Iterable[str]) -> int:
 
 
 def json_line(value: dict) -> str:
-    """One line of JSONL, with its line end. Raises ``ValueError`` for numbers that are not finite."""
+    """One line of JSONL, line end included. Raises ``ValueError`` for numbers that are not finite."""
     return _encode(value) + "\n"
 
 
 def stream_images(path: Place) -> Iterator[tuple[str, dict]]:
-    """The objects of a JSONL of images, one in memory at a time, each after the path of its image. Raises as ``only_image``."""
+    """Image path and object of each line, one in memory at a time. Raises as ``stream_jsonl`` and ``only_image``."""
     return ((only_image(path, number, value), value) for number, value in stream_jsonl(path))
 
 

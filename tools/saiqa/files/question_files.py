@@ -1,4 +1,4 @@
-"""The benchmark's question files, and the sentences a dimension is asked with."""
+"""The benchmark's question files, and the prompt and answer sentences of a dimension."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from saiqa.scoring import split_answer
 
 @dataclass(frozen=True)
 class Record:
-    """One line of a benchmark JSONL: image path as written, prompt, and the model answer if there is one."""
+    """One line of a benchmark JSONL: image path as written, prompt, and answer if there is one."""
 
     image: str
     query: str
@@ -30,7 +30,7 @@ def read_records(path: Place) -> list[Record]:
     """The records of a benchmark JSONL, in order.
 
     Raises:
-        InputError: as ``read_jsonl``; a line without a query or with other than one image.
+        InputError: as ``read_jsonl``; a line without a query, or without exactly one image.
     """
     return list(stream_records(path))
 
@@ -64,9 +64,9 @@ class Sentences:
 
     Attributes:
         query: the user turn, with ``<image>``.
-        before: the answer up to, and without, the blank before the rating word.
-        after: the answer behind the rating word.
-        source: where this was taken from, for a message.
+        before: the answer up to the space before the rating word, without that space.
+        after: the answer after the rating word.
+        source: where the sentences come from, for messages.
     """
 
     query: str
@@ -92,7 +92,7 @@ def own_sentences(dimension: str, version: int) -> Sentences:
 
 
 def annotated_sentences(folder: Place, dimension: str, version: int) -> Sentences | None:
-    """The sentences that the annotation files in ``folder`` use; None where no such file has an answer."""
+    """The sentences of the annotation files in ``folder``; None if none of them has an answer."""
     for split in facts.SPLITS:
         path = folder / facts.annotation_jsonl(dimension, split, version)
         for record in stream_records(path) if path.is_file() else ():
@@ -104,14 +104,14 @@ def annotated_sentences(folder: Place, dimension: str, version: int) -> Sentence
 
 
 def sentences(data_root: Place, dimension: str, version: int) -> Sentences:
-    """The sentences for images that come with none: of the annotations below the data root, else this project's own."""
+    """The sentences for images without their own: from the annotations below the data root, else this project's own."""
     annotated = annotated_sentences(data_root / facts.ANNOTATIONS_FOLDER, dimension, version)
     return annotated or own_sentences(dimension, version)
 
 
 @dataclass(frozen=True)
 class QuestionFile:
-    """A benchmark JSONL of one dimension, and the folder of its images. Every iteration reads it again; nothing is held."""
+    """A benchmark JSONL of one dimension, and the folder of its images. Each iteration reads the file anew."""
 
     path: Place
     dimension: str
@@ -126,7 +126,7 @@ class QuestionFile:
         return folders.image_file(record.image, self.data_root)
 
     def fallback(self) -> tuple[str, str]:
-        """The answer prefix for records without an answer, of the nearest place that has one, and which place that is."""
+        """The answer prefix for records without an answer, and where it comes from: this file, else as ``sentences``."""
         for record in self:
             if answer := split_answer(record.response):
                 return answer[0], "another record of the file"
@@ -143,7 +143,7 @@ def all_sentences(data: Place, version: int) -> dict[str, Sentences]:
 
 
 def prompt_source(sentences: Mapping[str, Sentences]) -> str:
-    """Where sentences come from, in one line: the annotations, this project's own wording, or which from where."""
+    """Where the sentences come from, in one line: the annotations, this project's own wording, or both."""
     sources = {name: _source(found) for name, found in sentences.items()}
     if len(set(sources.values())) == 1:
         return next(iter(sources.values()))

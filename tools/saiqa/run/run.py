@@ -1,4 +1,4 @@
-"""A run over many images that can be stopped and continued, whatever its lines are: ``infer.py``'s and ``score_images.py``'s.
+"""A run over many images that can be stopped and resumed. ``infer.py`` and ``score_images.py`` share it.
 
 What is known of an image is a line in a log beside the result, on disk as soon as it is known. The log's header holds what the
 lines depend on (``Model.identity``); a run of another identity never continues it. Nothing that a run has kept is removed
@@ -24,12 +24,12 @@ from saiqa.stopping import as_interrupt
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a run: where its log lies, and what an earlier run has left to be continued.
+    """What is kept of a run: the place of its log, and what an earlier run has left to resume.
 
     Attributes:
         path: of the log, beside the first result.
-        earlier: the log of an earlier run, or its finished result as a log; None where nothing is continued.
-        finished: whether it is a finished result.
+        earlier: the log of an earlier run, or its finished result as a log; None if nothing is resumed.
+        finished: whether ``earlier`` is a finished result.
     """
 
     path: Path
@@ -44,14 +44,14 @@ class Kept:
         note: Callable[[str], None],
         read_finished: Callable[[Path, dict], Partial] = Partial.of_result,
     ) -> Kept:
-        """What is kept beside results, of which any may be finished; with ``resume``, what can be continued.
+        """What is kept beside these results, of which any may be finished; with ``resume``, what can be resumed.
 
         Args:
-            note: told where there is nothing to resume.
-            read_finished: a finished result and its run record, as a log.
+            note: called if there is nothing to resume.
+            read_finished: turns a finished result and its run record into a log.
 
         Raises:
-            InputError: a file is broken, or nothing tells how the finished result was made.
+            InputError: a file is broken, or a finished result has no record of how it was made.
         """
         log = folders.partial_path(outputs[0])
         if not resume:
@@ -71,13 +71,13 @@ class Kept:
 
 @dataclass
 class Run:
-    """One run, from the check of what there is to the finished log.
+    """One run, from checking what exists to the finished log.
 
     Attributes:
-        kept: where the lines are kept, and what it continues.
-        model: what rates.
-        identity: of the lines to be made.
-        images: the images of this run in order, again at every call; none is held here.
+        kept: where the lines are kept, and what is resumed.
+        model: the checkpoint and how it is run.
+        identity: of the lines to be written.
+        images: the images of this run in order, produced anew at each call.
         details: ``Engine.describe()`` of the engine in use, or of the earlier run's.
     """
 
@@ -89,7 +89,7 @@ class Run:
     _log: Partial | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        """Take over the earlier run's identity. Raises ``InputError`` where it is another."""
+        """Take over the earlier run's identity. Raises ``InputError`` if it differs from this run's."""
         if self.earlier:
             header = self.earlier.header
             refuse_other(self.earlier.path, header.get("identity"), self.identity)
@@ -98,18 +98,18 @@ class Run:
 
     @property
     def log(self) -> Partial:
-        """The log; the run has begun."""
+        """The log, once the run has begun."""
         assert self._log is not None
         return self._log
 
     @property
     def earlier(self) -> Partial | None:
-        """What it continues."""
+        """The log that is resumed; None if there is none."""
         return self.kept.earlier
 
     @property
     def finished(self) -> bool:
-        """Whether what it continues is a finished result."""
+        """Whether a finished result is resumed."""
         return self.kept.finished
 
     def is_rated(self, image: str) -> bool:
@@ -117,21 +117,21 @@ class Run:
         return self.earlier is not None and image in self.earlier.rated
 
     def was_tried(self, image: str) -> bool:
-        """Whether the earlier run has tried the image in vain."""
+        """Whether the image failed in the earlier run."""
         return self.earlier is not None and image in self.earlier.failed
 
     def settle(self, details: Mapping) -> None:
-        """Note what the loaded engine is. Raises ``InputError`` where the earlier run had another dtype, as ``settled``."""
+        """Take over the loaded engine's dtype and details. Raises ``InputError`` if the earlier run had another dtype."""
         identity = self.model.settled(self.identity, details)
         if self.earlier:
             refuse_other(self.earlier.path, self.identity, identity)
         self.identity, self.details = identity, dict(details)
 
     def begin(self, note: Callable[[str], None]) -> Partial:
-        """Start the log, with what the earlier run has; one that is not continued is set aside under another name.
+        """Start the log with the earlier run's lines; a log that is not resumed is renamed.
 
         Args:
-            note: told what was set aside, and how many images keep their lines although they are not named now.
+            note: told what was renamed, and how many lines of images that are not in this run are kept.
         """
         if self.earlier is None:
             _set_aside(self.kept.path, note)
@@ -142,12 +142,12 @@ class Run:
         return self.log
 
     def known_lines(self) -> Iterator[str]:
-        """The lines that the log has of this run's images from the earlier one, in the order of the images."""
+        """The earlier run's lines of this run's images, in the order of the images."""
         return Partial.read_whole(self.kept.path).ratings(self.images()) if self.earlier else iter(())
 
     @contextmanager
     def keeping(self, note: Callable[[str], None]) -> Iterator[None]:
-        """Where the block is cut short, say how to go on."""
+        """If the block is interrupted, say how to resume."""
         try:
             with as_interrupt():
                 yield
@@ -162,7 +162,7 @@ class Run:
 
 
 def _set_aside(log: Path, note: Callable[[str], None]) -> None:
-    """Give a log that holds lines besides its header a name of its own."""
+    """Rename a log that has lines besides its header."""
     if not log.is_file():
         return
     with log.open("rb") as file:
@@ -176,7 +176,7 @@ def _set_aside(log: Path, note: Callable[[str], None]) -> None:
 
 
 def refuse_other(earlier: Path, then: Mapping | None, now: Mapping) -> None:
-    """Refuse to mix ratings of two identities, saying what differs. A dtype of "auto" is compared after loading."""
+    """Raise ``InputError``, saying what differs, if two identities differ. A dtype of "auto" is compared after loading."""
     then = then or {}
     differing = [key for key in now if then.get(key) != now[key] and (key, now[key]) != ("dtype", "auto")]
     if differing:
@@ -186,7 +186,7 @@ def refuse_other(earlier: Path, then: Mapping | None, now: Mapping) -> None:
 
 
 def changed_note(count: int) -> str:
-    """What is said of pictures that are not those that were rated."""
+    """The note on pictures that have changed since they were rated."""
     return f"{count} pictures have changed since they were rated, and are rated again"
 
 
