@@ -232,7 +232,7 @@ def test_images_behind_urls_are_fetched_and_never_linked(tmp_path, run_main, ser
     write_csv(tmp_path / "s.csv", rows)
     flags = [tmp_path / "s.csv", "--group_pattern", "(http)", "--k", "2"]
     ran = run_main("best_of_n.py", *flags, "--link_to", tmp_path / "links")
-    assert ran.code == 2 and "behind a URL" in ran.err and not (tmp_path / "links").exists()
+    assert ran.code == 2 and "is a URL and cannot be linked" in ran.err and not (tmp_path / "links").exists()
     ran = run_main("best_of_n.py", *flags, "--copy_to", tmp_path / "best")
     assert ran.code == 3 and f"{served}/gone.png: cannot be downloaded" in ran.err and "Traceback" not in ran.err
     assert {path.name: path.read_bytes() for path in (tmp_path / "best").rglob("*.png")} == {"1_a.png": b"pixels"}

@@ -279,7 +279,7 @@ def test_apply_to_jsonl(run_main, tmp_path, weights):
 def test_apply_to_fewer_dimensions_says_so(run_main, tmp_path, weights):
     write_csv(tmp_path / "s.csv", [{"id": "a", "layout": "2", "lighting": "4", "harmony": "1"}])
     ran = run_main(COMMAND, "apply", tmp_path / "s.csv", "--weights", weights, "--output", tmp_path / "o.csv")
-    assert ran.code == 0 and "has harmony, layout, lighting only" in ran.err
+    assert ran.code == 0 and "has only harmony, layout, lighting" in ran.err
     assert float(read_csv(tmp_path / "o.csv")[0]["overall"]) == pytest.approx((0.6 + 0.8) / 0.5)
 
 
@@ -287,7 +287,7 @@ def test_apply_to_fewer_dimensions_says_so(run_main, tmp_path, weights):
     ("row", "says"),
     [
         ({"image": "a", "harmony": "2"}, "the weights of harmony are all 0"),
-        ({"image": "a", "x": "2"}, "has no score of distortion"),
+        ({"image": "a", "x": "2"}, "has no scores for distortion"),
         ({"name": "a", "layout": "2"}, "has no column image or id"),
         ({"image": "a", "layout": "nan"}, "line 2: layout is 'nan'"),
     ],
