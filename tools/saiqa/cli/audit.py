@@ -30,7 +30,7 @@ def parser() -> ArgumentParser:
     """The flags of the command."""
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
-    add("--images", metavar="DIR", help="pictures of good rooms (default: test pictures of the benchmark, with --demo its own)")
+    add("--images", metavar="DIR", help="pictures of good rooms (default: those of the benchmark, or with --demo its own)")
     add("--count", type=positive_int, default=USUAL, metavar="N", help=f"use N of them (default: {USUAL})")
     add("--demo", action="store_true", help="use the demo's checkpoint and rooms")
     add("--data_root", metavar="DIR", help="folder of the annotations with the model's sentences; default: ./SA-BENCH")

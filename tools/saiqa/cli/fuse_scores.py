@@ -148,7 +148,7 @@ def apply(scored_path: Path, output: Path, args: argparse.Namespace, out: Output
         out.note(f"{folders.shown(scored_path)} has an overall score, which is replaced in the output")
     failures = write_with_overall(scored, weights, output)
     n = len(scored.names) - len(failures)
-    out.result(f"overall for {n} images: {folders.shown(output)}")
+    out.result(f"overall for {n} image{'' if n == 1 else 's'}: {folders.shown(output)}")
     failed = [{"image": name, "reason": reason} for name, reason in failures.items()]
     out.finish({"n": n, "weights": weights, "failed": failed, "output": output})
     if failures:
