@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""``swift`` (generates, as the release does) or ``vllm`` against ``prefill``: images a second, their ratio, the largest
-difference of a score, and prefill's share of the rate of a large matrix product. One checkpoint with random weights, the same
-pictures, dtype and threads, in one process, in turns."""
+"""``swift`` (generates, as the release does) or ``vllm`` against ``prefill``: images per second, their ratio, the largest
+score difference, and prefill's share of matmul throughput (of a large product). One checkpoint with random weights, the same
+pictures, dtype and threads, alternating in one process."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def parser() -> ArgumentParser:
     add("--shape", choices=("40m", "tiny"), default="40m", help="size of the checkpoint (default: 40m)")
     add("--sizes", nargs="+", default=["640x480", "1024x1024"], metavar="WxH", help="default: 640x480 1024x1024")
     add("--images", type=positive_int, default=8, metavar="N", help="pictures of each size (default: 8)")
-    add("--repeats", type=positive_int, default=3, metavar="N", help="turns of each engine; the best counts (default: 3)")
-    add("--batch_size", type=positive_int, default=8, metavar="N", help="most images a pass (default: 8)")
+    add("--repeats", type=positive_int, default=3, metavar="N", help="runs of each engine; the best counts (default: 3)")
+    add("--batch_size", type=positive_int, default=8, metavar="N", help="images per pass, at most (default: 8)")
     add("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: float32")
-    add("--threads", type=positive_int, metavar="N", help="default: as torch finds")
+    add("--threads", type=positive_int, metavar="N", help="default: torch's choice")
     add("--compile", action="store_true", help="prefill with torch.compile")
-    add("--matmul_side", type=positive_int, default=2048, metavar="N", help="of the large product (default: 2048)")
+    add("--matmul_side", type=positive_int, default=2048, metavar="N", help="side of the large product (default: 2048)")
     add("--output_json", default="benchmarks/results/engines.json", metavar="FILE")
     return flags
 
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as name:
         figures = measure(args, Path(name))
     rates = (f"{args.against} images/s", "prefill images/s", "ratio")
-    header = ("images", "dimensions", *rates, "largest difference", "share of matmul")
+    header = ("images", "dimensions", *rates, "largest score difference", "share of matmul throughput")
     reporting.print_table(header, [_line(case, args.against) for case in figures["cases"]])
     print(f"large matrix product: {figures['matmul_gflops']:.0f} GFLOP/s, {figures['machine']['threads']} threads")
     reporting.write_json(args.output_json, figures)

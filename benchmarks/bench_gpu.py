@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""The 9B shape in bfloat16, with random weights built here, on a GPU: images a second for one and four dimensions against
-``swift`` with answers of 13 tokens, share of the rate of a large matrix product, and peak memory, for several batch sizes.
+"""The 9B shape in bfloat16, with random weights built here, on a GPU: images per second for one and four dimensions against
+``swift`` with answers of 13 tokens, share of matmul throughput (of a large product), and peak memory, for several batch sizes.
 Needs about 40 GB on the GPU and 20 GB for the checkpoint (``--folder``)."""
 
 from __future__ import annotations
@@ -37,21 +37,22 @@ def parser() -> ArgumentParser:
     add("--device", default="cuda", help="cuda (default), cuda:N or, to try the script, cpu")
     add("--tiny", action="store_true", help="a tiny shape, pictures and product: smoke test only")
     add("--batch_sizes", nargs="+", type=positive_int, default=[1, 2, 4, 8, 16, 32], metavar="N", help="default: 1 2 4 ... 32")
-    add("--size", default="1024x1024", metavar="WxH", help="of the pictures (default: 1024x1024)")
-    add("--repeats", type=positive_int, default=2, metavar="N", help="turns of each engine; the best counts (default: 2)")
+    add("--size", default="1024x1024", metavar="WxH", help="size of the pictures (default: 1024x1024)")
+    add("--repeats", type=positive_int, default=2, metavar="N", help="runs of each engine; the best counts (default: 2)")
     add("--compile", action="store_true", help="prefill with torch.compile")
-    add("--folder", metavar="DIR", help="where the checkpoint is written for the time of the run (default: a temporary one)")
+    add("--folder", metavar="DIR", help="folder for the checkpoint during the run (default: a temporary one)")
     add("--output_json", default="benchmarks/results/gpu.json", metavar="FILE")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark. Raises ``InputError`` where there is no such device."""
+    """Run the benchmark. Raises ``InputError`` if there is no such device."""
     args = parser().parse_args(argv)
     device = checkpoints.device_for_9b(args.device, args.tiny)
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-", dir=args.folder) as name:
         figures = measure(args, device, Path(name))
-    header = ("dimensions", "batch", "swift images/s", "prefill images/s", "ratio", "share of matmul", "peak GB", "difference")
+    rates = ("swift images/s", "prefill images/s", "ratio", "share of matmul throughput")
+    header = ("dimensions", "batch", *rates, "peak GB", "largest score difference")
     reporting.print_table(header, [_line(case) for case in figures["cases"]])
     print(f"large matrix product: {figures['matmul_gflops'] / 1e3:.2f} TFLOP/s on {figures['machine']['device']}")
     reporting.write_json(args.output_json, figures)
@@ -70,9 +71,9 @@ def measure(args: Namespace, device: torch.device, folder: Path) -> dict:
     parameters = checkpoints.build_checkpoint(folder / "checkpoint", shape, torch.bfloat16, args.device)
     engines = comparison.Engines.load(folder / "checkpoint", args.device, "bfloat16", 1, args.compile)
     assert isinstance(engines.other, comparison.GivenAnswers)
-    engines.prefill.token_budget = sys.maxsize  # here the batch size alone decides
+    engines.prefill.token_budget = sys.maxsize  # so that only the batch size limits a pass
     width, height = (96, 64) if args.tiny else inputs.size_of(args.size)
-    least = 1 if args.tiny else 8  # pictures, so that a small batch is measured over several passes
+    least = 1 if args.tiny else 8  # pictures: even a small batch is measured over several passes
     images = inputs.make_images(folder, (width, height), max(least, *args.batch_sizes))
     side = 256 if args.tiny else 8192
     cases = []

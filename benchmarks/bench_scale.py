@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Scale-out: images a second of two workers against one process, and what a run costs beside the model, a row.
+"""Scale-out: images per second of two workers against one process, and the cost of a run besides the model, per row.
 
-Every run is `infer.py --mode infer` in a process of its own. The model of the first table has random weights; that of the
-second answers at once (null_engine.py), so that reading, checking, handing out, saving and writing are all there is.
+Every run is `infer.py --mode infer` in a separate process. The model of the first table has random weights; that of the second
+answers immediately (null_engine.py), so that only reading, checking, distributing, saving and writing are left.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def parser() -> ArgumentParser:
     add = flags.add_argument
     add("--shape", choices=("40m", "tiny"), default="40m", help="size of the checkpoint (default: 40m)")
     add("--images", type=positive_int, default=96, metavar="N", help="images of the first table (default: 96)")
-    add("--max_batch_size", type=positive_int, default=8, metavar="N", help="images handed out at a time (default: 8)")
+    add("--max_batch_size", type=positive_int, default=8, metavar="N", help="images given to a worker at a time (default: 8)")
     add("--workers", type=positive_int, default=2, metavar="N", help="workers to compare with one (default: 2)")
     add("--rows", type=positive_int, nargs=2, default=[10_000, 1_000_000], metavar="N", help="default: 10000 1000000")
-    add("--only", choices=("workers", "rows"), help="one of the two tables")
+    add("--only", choices=("workers", "rows"), help="only one of the two tables")
     add("--output_json", default="benchmarks/results/scale.json", metavar="FILE")
     return flags
 
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def measure_workers(folder: Path, args: Namespace) -> list[dict]:
-    """Images a second without and with workers, one thread each, loading left out; their results must be the same bytes."""
+    """Images per second without and with workers, one thread each, without loading; the result files must be identical."""
     import torch
 
     import checkpoints
@@ -99,7 +99,7 @@ def measure_workers(folder: Path, args: Namespace) -> list[dict]:
 
 
 def measure_rows(folder: Path, args: Namespace) -> list[dict]:
-    """Time and peak memory of a whole run with few and with many rows; the cost of a row is the slope between them."""
+    """Time and peak memory of a whole run with few and with many rows; the cost per row is the slope between them."""
     import reporting
 
     figures = []
@@ -129,7 +129,7 @@ def _row_line(figure: dict) -> tuple:
 
 
 def make_rows(root: Path, count: int) -> Path:
-    """A data root with so many questions, each about an (empty) file of its own."""
+    """A data root with ``count`` questions, each about its own (empty) file."""
     images = [Path("images", str(i // FILES_A_FOLDER), f"{i:08}.jpg") for i in range(count)]
     for image in images:
         if not (root / image.parent).exists():
@@ -152,7 +152,7 @@ def write_questions(root: Path, images: Sequence[Path]) -> None:
 
 
 def run_command(script: str, checkpoint: Path, data: Path, results: Path, workers: int, *flags: str) -> dict:
-    """Run the infer stage in a process of its own, with one thread a worker; the JSON object on its stdout, if any."""
+    """Run the infer stage in a separate process, with one thread per worker; the JSON object on its stdout, if any."""
     where = ["--model_path", checkpoint, "--data_root", data, "--results_dir", results, "--workers", str(workers)]
     command = [sys.executable, HERE.parent / script, "--mode", "infer", "--dimension", DIMENSION, "--device", "cpu"]
     done = subprocess.run(
@@ -164,7 +164,7 @@ def run_command(script: str, checkpoint: Path, data: Path, results: Path, worker
 
 
 def only(folder: Path, pattern: str) -> Path:
-    """The one file of this pattern in a folder."""
+    """The only file that matches this pattern in a folder."""
     (path,) = folder.glob(pattern)
     return path
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Scores and correlations of many rated images: the commands from ratings to pooled figures, with and without their start."""
+"""Scores and correlations of many rated images: the commands from ratings to pooled figures, with and without startup."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ python benchmarks/bench_scoring.py --rows 400 --repeats 1
 MODEL = facts.tuned_model()
 SEED = 42
 RATERS = 5
-FEW = 10  # rows a dimension of which nothing is to be seen: what is left is the commands' start
+FEW = 10  # rows per dimension that take no measurable time: what is left is the startup
 
 
 def parser() -> ArgumentParser:
@@ -35,7 +35,7 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("--rows", type=positive_int, default=100_000, metavar="N", help="images in all four dimensions (default: 100000)")
-    add("--repeats", type=positive_int, default=3, metavar="N", help="the quickest counts (default: 3)")
+    add("--repeats", type=positive_int, default=3, metavar="N", help="runs; the fastest counts (default: 3)")
     add("--output_json", default="benchmarks/results/scoring.json", metavar="FILE")
     return flags
 
@@ -57,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     header = ("stage", f"seconds for {args.rows} rows", f"for {FEW * len(facts.DIMENSIONS)} rows (start)", "difference")
     reporting.print_table(header, [(name, *(f"{value:.2f}" for value in stage.values())) for name, stage in stages.items()])
-    print(f"the interpreter's own start: {interpreter:.3f} s, {len(all_rows)} times in the above")
+    print(f"startup of the interpreter: {interpreter:.3f} s, included {len(all_rows)} times above")
     figures = {"rows": args.rows, "interpreter_start_s": interpreter, "stages": stages}
     reporting.write_json(args.output_json, {**figures, "machine": reporting.machine(torch.device("cpu"))})
 
 
 def commands(folder: Path, rows: int) -> dict[str, list[str | Path]]:
-    """The command of each stage, on ratings made in ``folder``, so many in each dimension."""
+    """The command of each stage, on ratings made in ``folder``, ``rows`` per dimension."""
     folder.mkdir()
     make_ratings(folder, rows)
     where: list[str | Path] = ["--data_root", folder, "--results_dir", folder, "--model_path", folder / MODEL]
@@ -75,7 +75,7 @@ def commands(folder: Path, rows: int) -> dict[str, list[str | Path]]:
 
 
 def make_ratings(folder: Path, rows: int) -> None:
-    """Ratings of a model and of people, so many images in each dimension."""
+    """Ratings of a model and of people, ``rows`` images per dimension."""
     chance = random.Random(SEED)
     for dimension in facts.DIMENSIONS:
         ids = [f"{dimension}_{number:06}" for number in range(rows)]
@@ -94,7 +94,7 @@ def make_ratings(folder: Path, rows: int) -> None:
 
 
 def logits(chance: random.Random) -> dict[str, float]:
-    """Log-probabilities of the five words, as long as a model's."""
+    """Log-probabilities of the five words, with as many digits as a model's."""
     return {word: -8 * chance.random() for word in facts.WORDS}
 
 

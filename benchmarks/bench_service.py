@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Many clients at once against serve.py: is every answer that of the client's own images, is every refusal clean, and how
-far does the service stay behind ``score_images.py`` on the same images? Everything runs on this machine, over loopback.
+"""Many concurrent clients against serve.py: does every answer belong to the client's own images, is every refusal clean, and
+how much slower is the service than ``score_images.py`` on the same images? Everything runs on this machine, over loopback.
 
-Each client keeps one connection and sends pictures it draws at random. Now and then it sends what must be refused (too many
-images, too many pixels, no form) or a broken picture among good ones, and the queue is shorter than what the clients could
-fill, so that some are told to come again. Every score is compared with what ``Scorer`` has said of that image.
+Each client keeps one connection and sends randomly drawn pictures. Occasionally it sends a request that must be refused (too
+many images, too many pixels, no form) or a broken picture among good ones, and the queue is shorter than what the clients could
+fill, so that some are told to retry. Every score is compared with that of ``Scorer`` for the same image.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ def parser() -> ArgumentParser:
     add("--images", metavar="DIR", help="folder with pictures (default: those of the demo)")
     add("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     add("--clients", type=positive_int, default=64, metavar="N", help="default: 64")
-    add("--seconds", type=positive_int, default=60, metavar="N", help="of load (default: 60)")
-    add("--alone_images", type=positive_int, default=1280, metavar="N", help="for score_images.py, twice (default: 1280)")
+    add("--seconds", type=positive_int, default=60, metavar="N", help="seconds of load (default: 60)")
+    add("--alone_images", type=positive_int, default=1280, metavar="N", help="images per score_images.py run (default: 1280)")
     add("--images_per_request", type=positive_int, default=4, metavar="N", help="default: 4")
-    add("--max_queue", type=positive_int, default=128, metavar="N", help="images that may wait (default: 128)")
-    add("--pool", type=positive_int, default=48, metavar="N", help="different images (default: 48)")
-    tolerance = "of a score, for batches of another composition round otherwise (default: 1e-5; bfloat16 needs 0.005)"
+    add("--max_queue", type=positive_int, default=128, metavar="N", help="images that may wait in the queue (default: 128)")
+    add("--pool", type=positive_int, default=48, metavar="N", help="different images to send (default: 48)")
+    tolerance = "of a score: rounding differs with the batch (default: 1e-5; bfloat16 needs 0.005)"
     add("--tolerance", type=float, default=1e-5, metavar="X", help=tolerance)
     add("--output_json", default="benchmarks/results/service.json", metavar="FILE")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark. Raises ``Failed`` where an answer was wrong."""
+    """Run the benchmark. Raises ``Failed`` if an answer was wrong."""
     from saiqa import Scorer
     from saiqa.files.text_files import write_text
 
     args = parser().parse_args(argv)
     if args.alone_images < 2 * CHUNK_IMAGES:
-        raise UsageError(f"--alone_images {args.alone_images} is too few to tell a rate", f"At least {2 * CHUNK_IMAGES}")
+        raise UsageError(f"--alone_images {args.alone_images} is too few to measure a rate", f"Use at least {2 * CHUNK_IMAGES}")
     out = Output()
     pool = make_pool(Scorer(args.model_path, demo=args.model_path is None, device=args.device), args)
     out.note(f"{len(pool)} images, {args.clients} clients, {args.seconds} s")
@@ -77,9 +77,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def summary(load: Load, alone: Sequence[Alone], args: Namespace) -> dict:
-    """The figures of one run. Processor seconds count all cores, and other programs on the machine disturb them least."""
+    """The figures of one run. Processor seconds count all cores and depend least on other programs."""
     images = sum(count for _, count in load.finished)
-    # Up to the last answer: the queue is never empty before.
+    # Up to the last answer: until then the queue is never empty.
     rate = images / (max((when for when, _ in load.finished), default=load.ended) - load.started)
     alone_rate = sum(run.images for run in alone) / sum(run.seconds for run in alone)
     alone_processor = sum(run.processor_seconds for run in alone) / sum(run.images for run in alone)

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""The clients of bench_service.py, alone and beside 32 others who mean the service no good: eight that send slowly, eight that
-stop half-way, eight that send too much, eight with hostile bodies. Over loopback, the attackers in a process of their own.
+"""The clients of bench_service.py, alone and together with 32 attackers: eight that send slowly, eight that stop half-way,
+eight that send too much, eight with hostile bodies. Over loopback, with the attackers in a separate process.
 
-What must hold: no answer to a good client is lost or wrong, the memory stays within 2 GB of the idle service's, good clients
-get at least 80% of the images a second, and SIGTERM ends the service within ten seconds while the attack goes on.
+Requirements: no answer to a good client is lost or wrong, memory stays within 2 GB of that of the idle service, good clients
+get at least 80% of the images per second, and SIGTERM ends the service within ten seconds during the attack.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from saiqa.errors import Failed
 EACH = 8
 MOST_BYTES, LEAST_SHARE, MOST_STOP_SECONDS = 2_000_000_000, 0.8, 10
 PAUSE_SECONDS = 1.0
-MEGABYTE_SECONDS = 0.1  # of a body that is too large: more is no question of limits but of what the network carries
+MEGABYTE_SECONDS = 0.1  # per megabyte of a body that is too large: faster only tests the network
 
 EXAMPLES = """
 python benchmarks/bench_service_attack.py
@@ -40,7 +40,7 @@ python benchmarks/bench_service_attack.py --seconds 10 --clients 8
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark. Raises ``Failed`` where something does not hold."""
+    """Run the benchmark. Raises ``Failed`` if a requirement is not met."""
     from saiqa import Scorer
     from saiqa.files.text_files import write_text
 
@@ -73,16 +73,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_text(output, json.dumps(figures, indent=2) + "\n")
     broken = [
         (attacked.wrong, f"{len(attacked.wrong)} answers were lost or wrong, the first: {attacked.wrong[:1]}"),
-        (share < LEAST_SHARE, f"good clients got {share:.0%} of the images a second"),
+        (share < LEAST_SHARE, f"good clients got only {share:.0%} of the images per second"),
         (above_idle > MOST_BYTES, "the service took too much memory"),
-        (attacked.stop_seconds > MOST_STOP_SECONDS or attacked.exit_code, "the service did not end in time, or not well"),
+        (attacked.stop_seconds > MOST_STOP_SECONDS or attacked.exit_code, "the service did not end in time, or failed"),
     ]
     if reasons := [reason for fails, reason in broken if fails]:
         raise Failed("; ".join(reasons), "Find out why")
 
 
 def rate(load: service_load.Load) -> float:
-    """Images a second of the good clients."""
+    """Images per second of the good clients."""
     return sum(images for _, images in load.finished) / (load.finished[-1][0] - load.started)
 
 
@@ -91,7 +91,7 @@ def rate(load: service_load.Load) -> float:
 
 @contextmanager
 def attack(port: int) -> Iterator[None]:
-    """Within, the attackers are at the service."""
+    """The attackers run during the block."""
     with subprocess.Popen([sys.executable, __file__, "--attack", str(port)]) as attackers:
         try:
             yield
@@ -100,7 +100,7 @@ def attack(port: int) -> Iterator[None]:
 
 
 def attack_for_ever(port: int) -> None:
-    """Every attacker in a thread, again and again."""
+    """Every attacker in a thread, repeatedly."""
     for kind in (slow, half, oversized, hostile):
         for number in range(EACH):
             threading.Thread(target=repeat, args=(kind, port, number), daemon=True).start()

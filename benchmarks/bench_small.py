@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""float32, bfloat16 and int8 on a CPU: images a second for four dimensions, side by side in one process, with the largest
-difference of a score from float32's, and the peak of memory of each in a process of its own. ``--demo``: PLCC of each dtype on
-the demo instead. ``--nine_b``: bfloat16 and int8 on the 9B shape with random weights, one picture, 18 GB in ``--folder``."""
+"""float32, bfloat16 and int8 on a CPU: images per second for four dimensions, alternating in one process, with the largest
+score difference from float32, and the peak memory of each in a separate process. ``--demo``: PLCC of each dtype on the demo
+instead. ``--nine_b``: bfloat16 and int8 on the 9B shape with random weights, one picture, 18 GB in ``--folder``."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def parser() -> ArgumentParser:
     flags = ArgumentParser(description=__doc__, examples=EXAMPLES)
     add = flags.add_argument
     add("--shape", choices=("40m", "tiny"), default="40m", help="size of the checkpoint (default: 40m)")
-    add("--size", default="640x480", metavar="WxH", help="of the pictures (default: 640x480)")
+    add("--size", default="640x480", metavar="WxH", help="size of the pictures (default: 640x480)")
     add("--images", type=positive_int, default=8, metavar="N", help="pictures (default: 8)")
-    add("--repeats", type=positive_int, default=5, metavar="N", help="turns of each dtype; the best counts (default: 5)")
-    add("--threads", type=positive_int, metavar="N", help="default: as torch finds")
+    add("--repeats", type=positive_int, default=5, metavar="N", help="runs of each dtype; the best counts (default: 5)")
+    add("--threads", type=positive_int, metavar="N", help="default: torch's choice")
     add("--demo", action="store_true", help="PLCC on the demo instead")
-    add("--nine_b", action="store_true", help="the 9B shape instead; takes 18 GB of disk in --folder until it ends")
-    add("--folder", type=Path, metavar="DIR", help="where checkpoints are written; default: the system's temporary folder")
+    add("--nine_b", action="store_true", help="the 9B shape instead; takes 18 GB of disk in --folder while it runs")
+    add("--folder", type=Path, metavar="DIR", help="folder for checkpoints; default: the system's temporary folder")
     add("--output_json", default="benchmarks/results/small.json", metavar="FILE")
     add("--child", nargs=3, metavar=("CHECKPOINT", "PICTURE", "DTYPE"), help="load, score, and print seconds and bytes")
     return flags
@@ -90,13 +90,13 @@ def _cell(value: object) -> str:
 
 
 def side_by_side(args: Namespace, folder: Path) -> list[dict]:
-    """Each dtype's images a second, and seconds of its passes, in turns; the best of each counts."""
+    """Images per second and seconds per pass of each dtype, alternating; the best of each counts."""
     checkpoint = folder / "checkpoint"
     checkpoints.build_checkpoint(checkpoint, checkpoints.SHAPES[args.shape], torch.bfloat16)
     images = inputs.make_images(folder, inputs.size_of(args.size), args.images)
     requests = inputs.questions(images, FOUR)
     engines = {dtype: load(checkpoint, dtype) for dtype in dtypes()}
-    rated = {dtype: _scores(engine, requests) for dtype, engine in engines.items()}  # this warms up, too
+    rated = {dtype: _scores(engine, requests) for dtype, engine in engines.items()}  # also the warm-up
     seconds: dict[str, list[float]] = {dtype: [] for dtype in engines}
     passes: dict[str, list[float]] = {dtype: [] for dtype in engines}
     for _ in range(args.repeats):
@@ -117,12 +117,12 @@ def side_by_side(args: Namespace, folder: Path) -> list[dict]:
 
 
 def dtypes() -> tuple[str, ...]:
-    """The dtypes that are set side by side, the exact one first."""
+    """The dtypes to compare, the exact one first."""
     return ("float32", "bfloat16", "int8")
 
 
 def load(checkpoint: str | Path, dtype: str) -> PrefillEngine:
-    """The engine whose dtypes are set side by side."""
+    """The engine whose dtypes are compared."""
     return measuring.native(load_engine("prefill", checkpoint, device="cpu", dtype=dtype))
 
 
@@ -135,14 +135,14 @@ def _largest(some: list[float], others: list[float]) -> float:
 
 
 def in_a_child(checkpoint: Path, picture: Path, dtype: str) -> dict:
-    """What ``child`` finds in a process of its own."""
+    """What ``child`` measures in a separate process."""
     command = [sys.executable, __file__, "--child", str(checkpoint), str(picture), dtype]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(ran.stdout.splitlines()[-1])
 
 
 def child(checkpoint: str, picture: str, dtype: str) -> dict:
-    """Seconds to load, to score a picture for the first time and again, and the most bytes resident."""
+    """Seconds to load, to score a picture for the first time and again, and the peak resident bytes."""
     started = time.perf_counter()
     engine = load(checkpoint, dtype)
     loaded = time.perf_counter()
@@ -159,12 +159,12 @@ def nine_b(args: Namespace, folder: Path) -> list[dict]:
     """``child`` of bfloat16 and int8 on the 9B shape."""
     picture = inputs.make_images(folder, inputs.size_of(args.size), 1)[0]
     write_in_shards(folder / "checkpoint", checkpoints.NINE_B)
-    os.sync()  # 18 GB on their way to the disk would be measured with the first dtype
+    os.sync()  # writing 18 GB to disk would be measured with the first dtype
     return [in_a_child(folder / "checkpoint", picture, dtype) for dtype in dtypes()[1:]]
 
 
 def write_in_shards(folder: Path, shape: dict, shard_bytes: int = SHARD_BYTES) -> None:
-    """A checkpoint of this shape with random weights in bfloat16, of which one shard at a time is in memory."""
+    """Write a checkpoint of this shape with random weights in bfloat16, with one shard in memory at a time."""
     demo = folders.roots(demo=True).models / facts.tuned_model()
     config = checkpoints.config_of(shape)
     with torch.device("meta"):
@@ -195,7 +195,7 @@ def _shards(shapes: dict[str, torch.Size], shard_bytes: int) -> Iterator[dict[st
 
 
 def _random(name: str, shape: torch.Size) -> torch.Tensor:
-    """As ``Ovis2_5`` begins: norms of ones, no biases, and maps that keep the size of what they are given."""
+    """The initialisation of ``Ovis2_5``: norms of ones, zero biases, and linear maps that preserve the scale of their input."""
     if len(shape) == 1:
         return torch.zeros(shape, dtype=torch.bfloat16) if name.endswith("bias") else torch.ones(shape, dtype=torch.bfloat16)
     spread = 0.02 if "embed" in name or name.startswith("vte") else shape[1:].numel() ** -0.5
@@ -206,7 +206,7 @@ def _random(name: str, shape: torch.Size) -> torch.Tensor:
 
 
 def demo() -> list[dict]:
-    """PLCC with the demo's mean opinion scores by dtype, and the largest change of a score from float32's."""
+    """PLCC with the demo's mean opinion scores by dtype, and the largest score difference from float32."""
     roots = folders.roots(demo=True)
     checkpoint = roots.models / facts.tuned_model()
     asked = {dimension: _demo_rows(roots.data, dimension) for dimension in FOUR}

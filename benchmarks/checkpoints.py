@@ -1,4 +1,4 @@
-"""Checkpoints with random weights: their shapes, and how they are made."""
+"""Checkpoints with random weights: their shapes and how to build them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saiqa.model.pixels import Preprocessing
 SEED = 42
 DEMO_CHECKPOINT = folders.roots(demo=True).models / facts.tuned_model()
 
-# Ovis2.5-9B as its config.json has it.
+# Ovis2.5-9B, as in its config.json.
 NINE_B = {
     "llm_config": {
         "hidden_size": 4096,
@@ -47,8 +47,8 @@ TWO_B = {
     },
 }
 
-# About 40 million parameters: every width an eighth of the 9B's (in sixteens), with heads of the 9B's size; so many layers,
-# and so large vocabularies, that each part has nearly the share of the parameters that it has there.
+# About 40 million parameters: every width an eighth of the 9B's (rounded to sixteens), with heads of the 9B's size; layers
+# and vocabularies are chosen so that each part has nearly the same share of the parameters as in the 9B.
 FORTY_M = {
     "llm_config": {
         "hidden_size": 512,
@@ -63,7 +63,7 @@ FORTY_M = {
     "visual_vocab_size": 2304,
 }
 
-# For a look whether a benchmark runs at all.
+# For checking that a benchmark runs at all.
 TINY = {
     "llm_config": {
         "hidden_size": 64,
@@ -108,7 +108,7 @@ def build_model(shape: dict, dtype: torch.dtype, device: str | torch.device = "c
 
 
 def build_checkpoint(folder: Path, shape: dict, dtype: torch.dtype, device: str = "cpu") -> int:
-    """Write what ``build_model`` makes as a checkpoint; its number of parameters."""
+    """Write the model of ``build_model`` as a checkpoint; returns its number of parameters."""
     model, tokenizer = build_model(shape, dtype, device)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -120,7 +120,7 @@ def count_parameters(model: torch.nn.Module) -> int:
 
 
 def device_for_9b(name: str, tiny: bool) -> torch.device:
-    """The device. Raises ``InputError`` where it is not there, or is a CPU and the shape not ``tiny``."""
+    """The device. Raises ``InputError`` if it is missing, or is a CPU and the shape not ``tiny``."""
     device = resolve_device(name)
     if device.type == "cpu" and not tiny:
         raise InputError("the 9B shape is for a GPU", "Try the script with --device cpu --tiny")

@@ -1,11 +1,11 @@
 """Whether "A is better with probability p" holds: the demo's graded series, in which a lower severity is better.
 
     python benchmarks/compare_calibration.py
-    python benchmarks/compare_calibration.py --scored series.csv      # of score_images.py --probabilities, over demo/series
+    python benchmarks/compare_calibration.py --scored series.csv      # from score_images.py --probabilities, on demo/series
 
-Pairs are pictures of one series with different severities, in the dimension that the series is of. Series are dealt into two
-halves, dimension by dimension; the temperature is fitted on one half (least negative log-likelihood), the reliability table and
-the expected calibration error are of the other. Which picture of a pair is A is drawn with a fixed seed.
+Pairs are pictures of one series with different severities, in the dimension of the series. Series are split into two halves
+within each dimension; the temperature is fitted on one half (least negative log-likelihood), the reliability table and the
+expected calibration error are those of the other. Which picture of a pair is A is drawn with a fixed seed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ BINS = 10
 def main() -> int:
     """Print the table; with ``--json`` one object."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--scored", metavar="FILE", help="scores of demo/series with --probabilities; default: they are made")
+    flags.add_argument("--scored", metavar="FILE", help="scores of demo/series with --probabilities; default: computed here")
     flags.add_argument("--json", action="store_true", help="one JSON object on stdout")
     args = flags.parse_args()
     fitted, tested = halves(read_series(), distributions(Path(args.scored)) if args.scored else scored_now())
@@ -79,7 +79,7 @@ def scored_now() -> dict[tuple[str, str], dict[str, float]]:
 
 
 def halves(rows: list[dict[str, str]], words: dict) -> tuple[list[tuple], list[tuple]]:
-    """(A's distribution, B's, whether A is better) of the pairs of either half of the series."""
+    """(A's distribution, B's, whether A is better) for the pairs of each half of the series."""
     series: dict[tuple[str, str], list[dict[str, str]]] = {}
     for row in rows:
         series.setdefault((row["dimension"], row["series"]), []).append(row)
@@ -101,7 +101,7 @@ def log_loss(pairs: list[tuple], temperature: float) -> float:
 
 
 def fit(pairs: list[tuple]) -> float:
-    """The temperature with the least log loss, found in its logarithm."""
+    """The temperature with the least log loss, searched on a log scale."""
     from scipy.optimize import minimize_scalar
 
     found = minimize_scalar(lambda t: log_loss(pairs, math.exp(t)), bounds=(math.log(0.05), math.log(20)), method="bounded")

@@ -1,4 +1,4 @@
-"""Another way of rating against ours, on the same requests: the release's, with answers that are given, or vLLM's."""
+"""Another engine against the prefill engine, on the same requests: the release's, with forced answers, or vLLM."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from saiqa.engines.swift_engine import SwiftEngine
     from saiqa.engines.vllm_engine import VllmEngine
 
-ANSWER_TOKENS = 13  # of the release's answers, the end included
+ANSWER_TOKENS = 13  # of the release's answers, including the end token
 
 
 class _GivenAnswer(LogitsProcessor):
-    """Lets only the tokens of ``steps[i]`` be written at the i-th place of an answer."""
+    """Allows only the tokens of ``steps[i]`` at position i of an answer."""
 
     def __init__(self, steps: Sequence[Sequence[int]]):
         self.steps = steps
@@ -40,10 +40,10 @@ class _GivenAnswer(LogitsProcessor):
 
 
 class GivenAnswers:
-    """Rates with the swift engine while the answer's wording is given and its rating word free, ``ANSWER_TOKENS`` in all.
+    """Rates with the swift engine with the answer's wording forced and its rating word free, ``ANSWER_TOKENS`` in all.
 
-    Random weights would write gibberish of any length. The log-probabilities that are read are the model's own: ms-swift
-    takes them in front of the logits processors.
+    Random weights would generate gibberish of any length. The log-probabilities are still the model's own: ms-swift takes
+    them before the logits processors.
     """
 
     def __init__(self, engine: SwiftEngine, tokenizer: Qwen2TokenizerFast):
@@ -52,7 +52,7 @@ class GivenAnswers:
         self.generate = self.model.generate
 
     def rate(self, requests: Sequence[Request]) -> list[Rating]:
-        """The ratings, one dimension at a time as the release asks."""
+        """The ratings, one dimension at a time as in the release."""
         answers: list[Rating] = []
         for prefix in dict.fromkeys(request.answer_prefix for request in requests):
             steps = self._steps(prefix)
@@ -72,7 +72,7 @@ class GivenAnswers:
 
 @dataclass
 class Engines:
-    """Another way and ours, on one checkpoint: ``other`` is the release's (``swift``) or vLLM's (``vllm``)."""
+    """Two engines on one checkpoint: ``other`` is the release's (``swift``) or vLLM (``vllm``)."""
 
     other: GivenAnswers | VllmEngine
     prefill: PrefillEngine
@@ -88,8 +88,8 @@ class Engines:
         return cls(cast("VllmEngine", other), prefill, name)
 
     def compare(self, requests: Sequence[Request], repeats: int, matmul_side: int) -> dict:
-        """Both engines, prefill's passes alone, and the large matrix product, in turns; the best of each counts."""
-        rated = {self.name: self._rate_other(requests), "prefill": rate_all(self.prefill, requests)}  # this warms up, too
+        """Both engines, prefill's passes alone, and the large matrix product, alternating; the best of each counts."""
+        rated = {self.name: self._rate_other(requests), "prefill": rate_all(self.prefill, requests)}  # also the warm-up
         other = {self.name: lambda: self._rate_other(requests)}
         measured = measure_prefill(self.prefill, requests, repeats, matmul_side, other)
         n, best = len({request.image for request in requests}), min(measured["seconds"][self.name])
@@ -102,7 +102,7 @@ class Engines:
         }
 
     def _rate_other(self, requests: Sequence[Request]) -> list[Rating]:
-        """vLLM keeps what it has read; a turn that found it there would measure nothing."""
+        """vLLM caches what it has read; a run that hits the caches would measure nothing."""
         if isinstance(self.other, GivenAnswers):
             return self.other.rate(requests)
         self.other.llm.reset_prefix_cache()

@@ -1,15 +1,14 @@
-"""Whether maps of what lowers a score find faults whose places are known, and what a map costs.
+"""Do the maps of what lowers a score find faults at known places, and what does a map cost?
 
     python benchmarks/explain_study.py [--rooms DIR | --splits val test] [--limit N]
 
-Rooms of the demo of which every fault has a place (``demo/places.npz``, made by ``make/render/places.py`` from the rooms'
-geometry), with a severity of ``LEAST_SEVERE`` or more; or those that ``make/render/placed_rooms.py`` has put into a folder.
-Region by region: a region is hit where the fault covers at least half as much of it as of the region that it covers most.
-Three tables, with bootstrap intervals over rooms: pointing (the share of
-rooms in which the map is highest at a hit), the area under the ROC curve (regions hit against the others), and deletion (by how
-many points the score is higher, on average, while the regions that the map names first become the mean of the picture's
-embeddings, a seventh of them after another). Beside the maps: chance, the middle of the picture, and the map of another room of
-the same dimension. Last, seconds of a score and of a map, in turns.
+Uses the demo's rooms in which every fault has a place (``demo/places.npz``, computed from the rooms' geometry by
+``make/render/places.py``), with a severity of ``LEAST_SEVERE`` or more; or the rooms that ``make/render/placed_rooms.py`` has
+rendered into a folder. A region is a hit if the fault covers at least half as much of it as of the region that it covers most.
+Three tables, with bootstrap intervals over rooms: pointing (the share of rooms in which the map is highest at a hit), the area
+under the ROC curve (hits against the other regions), and deletion (the average increase of the score in points while the
+highest-ranked regions are replaced by the picture's mean embedding, one seventh of them at a time). Baselines: chance, the
+middle of the picture, and the map of another room of the same dimension. Last, seconds of a score and of a map, alternating.
 """
 
 from __future__ import annotations
@@ -44,15 +43,15 @@ LEAST_SEVERE = 0.25
 HIT = 0.5
 STEPS = 7
 DRAWS = 2000
-FEWEST = 8  # rooms from which an interval of a difference is told
-# Faults that have a place: a dimension's row has the rooms with these alone. Jumbled and mixed furniture is in rows of its own.
+FEWEST = 8  # rooms needed for an interval of a difference
+# Faults that have a place: a dimension's row has the rooms with only these. Jumbled and mixed furniture has separate rows.
 PLACED = {"floating", "sunken", "wrong_scale", "bent_furniture", "wrong_material", "clashing_furniture", "stray_light"}
 CHANCE, MIDDLE, OTHER, DEFAULT = "chance", "middle", "other room", "default"
 
 
 @dataclass
 class Room:
-    """A room: which regions its faults cover, its maps by method, and what they are worth by figure and method."""
+    """A room: which regions its faults cover, and its maps by method."""
 
     name: str
     dimension: str
@@ -82,7 +81,7 @@ def rooms(scorer: Scorer, folder: Path | None, splits: Sequence[str], limit: int
 
 
 def is_of(name: str, splits: Sequence[str], severity: Mapping[str, float]) -> bool:
-    """Whether a room of the demo is of these splits, and clearly spoilt."""
+    """Whether a room of the demo is in these splits and has a clear fault."""
     return name.split("_")[2] in splits and severity[name] >= LEAST_SEVERE
 
 
@@ -99,13 +98,13 @@ def demo_picture(name: str) -> Path:
 
 
 def request(scorer: Scorer, picture: Path) -> Request:
-    """The question about a room, in the dimension that its name tells."""
+    """The question about a room, in the dimension given by its name."""
     sentences = scorer.sentences[picture.stem.split("_")[1]]
     return Request(picture, sentences.query, sentences.before)
 
 
 def room(scorer: Scorer, picture: Path, kinds: tuple[str, ...], place: np.ndarray) -> Room:
-    """A room with its maps, from where its faults are [rows, columns]."""
+    """A room with its maps, given the places of its faults [rows, columns]."""
     dimension = picture.stem.split("_")[1]
     answer = rated(scorer.engine, request(scorer, picture))
     if isinstance(answer, Failure):
@@ -119,13 +118,13 @@ def room(scorer: Scorer, picture: Path, kinds: tuple[str, ...], place: np.ndarra
 
 
 def shrunk(place: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Means over rows x columns regions of equal size, flat."""
+    """Means over rows x columns regions of equal size, flattened."""
     fine = place.repeat(rows, 0).repeat(columns, 1)
     return fine.reshape(rows, place.shape[0], columns, place.shape[1]).mean((1, 3)).ravel()
 
 
 def middle(rows: int, columns: int) -> np.ndarray:
-    """The prior that whatever is wrong is in the middle of the picture."""
+    """The prior that faults are in the middle of the picture."""
     row, column = np.mgrid[0:rows, 0:columns]
     return -(((row + 0.5) / rows - 0.5) ** 2 + ((column + 0.5) / columns - 0.5) ** 2).ravel()
 
@@ -139,14 +138,14 @@ def pointing(found: np.ndarray, hits: np.ndarray) -> float:
 
 
 def area(found: np.ndarray, hits: np.ndarray) -> float:
-    """Area under the ROC curve; not a number where all is hit."""
+    """Area under the ROC curve; NaN if all regions are hits."""
     inside, outside = found[hits][:, None], found[~hits]
     return float(((inside > outside) + (inside == outside) / 2).mean()) if outside.size else float("nan")
 
 
 @torch.no_grad()
 def deletion(orders: Sequence[np.ndarray], one: Room) -> list[float]:
-    """For each order of the regions, the mean rise of the score while they become the mean embedding one after another."""
+    """For each order of the regions, the mean increase of the score while they are replaced by the mean embedding in turn."""
     asked, visual = one.question, [one.question.visual]
     for order in orders:
         for step in range(1, STEPS):
@@ -187,7 +186,7 @@ def bounds(values: np.ndarray) -> np.ndarray:
 
 
 def groups(found: Sequence[Room]) -> dict[str, list[int]]:
-    """The rooms of each dimension and of each kind of fault, by their numbers."""
+    """The indices of the rooms of each dimension and of each kind of fault."""
     named: dict[str, list[int]] = {}
     for dimension in facts.DIMENSIONS:
         mine = [i for i, one in enumerate(found) if one.dimension == dimension]
@@ -198,7 +197,7 @@ def groups(found: Sequence[Room]) -> dict[str, list[int]]:
 
 
 def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[str, float]]]) -> None:
-    """A table of each figure: a row a dimension and a kind, a column a method."""
+    """A table for each metric: one row per dimension and kind, one column per method."""
     methods = (CHANCE, MIDDLE, OTHER, DEFAULT, *maps.METHODS)
     for figure in ("pointing", "ROC area", "deletion"):
         print(f"\n{figure}:\n")
@@ -207,7 +206,7 @@ def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[s
             for name, mine in groups(found).items()
         ]
         print_table(["", "n", *methods], rows)
-    print("\nahead of the middle, room by room (interval of the difference above 0; p: pointing, a: ROC area):\n")
+    print("\nbetter than the middle, paired by room (interval of the difference above 0; p: pointing, a: ROC area):\n")
     for name, mine in groups(found).items():
         if len(mine) < FEWEST:
             continue
@@ -215,7 +214,7 @@ def print_figures(found: Sequence[Room], values: Sequence[Mapping[str, Mapping[s
 
 
 def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[int]) -> list[str]:
-    """The methods that are ahead of the middle in these rooms."""
+    """The methods that are better than the middle in these rooms."""
     found = []
     for method in (DEFAULT, *maps.METHODS):
         signs = ""
@@ -227,7 +226,7 @@ def ahead(values: Sequence[Mapping[str, Mapping[str, float]]], mine: Sequence[in
 
 
 def print_cost(scorer: Scorer, repeats: int) -> None:
-    """Seconds of a score and of each map of the same pictures, in turns; the best of each counts."""
+    """Seconds of a score and of each map of the same pictures, alternating; the best of each counts."""
     engine = native(scorer.engine)
     asked = [request(scorer, demo_picture(f"room_layout_val_{index:04d}")) for index in range(4)]
     work: dict[str, Callable[[Request], object]] = {"score": lambda one: engine.rate([one])}
@@ -241,16 +240,16 @@ def print_cost(scorer: Scorer, repeats: int) -> None:
                 call(one)
             seconds[name].append((time.perf_counter() - started) / len(asked))
     best = {name: min(taken) for name, taken in seconds.items()}
-    print(f"\nwith its score, on {machine(engine.device)}:\n")
-    print_table(["", "seconds", "times a score"], [[n, f"{s:.3f}", f"{s / best['score']:.1f}"] for n, s in best.items()])
+    print(f"\nincluding the score, on {machine(engine.device)}:\n")
+    print_table(["", "seconds", "relative cost"], [[n, f"{s:.3f}", f"{s / best['score']:.1f}"] for n, s in best.items()])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--rooms", type=Path, metavar="DIR", help="of make.render.placed_rooms; default: the demo's")
+    parser.add_argument("--rooms", type=Path, metavar="DIR", help="rooms of make.render.placed_rooms; default: the demo's")
     parser.add_argument("--splits", nargs="+", choices=("val", "test"), default=["val", "test"])
-    parser.add_argument("--limit", type=int, metavar="N", help="about N of the rooms")
-    parser.add_argument("--repeats", type=int, default=10, help="of the measurement of seconds (default: 10)")
+    parser.add_argument("--limit", type=int, metavar="N", help="use about N of the rooms")
+    parser.add_argument("--repeats", type=int, default=10, help="timed runs (default: 10)")
     arguments = parser.parse_args()
     scorer = Scorer(demo=True, device="cpu", dtype="float32")
     found = rooms(scorer, arguments.rooms, arguments.splits, arguments.limit)

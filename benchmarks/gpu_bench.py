@@ -1,4 +1,4 @@
-"""What the parts of the check of a GPU share: the device, the sizes and the model."""
+"""Shared by the parts of the GPU check: the device, the sizes and the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ REFERENCE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 
 
 class NotInstalled(Exception):
-    """A part needs a package that is not here."""
+    """A part needs a package that is not installed."""
 
 
 @dataclass
 class Bench:
-    """What the parts share: the device, the sizes, and the model, which is made when a part first asks for it."""
+    """Shared by the parts: the device, the sizes, and the model, which is built when a part first needs it."""
 
     device: torch.device
     tiny: bool
@@ -39,12 +39,12 @@ class Bench:
 
     @property
     def batch_size(self) -> int:
-        """Images a pass where not the batch size is in question."""
+        """Images per pass in parts that do not vary the batch size."""
         return 2 if self.tiny else 8
 
     @property
     def least(self) -> int:
-        """Pictures that are rated at least, so that a small batch is measured over several passes."""
+        """The minimum number of pictures, so that a small batch is measured over several passes."""
         return 1 if self.tiny else 8
 
     @property
@@ -61,16 +61,16 @@ class Bench:
         return checkpoints.build_model(shape, resolve_dtype("bfloat16", self.device, REFERENCE), self.device)
 
     def engine(self, compiled: bool = False) -> PrefillEngine:
-        """One of the two engines at a time: each holds the language model's weights in its own order."""
+        """One of the two engines at a time: each stores the language model's weights in its own layout."""
         if compiled not in self._engines:
             self._engines.clear()
             self._engines[compiled] = PrefillEngine.of_model(*self.model_and_tokenizer, compile=compiled)
         engine = self._engines[compiled]
-        engine.batch_size, engine.token_budget = self.batch_size, sys.maxsize  # the batch size alone decides
+        engine.batch_size, engine.token_budget = self.batch_size, sys.maxsize  # only the batch size limits a pass
         return engine
 
     def forget_model(self) -> None:
-        """Give its memory back; who asks for it next makes it anew."""
+        """Free the model's memory; the next use builds it again."""
         self._engines.clear()
         self.__dict__.pop("model_and_tokenizer", None)
         give_memory_back(self.device)
@@ -79,11 +79,11 @@ class Bench:
 def give_memory_back(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
-        with contextlib.suppress(RuntimeError):  # the device may be what has failed
+        with contextlib.suppress(RuntimeError):  # the failure may be the device's
             torch.cuda.empty_cache()
 
 
 def first_line(error: Exception) -> str:
-    """The kind of an error and what it says, in one line of at most 300 characters."""
+    """An error's type and message, in one line of at most 300 characters."""
     said = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {said[0]}"[:300]

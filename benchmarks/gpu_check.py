@@ -1,8 +1,8 @@
-"""Whether the native model is right on a GPU, how fast it is there, and where its time goes.
+"""Is the native model correct on a GPU, how fast is it, and where does the time go?
 
-Needs torch, transformers and what they bring, numpy, scipy and Pillow, and no network. The 9B shape has random weights that are
-made on the GPU, in bfloat16: about 25 GB of its memory. Every part has a bound in seconds, and stands in the JSON as soon as it
-has ended. Exit codes: 1 where a part failed, 3 where none did but some part was stopped at its bound.
+Needs torch, transformers and their dependencies, numpy, scipy and Pillow, and no network. The 9B shape has random weights that
+are created on the GPU, in bfloat16: about 25 GB of its memory. Every part has a time limit in seconds, and is in the JSON as
+soon as it has ended. Exit codes: 1 if a part failed, 3 if none failed but a part was stopped at its limit.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ PASSED, FAILED, STOPPED, NOT_INSTALLED = "passed", "failed", "stopped", "not ins
 
 
 class OverTime(Exception):
-    """A part has used up its seconds."""
+    """A part has reached its time limit."""
 
 
 # --- Parts ------------------------------------------------------------------------------------------------------------
@@ -52,13 +52,13 @@ class OverTime(Exception):
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the check: what it does, and the most seconds it may take. They add up to eight minutes."""
+    """A part of the check: what it does, and its time limit in seconds. The limits add up to eight minutes."""
 
     work: Callable[[Bench, dict], None]
     seconds: int
 
 
-# In this order; compiling comes last, for it changes the model.
+# In this order; compiling comes last because it changes the model.
 PARTS = {
     "reference": Part(gpu_reference.check_reference, 60),
     "throughput": Part(gpu_speed.measure_throughput, 100),
@@ -71,16 +71,16 @@ PARTS = {
 
 
 def run_part(bench: Bench, part: Part, seconds: int) -> dict:
-    """Outcome and figures of a part; those that it had when it failed or was stopped are kept."""
+    """Outcome and figures of a part; figures from before a failure or stop are kept."""
     report: dict = {}
     outcome, reason, started = PASSED, None, time.perf_counter()
     try:
-        with within(seconds), contextlib.redirect_stdout(sys.stderr):  # some libraries log to the stdout that they find
+        with within(seconds), contextlib.redirect_stdout(sys.stderr):  # some libraries log to stdout
             part.work(bench, report)
     except NotInstalled as missing:
         outcome, reason = NOT_INSTALLED, str(missing)
     except Exception as error:
-        # Libraries make errors of their own of what interrupts them.
+        # Libraries turn an interruption into errors of their own.
         over = isinstance(error, OverTime) or time.perf_counter() - started >= seconds
         outcome, reason = (STOPPED, f"after {seconds} s") if over else (FAILED, first_line(error))
     give_memory_back(bench.device)
@@ -89,7 +89,7 @@ def run_part(bench: Bench, part: Part, seconds: int) -> dict:
 
 @contextlib.contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Raise ``OverTime`` in the block after so many seconds, and every ten more should a library have swallowed it."""
+    """Raise ``OverTime`` in the block after ``seconds``, and again every ten seconds in case a library swallows it."""
 
     def stop(*_: object) -> None:
         raise OverTime
@@ -107,11 +107,11 @@ def within(seconds: int) -> Iterator[None]:
 
 
 def chosen_parts(text: str) -> list[str]:
-    """Names of parts with commas between them, as an argparse type; in the order of ``PARTS``."""
+    """Comma-separated names of parts, as an argparse type; in the order of ``PARTS``."""
     names = text.split(",")
     unknown = [name for name in names if name not in PARTS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(PARTS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(PARTS)}")
     return [name for name in PARTS if name in names]
 
 
@@ -123,20 +123,20 @@ def parser() -> ArgumentParser:
     add("--tiny", action="store_true", help="a tiny shape and tiny pictures: smoke test only")
     add("--parts", type=chosen_parts, default=list(PARTS), metavar="A,B", help=f"default: {','.join(PARTS)}")
     bounds = ", ".join(f"{name} {part.seconds}" for name, part in PARTS.items())
-    add("--seconds", type=positive_int, metavar="N", help=f"the most that each part may take (default: {bounds})")
+    add("--seconds", type=positive_int, metavar="N", help=f"time limit of each part (default: {bounds})")
     add("--batch_sizes", nargs="+", type=positive_int, metavar="N", help="default: 1 2 4 8 16 32; tiny: 1 2")
-    add("--size", default="1024x1024", metavar="WxH", help="of the pictures (default: 1024x1024; tiny: 96x64)")
-    add("--repeats", type=positive_int, default=2, metavar="N", help="turns of which the best counts (default: 2)")
+    add("--size", default="1024x1024", metavar="WxH", help="size of the pictures (default: 1024x1024; tiny: 96x64)")
+    add("--repeats", type=positive_int, default=2, metavar="N", help="runs; the best counts (default: 2)")
     add("--output_json", default="benchmarks/results/gpu_check.json", metavar="FILE")
     return flags
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the parts. Raises ``InputError`` where there is no such device, ``Failed`` or ``Incomplete`` after the last one."""
+    """Run the parts. Raises ``InputError`` if there is no such device, ``Failed`` or ``Incomplete`` after the last one."""
     args = parser().parse_args(argv)
     device = checkpoints.device_for_9b(args.device, args.tiny)
     if device.type == "cpu":
-        torch.set_num_threads(1)  # threads that share so little work wait for each other most of the time
+        torch.set_num_threads(1)  # with so little work, threads mostly wait for each other
     size = (96, 64) if args.tiny else inputs.size_of(args.size)
     batch_sizes = args.batch_sizes or ([1, 2] if args.tiny else [1, 2, 4, 8, 16, 32])
     found = machine(device)
@@ -155,16 +155,16 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def judge(parts: dict) -> None:
-    """Raises ``Failed`` where a part failed, else ``Incomplete`` where one was stopped."""
+    """Raises ``Failed`` if a part failed, else ``Incomplete`` if one was stopped."""
     failed, stopped = ([(name, p["reason"]) for name, p in parts.items() if p["outcome"] == o] for o in (FAILED, STOPPED))
     if failed:
         raise Failed("; ".join(f"{name}: {reason}" for name, reason in failed))
     if stopped:
-        raise Incomplete(f"{len(stopped)} of {len(parts)} parts were stopped", stopped, "Give them more --seconds")
+        raise Incomplete(f"{len(stopped)} of {len(parts)} parts were stopped", stopped, "Allow more --seconds")
 
 
 def machine(device: torch.device) -> dict:
-    """What the figures were measured on and with."""
+    """The hardware and software of the measurement."""
     found = {**reporting.machine(device), "transformers": transformers.__version__, "python": platform.python_version()}
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory

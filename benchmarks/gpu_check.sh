@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks and measures the native model on a GPU: bash benchmarks/gpu_check.sh --help
-# Finds a Python that has torch and transformers and hands everything to benchmarks/gpu_check.py.
+# Finds a Python with torch and transformers and runs benchmarks/gpu_check.py with all arguments.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 tools="$here/../tools"

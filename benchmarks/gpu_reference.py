@@ -1,4 +1,4 @@
-"""The check that the model is right: the authors' numbers, and the same whatever an image is rated with."""
+"""Checks that the model is correct: the authors' numbers, independent of the batch that an image is rated in."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def score_difference(some: Rated, others: Rated) -> float:
     return max(abs(score_of(a) - score_of(b)) for a, b in zip(some, others, strict=True))
 
 
-# dtype -> what is compared, its name, and how far apart it may be
+# dtype -> what is compared, its name, and the largest allowed difference
 BOUNDS = {
     "float32": (logprob_difference, "log-probability", 1e-4),
     "bfloat16": (score_difference, "score", 0.05),
@@ -38,8 +38,8 @@ BOUNDS = {
 
 
 def check_reference(bench: Bench, report: dict) -> None:
-    """The authors' numbers, and an image's own whatever shares its pass. Raises ``Failed`` where one is out of its bound."""
-    torch.set_float32_matmul_precision("highest")  # some containers let float32 be TF32, three digits less
+    """The authors' numbers, and independence of the batch. Raises ``Failed`` if a difference is beyond its bound."""
+    torch.set_float32_matmul_precision("highest")  # some containers enable TF32 for float32, with three digits less
     checks: list[dict] = []
     report["checks"] = checks
     for dtype, (difference, unit, bound) in BOUNDS.items():
@@ -51,7 +51,7 @@ def check_reference(bench: Bench, report: dict) -> None:
 
 
 def reference_cases(bench: Bench, dtype: str, difference: Difference) -> Iterator[tuple[str, float]]:
-    """The cases of the reference bundle, asked without a system prompt and with the bundle's own."""
+    """The cases of the reference bundle, without a system prompt and with the bundle's own."""
     cases = json.loads((REFERENCE / "expected.json").read_text(encoding="utf-8"))["cases"]
     requests = [Request(REFERENCE / case["image"], case["query"], case["answer_prefix"]) for case in cases]
     for name, system, key in (("reference", "", ""), ("reference, with system prompt", None, "_with_system")):
@@ -60,13 +60,13 @@ def reference_cases(bench: Bench, dtype: str, difference: Difference) -> Iterato
 
 
 def invariance(bench: Bench, dtype: str, difference: Difference) -> Iterator[tuple[str, float]]:
-    """Two pictures (tiny: one) of three sizes each, four questions: together, against alone, shuffled, in other passes."""
+    """Two pictures (tiny: one) of each of three sizes, four questions: together against alone, shuffled, in other batches."""
     sizes = ((256, 192), (100, 300), (640, 90))
     images = [image for size in sizes for image in inputs.make_images(bench.folder, size, 1 if bench.tiny else 2)]
     requests = inputs.questions(images, facts.DIMENSIONS)
     order = random.Random(checkpoints.SEED).sample(range(len(requests)), k=len(requests))
     for name, checkpoint in (("random", REFERENCE), ("demo", checkpoints.DEMO_CHECKPOINT)):
-        bounds = PixelBounds(128 * 128, 28_000)  # small pictures are quickly rated
+        bounds = PixelBounds(128 * 128, 28_000)  # small pictures are fast to rate
         engine = measuring.native(load_engine("prefill", checkpoint, device=str(bench.device), dtype=dtype, bounds=bounds))
         together = rated(engine, requests)
         alone = [rated(engine, [request])[0] for request in requests]

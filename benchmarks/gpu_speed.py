@@ -1,4 +1,4 @@
-"""How fast the model is on a GPU and where its time goes: passes, their stages, attention, kernels."""
+"""Speed of the model on a GPU and where the time goes: passes, their stages, attention, kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from saiqa.model.ovis2_5 import VisionAttention
 
 
 def measure_throughput(bench: Bench, report: dict, compiled: bool = False) -> None:
-    """Images a second, share of the large product's rate and peak memory, for one and four dimensions and each batch size."""
+    """Images per second, share of matmul throughput and peak memory, for one and four dimensions and each batch size."""
     engine = bench.engine(compiled)
     parameters = checkpoints.count_parameters(engine.model)
     report |= {"dtype": "bfloat16", "compile": compiled, "parameters": parameters, "weight_bytes": 2 * parameters}
@@ -37,14 +37,14 @@ def measure_throughput(bench: Bench, report: dict, compiled: bool = False) -> No
     for dimensions, engine.batch_size, requests in itertools.islice(cases, 1 if bench.tiny and compiled else None):
         peak = measuring.peak_bytes(engine, requests)
         measured = measuring.measure_prefill(engine, requests, bench.repeats, bench.matmul_side)
-        halved = engine.token_budget < sys.maxsize  # memory did not suffice for such a pass
+        halved = engine.token_budget < sys.maxsize  # there was not enough memory for such a pass
         asked = {"dimensions": len(dimensions), "batch_size": engine.batch_size}
         report["cases"].append({**asked, "peak_bytes": peak, "passes_were_halved": halved, **measured})
         engine.token_budget = sys.maxsize
 
 
 def measure_compiled(bench: Bench, report: dict) -> None:
-    """As ``measure_throughput``, compiled; tiny: one case. Raises ``Failed`` where no compiler works."""
+    """As ``measure_throughput``, compiled; tiny: one case. Raises ``Failed`` if no compiler works."""
     measure_throughput(bench, report, compiled=True)
 
 
@@ -58,7 +58,7 @@ def measure_stages(bench: Bench, report: dict) -> None:
 
 
 def stage_seconds(engine: PrefillEngine, requests: Sequence[Request], repeats: int) -> dict[str, float]:
-    """Stage -> seconds of one pass over the requests. Pictures are read by one thread here; the engine has several."""
+    """Stage -> seconds of one pass over the requests. Pictures are read by one thread here; the engine uses several."""
     rows = engine.rows(requests)
     patches, grids = map(list, zip(*map(engine.patches, rows), strict=True))
     with torch.inference_mode():
@@ -70,7 +70,7 @@ def stage_seconds(engine: PrefillEngine, requests: Sequence[Request], repeats: i
             "tower and head": lambda: engine.see(moved, grids),
             "language model": lambda: engine.answer(rows, visual),
         }
-        return {name: best_of(repeats + 1, stage, engine.device) for name, stage in stages.items()}  # the first warms up
+        return {name: best_of(repeats + 1, stage, engine.device) for name, stage in stages.items()}  # the first is the warm-up
 
 
 def best_of(repeats: int, work: Callable[[], object], device: torch.device) -> float:
@@ -88,7 +88,7 @@ BACKENDS = {
 
 
 def compare_attention(bench: Bench, report: dict) -> None:
-    """Seconds a call of each back end, and of torch's own choice, for the shapes that one picture with four questions has."""
+    """Seconds per call of each back end, and of torch's own choice, for the shapes of one picture with four questions."""
     report["cases"] = []
     for name, shape, gflop, work in attention_shapes(bench):
         seconds: dict[str, float] = {}
@@ -100,19 +100,19 @@ def compare_attention(bench: Bench, report: dict) -> None:
             try:
                 with chosen, torch.inference_mode():
                     seconds[backend] = seconds_a_call(work, 2 if bench.tiny else 10, bench.device)
-            except RuntimeError as error:  # this back end does not know such a call, or has not enough memory for it
+            except RuntimeError as error:  # this back end does not support the call, or lacks the memory for it
                 if backend not in BACKENDS:
                     raise
                 missing[backend] = first_line(error)
 
 
 def seconds_a_call(work: Callable[[], object], calls: int, device: torch.device) -> float:
-    """Of ``calls`` in a row, the best of two turns after one that warms up."""
+    """For ``calls`` in a row, the best of two runs after a warm-up."""
     return best_of(3, lambda: [work() for _ in range(calls)], device) / calls
 
 
 def attention_shapes(bench: Bench) -> Iterator[tuple[str, str, float, Callable[[], object]]]:
-    """(what attends, shape, GFLOP of what is seen, a call of the model's own function)"""
+    """(what attends, shape, GFLOP of the unmasked pairs, a call of the model's own function)"""
     engine = bench.engine()
     vit, llm = engine.model.config.vit_config, engine.model.config.llm_config
     row = operations.row_shapes(engine, inputs.questions(bench.images[:1], facts.DIMENSIONS))[0]
@@ -129,7 +129,7 @@ def attention_shapes(bench: Bench) -> Iterator[tuple[str, str, float, Callable[[
     before, own, few = (random_of(tokens, heads, head_dim) for tokens in (prefix, suffix, packed.FEW))
     keys, values = (random_of(prefix + suffix, kv, head_dim) for _ in range(2))
     mask = packed.pack([([0], [[0]])], engine.device).mask(prefix, suffix, keys)
-    pair = 4 * heads * head_dim / 1e9  # GFLOP of a token that sees another
+    pair = 4 * heads * head_dim / 1e9  # GFLOP per pair of a token and one that it attends to
     causal = lambda: packed._attention(before, keys[:prefix], values[:prefix], is_causal=True)
     yield "language model, picture", f"{prefix} tokens, causal", pair * prefix * (prefix + 1) / 2, causal
     masked = lambda: packed._attention(own, keys, values, attn_mask=mask)
@@ -144,9 +144,9 @@ def attention_shapes(bench: Bench) -> Iterator[tuple[str, str, float, Callable[[
 
 
 def profile_kernels(bench: Bench, report: dict) -> None:
-    """The five costliest kernels of one pass, four dimensions; on a CPU the five costliest operators.
+    """The five most expensive kernels of one pass, four dimensions; on a CPU the five most expensive operators.
 
-    Raises ``Failed`` where the profiler sees none, as it does without rights to the GPU's counters.
+    Raises ``Failed`` if the profiler sees none, which happens without access to the GPU's counters.
     """
     engine, on_gpu = bench.engine(), bench.device.type == "cuda"
     requests = inputs.questions(bench.images[: bench.batch_size], facts.DIMENSIONS)
@@ -161,7 +161,7 @@ def profile_kernels(bench: Bench, report: dict) -> None:
         own = {event: event.self_cpu_time_total / 1e6 for event in events}
     report["kernel_seconds"] = total = sum(own.values())
     if not total:
-        raise Failed("the profiler has seen no kernel")
+        raise Failed("the profiler saw no kernel")
     costliest = sorted(own, key=own.__getitem__, reverse=True)[:5]
     named = {event: {"name": event.key[:160], "calls": event.count} for event in costliest}
     report["kernels"] = [{**name, "seconds": own[event], "share": own[event] / total} for event, name in named.items()]

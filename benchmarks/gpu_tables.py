@@ -1,4 +1,4 @@
-"""The tables of the check of a GPU: each part's outcome and figures."""
+"""The tables of the GPU check: outcome and figures of each part."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpu_speed import BACKENDS
 
 
 def tables_of(name: str, part: dict) -> tuple[Sequence[str], list[tuple]]:
-    """Header and lines of a part's table; no lines where it has no figures."""
+    """Header and lines of a part's table; no lines if it has no figures."""
     header: tuple[str, ...]
     if name == "reference":
         header = ("check", "dtype", "largest difference", "of", "bound")
@@ -19,7 +19,7 @@ def tables_of(name: str, part: dict) -> tuple[Sequence[str], list[tuple]]:
             for check in part.get("checks", [])
         ]
     if name in ("throughput", "compiled"):
-        header = ("dimensions", "batch", "images/s", "TFLOP/s", "share of matmul", "peak GB beside the weights")
+        header = ("dimensions", "batch", "images/s", "TFLOP/s", "share of matmul throughput", "peak GB besides the weights")
         return header, [_throughput_line(case) for case in part.get("cases", [])]
     if name == "attention":
         backends = ("torch's choice", *BACKENDS)
@@ -38,13 +38,13 @@ def tables_of(name: str, part: dict) -> tuple[Sequence[str], list[tuple]]:
         kernels = part.get("kernels", [])
         return header, [(k["name"], k["calls"], _ms(k["seconds"]), f"{k['share']:.0%}") for k in kernels]
     peak = part.get("peak_bytes")
-    header = ("shape", "steps", "peak GB", "s with start")
+    header = ("shape", "steps", "peak GB", "s with startup")
     line = (part.get("shape"), part.get("steps_done"), _gb(peak), f"{part.get('seconds_with_start', 0):.0f}")
     return header, [line] if "seconds_with_start" in part else []
 
 
 def _throughput_line(case: dict) -> tuple:
-    halved = ", in halves" if case["passes_were_halved"] else ""
+    halved = ", halved" if case["passes_were_halved"] else ""
     rates = (f"{case['prefill_images_per_s']:.2f}", f"{case['model_gflops'] / 1e3:.1f}", f"{case['share_of_matmul']:.0%}")
     return (case["dimensions"], f"{case['batch_size']}{halved}", *rates, _gb(case["peak_bytes"]))
 

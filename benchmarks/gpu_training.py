@@ -1,4 +1,4 @@
-"""What training on a GPU takes: some steps of ``train_sft.sh``, in a process that ends with the part."""
+"""Cost of training on a GPU: some steps of ``train_sft.sh``, in a process that ends with the part."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAINING_STEPS = 10
 
 def measure_training(bench: Bench, report: dict) -> None:
     """Peak memory of ten steps of ``train_sft.sh`` on the demo's data: the 2B shape, whose training fits on one GPU; the
-    checkpoint it starts from takes 5 GB of disk. A tiny run only has the steps planned. Raises ``NotInstalled``."""
+    checkpoint it starts from takes 5 GB of disk. A tiny run only plans the steps. Raises ``NotInstalled``."""
     missing = [package for package in ("swift", "deepspeed") if importlib.util.find_spec(package) is None]
     if missing:
         raise NotInstalled(" and ".join({"swift": "ms-swift"}.get(package, package) for package in missing))
@@ -44,7 +44,7 @@ def measure_training(bench: Bench, report: dict) -> None:
 
 
 def run_within(command: list[str]) -> None:
-    """Run a command; end it and what it started where this is interrupted. Raises ``Failed`` with the end of what it said."""
+    """Run a command; if interrupted, end it and all that it started. Raises ``Failed`` with the end of its output."""
     environment = {**os.environ, "PYTHON": sys.executable}
     with subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -64,7 +64,7 @@ def run_within(command: list[str]) -> None:
 
 
 def logged(output: Path) -> dict:
-    """Steps and peak memory in bytes as ms-swift has logged them under a folder; None where it has not."""
+    """Steps and peak memory in bytes as logged by ms-swift under a folder; the peak is None if not logged."""
     lines = [json.loads(line) for path in output.rglob("logging.jsonl") for line in path.read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     peaks = [line["memory(GiB)"] * 2**30 for line in lines if "memory(GiB)" in line]

@@ -1,4 +1,4 @@
-"""What the benchmarks rate: pictures that are made here, and questions about them."""
+"""The benchmarks' inputs: generated pictures, and questions about them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def size_of(text: str) -> tuple[int, int]:
 
 
 def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
-    """``count`` different JPEGs of ``size`` (width, height) pixels: smooth colour with some noise, as photographs have."""
+    """``count`` different JPEGs of ``size`` (width, height) pixels: smooth colour with some noise, as in photographs."""
     width, height = size
     paths = []
     for number in range(count):
@@ -34,12 +34,12 @@ def make_images(folder: Path, size: tuple[int, int], count: int) -> list[Path]:
 
 
 def questions(images: Sequence[Path], dimensions: Iterable[str]) -> list[Request]:
-    """Prompt 4, in this project's words, about every image; dimension after dimension, as the release asks."""
+    """Prompt 4, in this project's words, about every image; dimension by dimension, as in the release."""
     return [Request(image, facts.query(d), facts.answer_prefix(d)) for d in dimensions for image in images]
 
 
 def cases(images: Sequence[Path], batch_sizes: Sequence[int], least: int) -> Iterator[tuple[list[str], int, list[Request]]]:
-    """(dimensions, batch size, requests) for one and for all dimensions; about ``least`` images or a batch, if that is more."""
+    """(dimensions, batch size, requests) for one and for all dimensions; about ``least`` images, or a batch if larger."""
     for dimensions in (["lighting"], list(facts.DIMENSIONS)):
         for batch_size in batch_sizes:
             yield dimensions, batch_size, questions(images[: max(least, batch_size)], dimensions)

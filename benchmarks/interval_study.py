@@ -1,12 +1,12 @@
-"""What the intervals of ``calibrate.py`` promise and what they keep, on rooms that no training has seen.
+"""Actual against nominal coverage of the intervals of ``calibrate.py``, on rooms not used for training.
 
     python tools/infer.py --demo --split val && python tools/infer.py --demo
     python benchmarks/interval_study.py [--splits 200]
 
-Pools the demo's validation and test ratings, calibrates on a random half and looks at the other, again and again: coverage and
-mean width of 90% intervals by dimension, beside plain conformal intervals of one width; coverage by tenth of the score; and
-whether dropping the widest lowers the error (area under the risk-coverage curve, against a random order, the order of the
-entropy, and that of the errors themselves).
+Pools the demo's validation and test ratings, repeatedly calibrates on a random half and evaluates on the other: coverage and
+mean width of 90% intervals by dimension, compared with plain conformal intervals of one width; coverage by tenth of the score;
+and whether dropping the widest lowers the error (area under the risk-coverage curve, compared with a random order, the order of
+the entropy, and that of the errors themselves).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def rated(dimension: str) -> list[calibrate.Rated]:
 
 
 def constant_width(known: Sequence[calibrate.Rated], fitted: Fit) -> float:
-    """Half the width that plain split-conformal intervals would have."""
+    """Half the width of plain split-conformal intervals."""
     errors = sorted(abs(one.mos - fitted.intercept - fitted.slope * one.score) for one in known)
     return errors[min(len(errors), math.ceil((len(errors) + 1) * CONFIDENCE)) - 1]
 
 
 def study(dimension: str, splits: int) -> dict[str, float]:
-    """Everything about one dimension, over random halves."""
+    """The columns of the table for one dimension, over random halves."""
     rooms = rated(dimension)
     held, widths, plain_held, plain_widths, places, errors, entropies = ([] for _ in range(7))
     for seed in range(splits):
@@ -79,7 +79,7 @@ def study(dimension: str, splits: int) -> dict[str, float]:
 
 
 def risk(errors: np.ndarray, unsure: Sequence[float]) -> float:
-    """Area under the risk-coverage curve: the mean error of what is kept, over all shares that are kept."""
+    """Area under the risk-coverage curve: the mean error of the kept images, over all shares kept."""
     ordered = errors[np.argsort(unsure, kind="stable")]
     return float((np.cumsum(ordered) / np.arange(1, len(ordered) + 1)).mean())
 

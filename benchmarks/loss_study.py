@@ -1,18 +1,18 @@
-"""Which loss trains the better scorer: the release's, on the whole answer, or one on the rating (``train_sft.sh --loss``).
+"""Which loss trains the better scorer: the release's, on the whole answer, or one on the rating (``train_sft.sh --loss``)?
 
     python benchmarks/loss_study.py [--seeds 5] [--raters 2 3 5] [--sizes 600 120] [--losses answer word ...] [--random]
         [--output FILE]
 
 Trains the demo's language model on the demo's train split once for each loss, number of raters, size of the split and seed, and
-takes PLCC on the val split, whose ratings are always those of all five raters. The test split is not read. The tower is frozen,
-as in the release, so that every image passes through it once for all runs; optimiser, schedule and batch are those of
-``train_sft.sh --demo``, the losses are the launcher's own (``training.losses``), and ``fidelity`` besides: of two images of one
-dimension in a batch, how well the order of their scores tells that of their means (Tsai and others, 2007; Q-Insight's family).
+computes PLCC on the val split, whose ratings are always those of all five raters. The test split is not read. The tower is
+frozen, as in the release, so that every image passes through it only once for all runs; optimiser, schedule and batch are those
+of ``train_sft.sh --demo``. The losses are the launcher's own (``training.losses``), and ``fidelity``: for two images of one
+dimension in a batch, how well the order of their scores predicts that of their means (Tsai et al., 2007; Q-Insight's family).
 
-With ``--random`` the language model knows nothing to begin with: new weights for each seed, and ten times the rate.
+With ``--random`` the language model starts untrained: new weights for each seed, and ten times the learning rate.
 
-Prints, for each setting, the mean over seeds of the mean PLCC over dimensions, its standard deviation, and the difference to
-``answer`` of the same seed with a 95% t-interval.
+Prints, for each setting, the mean over seeds of the mean PLCC over dimensions, its standard deviation, and the difference from
+``answer`` for the same seed with a 95% t-interval.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ DEMO = folders.roots(demo=True)
 
 @dataclass
 class Row:
-    """An example as tensors: token ids [length], where its rating word stands, visual embeddings [groups, hidden]."""
+    """An example as tensors: token ids [length], position of its rating word, visual embeddings [groups, hidden]."""
 
     example: Example
     ids: list[int]
@@ -61,7 +61,7 @@ class Row:
 
 
 def rows_of(model: Ovis2_5, tokenizer: Qwen2TokenizerFast, given: Sequence[Example]) -> list[Row]:
-    """The examples with their images' embeddings, which no run changes."""
+    """The examples with their images' embeddings, which are the same for all runs."""
     bounds, vit = PixelBounds.of(model.config), model.config.vit_config
     rows = []
     with Progress(len(given), "images through the tower") as progress, torch.no_grad():
@@ -84,16 +84,16 @@ def _encode(tokenizer: Qwen2TokenizerFast, text: str) -> list[int]:
 
 
 def with_raters(row: Row, count: int) -> Row:
-    """The row as the first raters alone would have it: their mean, their marks, and the word of their mean."""
+    """The row with only the first raters: their mean, their ratings, and the word of their mean."""
     marks = row.example.marks[:count]
     return replace(row, example=replace(row.example, marks=marks, mos=sum(marks) / count))
 
 
 class Study:
-    """The model that all runs start from, and what they learn from.
+    """The model that all runs start from, and their data.
 
     Args:
-        random: its language model has weights drawn anew for each seed.
+        random: start each seed with new random weights of the language model.
     """
 
     def __init__(self, random: bool) -> None:
@@ -130,7 +130,7 @@ class Study:
         return self._plcc()
 
     def _drawn(self, seed: int) -> dict[str, torch.Tensor]:
-        """Weights of a language model that has learned nothing."""
+        """Weights of an untrained language model."""
         torch.manual_seed(seed)
         return type(self.model.llm)(self.model.llm.config).state_dict()
 
@@ -142,7 +142,7 @@ class Study:
         return [row for rows in by_group.values() for row in rows[:size]]
 
     def _hidden(self, batch: Sequence[Row]) -> torch.Tensor:
-        """Final hidden states [batch, longest, hidden]; behind a row's end they mean nothing."""
+        """Final hidden states [batch, longest, hidden]; beyond a row's end they are meaningless."""
         longest = max(len(row.ids) for row in batch)
         ids = torch.tensor([row.ids + [0] * (longest - len(row.ids)) for row in batch])
         mask = torch.tensor([[1] * len(row.ids) + [0] * (longest - len(row.ids)) for row in batch])
@@ -173,7 +173,7 @@ class Study:
 
     @staticmethod
     def _fidelity(batch: Sequence[Row], score: torch.Tensor, variance: torch.Tensor, mos: torch.Tensor) -> torch.Tensor:
-        """1 - sqrt(p q) - sqrt((1 - p)(1 - q)) over the pairs of one dimension, p by the model, q by the means."""
+        """1 - sqrt(p q) - sqrt((1 - p)(1 - q)) over the pairs of one dimension, p from the model, q from the means."""
         groups = [row.example.group for row in batch]
         pairs = [(i, j) for i in range(len(batch)) for j in range(i) if groups[i] == groups[j] and mos[i] != mos[j]]
         first, second = (torch.tensor(side) for side in zip(*pairs, strict=True))
@@ -203,7 +203,7 @@ class Study:
 
 
 def table(results: Sequence[dict]) -> list[str]:
-    """One line a setting, as Markdown."""
+    """One line per setting, as Markdown."""
     mean = {(r["loss"], r["raters"], r["size"], r["seed"]): sum(r["plcc"].values()) / len(r["plcc"]) for r in results}
     settings = sorted(
         {(r["size"], r["raters"], LOSSES.index(r["loss"])) for r in results}, key=lambda one: (-one[0], -one[1], one[2])
@@ -243,10 +243,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--raters", type=int, nargs="+", default=[2, 3, 5])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[600, 120], help="train images a dimension")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[600, 120], help="train images per dimension")
     parser.add_argument("--losses", nargs="+", choices=LOSSES, default=list(LOSSES))
-    parser.add_argument("--random", action="store_true", help="start from a language model of random weights")
-    parser.add_argument("--output", type=Path, help="a JSONL that every run goes to; runs in it are not done again")
+    parser.add_argument("--random", action="store_true", help="start from a language model with random weights")
+    parser.add_argument("--output", type=Path, help="a JSONL to which every run is added; runs in it are not repeated")
     arguments = parser.parse_args()
     done = (
         [json.loads(line) for line in arguments.output.read_text().splitlines()]

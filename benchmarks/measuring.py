@@ -1,4 +1,4 @@
-"""Seconds and memory of the engines, and the device's own rate of a matrix product."""
+"""Time and memory of the engines, and the device's matmul throughput."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from saiqa.engines.prefill_engine import PrefillEngine
 
 
 def native(engine: Engine) -> PrefillEngine:
-    """The engine, where it is the prefill engine, whose parts are measured. Raises ``TypeError``."""
+    """The engine as a prefill engine, whose parts can be measured. Raises ``TypeError`` for any other."""
     if not isinstance(engine, PrefillEngine):
-        raise TypeError(f"the {engine.name} engine keeps its parts to itself")
+        raise TypeError(f"the parts of the {engine.name} engine cannot be measured")
     return engine
 
 
 def timed(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that ``work`` takes, the device's work included."""
+    """Seconds that ``work`` takes, including the device's work."""
     synchronize(device)
     started = time.perf_counter()
     work()
@@ -35,7 +35,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repeats: int = 5) -> float:
-    """Operations a second of a square matrix product of this side: the best of ``repeats``."""
+    """Operations per second of a square matrix product of this side: the best of ``repeats``."""
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(a)
     torch.mm(a, b, out=out)
@@ -43,7 +43,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype, side: int, repeats: in
 
 
 def model_seconds(engine: PrefillEngine, requests: Sequence[Request]) -> float:
-    """Seconds that the prefill engine's passes over the requests take when every image has been read and cut beforehand."""
+    """Seconds of the prefill engine's passes over the requests, with every image read and cut into patches beforehand."""
     rows = engine.rows(requests)
     batches = [(batch, *map(list, zip(*map(engine.patches, batch), strict=True))) for batch in engine.batches(rows)]
 
@@ -56,7 +56,7 @@ def model_seconds(engine: PrefillEngine, requests: Sequence[Request]) -> float:
 
 
 def rate_all(engine: Engine, requests: Sequence[Request]) -> list[Rating]:
-    """The ratings of all requests. Raises ``RuntimeError`` where one has none: a benchmark measures nothing then."""
+    """The ratings of all requests. Raises ``RuntimeError`` if one has none: the benchmark would be meaningless."""
     ratings = []
     for answer in engine.rate(requests):
         if isinstance(answer, Failure):
@@ -66,7 +66,7 @@ def rate_all(engine: Engine, requests: Sequence[Request]) -> list[Rating]:
 
 
 def peak_bytes(engine: PrefillEngine, requests: Sequence[Request]) -> int | None:
-    """The most memory that rating takes beside what was taken before, in bytes; None on a CPU, where nobody counts it."""
+    """Peak memory of rating in addition to what was allocated before, in bytes; None on a CPU, where it is not counted."""
     if engine.device.type != "cuda":
         rate_all(engine, requests)
         return None
@@ -83,7 +83,7 @@ def measure_prefill(
     matmul_side: int,
     others: Mapping[str, Callable[[], object]] = MappingProxyType({}),
 ) -> dict:
-    """The prefill engine, its passes alone, the large matrix product and ``others``, by name, in turns; the best counts."""
+    """The prefill engine, its passes alone, the large matrix product and ``others``, by name, alternating; the best counts."""
     work = {**others, "prefill": lambda: rate_all(engine, requests)}
     seconds: dict[str, list[float]] = {name: [] for name in (*work, "model")}
     products = []

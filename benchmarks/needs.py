@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What the models take: parameters, and bytes of disk and memory, computed from their shapes.
+"""Requirements of the models: parameters, and bytes of disk and memory, computed from their shapes.
 
     python benchmarks/needs.py [--shapes 9b 2b]
     python benchmarks/needs.py --measure 2b [--dtype bfloat16] [--folder DIR]
 
-The second writes a checkpoint of random weights, rates one image of the most pixels with it on a CPU in a process of its own,
-and sets the peaks of that process's memory, while it loads and while it rates, beside what is computed. Pages of files count in
-them, which the kernel takes back when memory is short; how many there are at the end is said.
+The second writes a checkpoint of random weights, rates one image of maximum size with it on a CPU in a separate process, and
+compares that process's peak memory, while loading and while rating, with the computed bytes. The peaks include pages of files,
+which the kernel reclaims when memory is short; the output says how many there are at the end.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from saiqa.evaluate import tables
 from saiqa.model.ovis2_5 import Ovis2_5
 from saiqa.model.pixels import MAX_PIXELS, PixelBounds
 
-GROUP_PIXELS = 32 * 32  # an embedding of the language model stands for so many
+GROUP_PIXELS = 32 * 32  # per visual embedding in the language model
 TEXT_TOKENS = 400  # four questions, prompt 4
 
 
@@ -52,22 +52,22 @@ def row(name: str) -> list[str]:
 
 
 def measure(name: str, dtype: str, folder: Path) -> dict:
-    """Computed and measured bytes of rating one image of the most pixels."""
+    """Computed and measured bytes of rating one image of maximum size."""
     image = inputs.make_images(folder, (1792, 1344), 1)[0]
     checkpoints.build_checkpoint(folder, checkpoints.SHAPES[name], DTYPES[dtype])
     command = [sys.executable, __file__, "--rate", str(image), "--folder", str(folder), "--dtype", dtype]
     ran = subprocess.run(command, check=True, capture_output=True, text=True)
-    measured = json.loads(ran.stdout.splitlines()[-1])  # libraries have written above it
+    measured = json.loads(ran.stdout.splitlines()[-1])  # the lines before are those of libraries
     computed = needs(folder, checkpoints.config_of(checkpoints.SHAPES[name]), DTYPES[dtype], PixelBounds())
     return {"shape": name, "dtype": dtype, "computed_bytes": computed.total, **measured}
 
 
 def rate(image: Path, folder: Path, dtype: str) -> dict:
-    """Bytes that this process has had resident at most: before the model, while it is loaded, and while it rates."""
+    """Peak resident bytes of this process: before the model, while it is loaded, and while it rates."""
     libraries = peak_bytes()
     engine = load_engine("prefill", folder, device="cpu", dtype=dtype)
     loading = peak_bytes()
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak
     answers = engine.rate(inputs.questions([image], list(facts.DIMENSIONS)))
     if not all(isinstance(answer, Rating) for answer in answers):
         raise SystemExit(str(answers))
@@ -80,7 +80,7 @@ def main() -> None:
     flags.add_argument("--shapes", nargs="+", choices=tuple(checkpoints.SHAPES), default=["9b", "2b"])
     flags.add_argument("--measure", choices=tuple(checkpoints.SHAPES))
     flags.add_argument("--dtype", choices=tuple(DTYPES), default="bfloat16")
-    flags.add_argument("--folder", type=Path, help="for the checkpoint that is measured; default: a temporary one")
+    flags.add_argument("--folder", type=Path, help="folder for the measured checkpoint; default: a temporary one")
     flags.add_argument("--rate", type=Path, help=argparse.SUPPRESS)
     asked = flags.parse_args()
     if asked.rate:
@@ -90,7 +90,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
             print(json.dumps(measure(asked.measure, asked.dtype, Path(folder)), indent=2))
         return
-    header = ["shape", "parameters", "bfloat16 (disk, memory)", "a pass", "float32 (memory)", "a pass"]
+    header = ["shape", "parameters", "bfloat16 (disk, memory)", "per pass", "float32 (memory)", "per pass"]
     for line in tables.lines(tables.MARKDOWN, header, [row(name) for name in asked.shapes], [], labels=2):
         print(line)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""`tools/infer.py` with an engine that answers at once, whose ratings mean nothing: what is left is bookkeeping.
+"""`tools/infer.py` with an engine that answers immediately with meaningless ratings: only the bookkeeping is left.
 
-Takes the flags of infer.py and prints what the process has used as JSON. Here and not among the engines, so that nobody takes
-it for one.
+Takes the flags of infer.py and prints the resources that the process used as JSON. It is kept out of the package so that nobody
+mistakes it for an engine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPEC = "null_engine:NullEngine"
 
 
 class NullEngine:
-    """Answers at once and always the same."""
+    """Always gives the same answer, immediately."""
 
     name = "null"
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def peak_bytes() -> int:
-    """The most memory this program has had resident; getrusage's figure would begin with that of the parent process."""
+    """Peak resident memory of this program; getrusage would start from the parent process's peak."""
     return memory_of_process("VmHWM")
 
 

@@ -1,4 +1,4 @@
-"""How many operations the matrix products of a pass take, counted from its shape."""
+"""The number of operations of the matrix products of a pass, counted from its shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saiqa.model.ovis2_5 import Ovis2_5Config
 
 @dataclass(frozen=True)
 class RowShape:
-    """One image's tokens in a pass of the prefill engine: patches, shared prefix, and each question's suffix."""
+    """The tokens of one image in a pass of the prefill engine: patches, shared prefix, and each question's suffix."""
 
     patches: int
     prefix: int
@@ -24,17 +24,17 @@ class RowShape:
 
 
 def row_shapes(engine: PrefillEngine, requests: Sequence[Request]) -> list[RowShape]:
-    """The rows that the prefill engine makes of the requests."""
+    """The shapes of the prefill engine's rows for the requests."""
     stride = engine.model.config.vit_config.hidden_stride
     visual = [(row, sum(token < 0 for token in row.prefix) - 2) for row in engine.rows(requests)]
     return [RowShape(n * stride**2, len(row.prefix), tuple(len(q.suffix) for q in row.questions)) for row, n in visual]
 
 
 def pass_flops(config: Ovis2_5Config, rows: Sequence[RowShape]) -> float:
-    """Operations of the matrix products of one pass over the rows, two a multiplication with its addition.
+    """Operations of the matrix products of one pass over the rows, two per multiply-add.
 
-    Causal attention counts the pairs that see each other, and the last layer what is computed there: keys and values of all
-    tokens, the rest at the rating positions.
+    For causal attention only unmasked pairs count, and for the last layer only what is computed there: keys and values of
+    all tokens, the rest at the rating positions.
     """
     return sum(tower_flops(config, row.patches) + text_flops(config, row) for row in rows)
 

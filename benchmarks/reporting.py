@@ -1,4 +1,4 @@
-"""What the figures were measured on, tables of them on stdout, and the JSON that keeps them."""
+"""The machine of the measurement, tables on stdout, and the JSON of the figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saiqa.files.jsonl import to_json
 
 
 def machine(device: torch.device) -> dict:
-    """What the figures were measured on."""
+    """The hardware and software of the measurement."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -34,13 +34,13 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None
 
 
 def write_json(path: str | Path, figures: dict) -> None:
-    """The figures as strict JSON."""
+    """Write the figures as strict JSON."""
     keep_json(path, figures)
     print(f"written: {path}", file=sys.stderr)
 
 
 def keep_json(path: str | Path, figures: dict) -> None:
-    """As ``write_json``, without a word; the file is whole at any time."""
+    """As ``write_json``, without a message; the file is complete at any time."""
     path, part = Path(path), Path(f"{path}.part")
     path.parent.mkdir(parents=True, exist_ok=True)
     part.write_text(to_json(figures) + "\n", encoding="utf-8")

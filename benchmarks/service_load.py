@@ -1,4 +1,4 @@
-"""Load on the service: clients, what they have seen of it, and ``score_images.py`` alone to compare with."""
+"""Load on the service: clients, what they observe, and ``score_images.py`` alone for comparison."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ANSWER_SECONDS = 300
 
 @dataclass(frozen=True)
 class Alone:
-    """``score_images.py`` with nobody else at work, from its first lines to its last: no start, no loading."""
+    """``score_images.py`` running alone, from its first lines to its last: without startup and loading."""
 
     images: int
     seconds: float
@@ -38,7 +38,7 @@ class Alone:
 
 
 def score_images(pool: Sequence[Known], args: Namespace) -> Alone:
-    """Let the command score copies of the pool's pictures. Raises ``Failed`` where it does not."""
+    """Run the command on copies of the pool's pictures. Raises ``Failed`` if it fails."""
     with tempfile.TemporaryDirectory(prefix="saiqa-bench-") as folder:
         for place in range(args.alone_images):
             Path(folder, f"{place:06}.jpg").write_bytes(pool[place % len(pool)].data)
@@ -47,7 +47,7 @@ def score_images(pool: Sequence[Known], args: Namespace) -> Alone:
         with subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=unbuffered) as process:
             assert process.stdout is not None and process.stderr is not None
             lines = ((time.perf_counter(), _processor_seconds(process.pid)) for _ in process.stdout)
-            times = list(lines)[CHUNK_IMAGES:]  # the table's head, and the first images but one
+            times = list(lines)[CHUNK_IMAGES:]  # the table's header, and the first images but one
             problem = process.stderr.read().decode()
     if process.returncode:
         raise Failed(f"score_images.py ended with {process.returncode}: {problem}", "Find out why")
@@ -56,13 +56,13 @@ def score_images(pool: Sequence[Known], args: Namespace) -> Alone:
 
 
 def _processor_seconds(process: int) -> float:
-    """What a process has used of all cores, from /proc."""
+    """The processor seconds of a process on all cores, from /proc."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def model_flags(args: Namespace) -> list[str]:
-    """Which model, and where it runs, for the commands."""
+    """The commands' flags for the model and its device."""
     return [*(["--model_path", args.model_path] if args.model_path else ["--demo"]), "--device", args.device]
 
 
@@ -71,16 +71,16 @@ def model_flags(args: Namespace) -> list[str]:
 
 @dataclass
 class Load:
-    """What the clients have seen, together."""
+    """What all clients have observed."""
 
     statuses: Counter = field(default_factory=Counter)
-    seconds: list[float] = field(default_factory=list)  # of answers with status 200
+    seconds: list[float] = field(default_factory=list)  # for answers with status 200
     finished: list[tuple[float, int]] = field(default_factory=list)  # when, and how many images
     wrong: list[str] = field(default_factory=list)
     metrics_before: str = ""
     metrics: str = ""
     exit_code: int | None = None
-    idle_bytes: int = 0  # of the service's memory before the clients come
+    idle_bytes: int = 0  # the service's memory before the clients start
     peak_bytes: int = 0
     stop_seconds: float = 0.0
     started: float = 0.0
@@ -90,10 +90,10 @@ class Load:
 def under_load(
     pool: Sequence[Known], args: Namespace, beside: Callable[[int], AbstractContextManager] = lambda port: nullcontext()
 ) -> Load:
-    """Start the service, let the clients loose on it, and stop it.
+    """Start the service, run the clients against it, and stop it.
 
     Args:
-        beside: what else is to happen meanwhile to the service at a port.
+        beside: what else runs meanwhile against the service at a port.
     """
     limits = ["--max_images", MAX_IMAGES, "--max_megapixels", MAX_MEGAPIXELS, "--max_queue", args.max_queue]
     command = [sys.executable, TOOLS / "serve.py", "--port", 0, *model_flags(args), *limits]
@@ -103,7 +103,7 @@ def under_load(
         try:
             address = urlsplit(service.stdout.readline().strip())
             if not address.port:
-                raise Failed("serve.py has not started", "Its error is above")
+                raise Failed("serve.py did not start", "Its error is above")
             load.metrics_before = metrics_of(address.port)
             load.idle_bytes = _memory(service.pid, "VmRSS")
             with beside(address.port):
@@ -134,7 +134,7 @@ def _memory(process: int, field: str) -> int:
 
 
 def client(number: int, port: int, pool: Sequence[Known], args: Namespace, load: Load) -> None:
-    """One client: asks until the time is over, and checks every answer."""
+    """One client: sends requests until the time is up, and checks every answer."""
     generator = random.Random(number)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     while time.perf_counter() < load.ended:
@@ -154,7 +154,7 @@ def client(number: int, port: int, pool: Sequence[Known], args: Namespace, load:
             load.seconds.append(time.perf_counter() - started)
             load.finished.append((time.perf_counter(), len(request.wanted)))
         elif status == 503:
-            connection.close()  # the service closes what is idle
+            connection.close()  # the service closes idle connections
             time.sleep(max(min(float(headers["Retry-After"]), load.ended - time.perf_counter()), 0))
 
 
@@ -168,5 +168,5 @@ def ask(
 
 
 def metrics_of(port: int) -> str:
-    """What /metrics tells now."""
+    """The current text of /metrics."""
     return ask(http.client.HTTPConnection("127.0.0.1", port), "GET", "/metrics")[2].decode()

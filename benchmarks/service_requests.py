@@ -1,4 +1,4 @@
-"""What is sent to the service: pictures whose scores are known, requests of them, and whether an answer is theirs."""
+"""Requests to the service: pictures with known scores, requests with them, and checks of the answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from saiqa.files import folders
 if TYPE_CHECKING:
     from saiqa import Scorer
 
-APART = 10  # tolerances that two images of the pool differ by at least, in one dimension
-ODD_SHARE = 0.04  # of the requests, those that must be refused or have a broken picture
+APART = 10  # any two images of the pool differ by this many tolerances in a dimension
+ODD_SHARE = 0.04  # of the requests must be refused or have a broken picture
 MAX_IMAGES, MAX_MEGAPIXELS = 8, 4
 BOUNDARY = "saiqa-benchmark"
 
@@ -33,7 +33,7 @@ class Known:
 
 
 def make_pool(scorer: Scorer, args: Namespace) -> list[Known]:
-    """Pictures that can be told apart by their scores. Raises ``InputError`` where there are too few."""
+    """Pictures that can be told apart by their scores. Raises ``InputError`` if there are too few."""
     folder = Path(args.images) if args.images else folders.roots(demo=True).data / "images"
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".webp"))
     random.Random(0).shuffle(paths)
@@ -43,7 +43,7 @@ def make_pool(scorer: Scorer, args: Namespace) -> list[Known]:
         if result.error is None and all(_distance(result.scores, known.scores) > APART * args.tolerance for known in pool):
             pool.append(Known(data, result.scores))
     if len(pool) < MAX_IMAGES:
-        raise InputError(f"{folder} has only {len(pool)} pictures with different scores", "Give --images with more")
+        raise InputError(f"{folder} has only {len(pool)} pictures with different scores", "Give a larger folder with --images")
     return pool[: args.pool]
 
 
@@ -54,7 +54,7 @@ def _distance(a: dict[str, float], b: dict[str, float]) -> float:
 
 @dataclass(frozen=True)
 class Sent:
-    """A request, and what must come of it: a refusal's status, or the scores of each image (None for a broken one)."""
+    """A request and its expected answer: the status of a refusal, or the scores of each image (None for a broken one)."""
 
     body: bytes
     status: int
@@ -62,7 +62,7 @@ class Sent:
 
 
 def draw(generator: random.Random, pool: Sequence[Known], count: int) -> Sent:
-    """A request of some images of the pool; at times one that must be refused, or has a broken picture."""
+    """A request with some images of the pool; sometimes one that must be refused, or has a broken picture."""
     chosen = generator.choices(pool, k=count)
     files = [known.data for known in chosen]
     wanted: list[dict[str, float] | None] = [known.scores for known in chosen]
@@ -81,14 +81,14 @@ def draw(generator: random.Random, pool: Sequence[Known], count: int) -> Sent:
 
 
 def form(files: Sequence[bytes]) -> bytes:
-    """A multipart body; the file names say the place."""
+    """A multipart body; the file names are the positions."""
     head = '--{}\r\nContent-Disposition: form-data; name="images"; filename="{}"\r\n\r\n'
     parts = [head.format(BOUNDARY, place).encode() + data + b"\r\n" for place, data in enumerate(files)]
     return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
 
 
 def _large_picture() -> bytes:
-    """A small file of more pixels than the service takes."""
+    """A small file with more pixels than the service accepts."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -97,7 +97,7 @@ def _large_picture() -> bytes:
 
 
 def check(sent: Sent, status: int, headers: Message, body: bytes, tolerance: float) -> str | None:
-    """What is wrong with an answer; None where it is as it must be."""
+    """What is wrong with an answer; None if it is as expected."""
     if status == 503:
         clean = headers.get("Retry-After", "").isdecimal() and "detail" in json.loads(body)
         return None if clean else f"503 without Retry-After or detail: {body[:200]!r}"

@@ -1,11 +1,11 @@
-"""Whether pictures that are no rooms are told from rooms, on the demo.
+"""Can pictures that are not rooms be told from rooms, on the demo?
 
     python tools/infer.py --demo --split val && python tools/calibrate.py --demo --pictures --output /tmp/demo.json
     python benchmarks/unlike_study.py /tmp/demo.json [--photos DIR]
 
-Looks at the demo's test rooms, which the calibration has not seen, and at what is no such room: one colour, noise, text, a
-single pixel, gradients and chequers, rooms upside down, rooms as negatives, and the pictures of a folder. For each kind: how
-many, the area under the ROC curve against the test rooms, and how many are flagged.
+Compares the demo's test rooms, which the calibration has not seen, with other pictures: one colour, noise, text, a single
+pixel, gradients and chequers, rooms upside down, rooms as negatives, and the pictures of a folder. For each kind: the number of
+pictures, the area under the ROC curve against the test rooms, and the share that is flagged.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from saiqa.evaluate import tables
 from saiqa.files import folders
 
 SIZE = (224, 168)
-DIMENSION = "layout"  # the look of a picture does not depend on what is asked
+DIMENSION = "layout"  # the look of a picture does not depend on the question
 
 
 def kinds(rooms: list[Image.Image], photos: Path | None) -> Iterator[tuple[str, list[Image.Image]]]:
-    """Pictures that are no rooms as the model knows them, kind by kind."""
+    """Pictures unlike the rooms of the training, by kind."""
     rng = np.random.default_rng(0)
     yield "one colour", [Image.new("RGB", SIZE, name) for name in ("black", "white", "grey", "red", "navy", "beige", "brown")]
     noise = rng.integers(0, 256, (20, *SIZE[::-1], 3), dtype=np.uint8)
@@ -49,7 +49,7 @@ def kinds(rooms: list[Image.Image], photos: Path | None) -> Iterator[tuple[str, 
 
 
 def page(rng: np.random.Generator) -> Image.Image:
-    """A page of letters without sense."""
+    """A page of random letters."""
     sheet = Image.new("RGB", (448, 336), "white")
     for top in range(10, 320, 14):
         ImageDraw.Draw(sheet).text((10, top), "".join(map(chr, rng.integers(97, 123, 60))), fill="black")
@@ -64,7 +64,7 @@ def main() -> None:
     arguments = parser.parse_args()
     familiar = calibration.read(arguments.calibration).familiar
     if familiar is None:
-        sys.exit("the calibration has not looked at pictures: calibrate.py --pictures")
+        sys.exit("the calibration has no looks of pictures: use calibrate.py --pictures")
     scorer = Scorer(demo=True, device="cpu")
     asked = scorer.sentences[DIMENSION]
 

@@ -1,9 +1,9 @@
-"""What seeing a picture several times gains and costs, on the demo's validation rooms.
+"""Gain and cost of several views per picture, on the demo's validation rooms.
 
     python benchmarks/views_study.py
 
-Scores the 120 rooms of each dimension's validation split with ``views`` 1, 2 and 4: PLCC with people's mean, its difference
-to one view with a 95% interval (paired bootstrap over rooms), and the seconds a picture, measured in turns.
+Scores the 120 rooms of each dimension's validation split with ``views`` 1, 2 and 4: PLCC with the mean opinion scores, its
+difference from one view with a 95% interval (paired bootstrap over rooms), and the seconds per picture, measured in turns.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from saiqa.run.views import CHOICES
 
 
 def rooms(dimension: str) -> tuple[list[Path], list[float]]:
-    """The validation rooms and people's means."""
+    """The validation rooms and their mean opinion scores."""
     data = folders.roots(demo=True).data
     table = csv_files.read_csv(folders.annotation_csv(data, dimension, "val"))
     images = data / facts.IMAGES_FOLDER.format(dimension=dimension)
@@ -39,7 +39,7 @@ def main() -> None:
         images, mos = rooms(dimension)
         scores, seconds = {}, {}
         for views, scorer in scorers.items():
-            scorer.score(images[:8], [dimension])  # the first pass of a process takes longer
+            scorer.score(images[:8], [dimension])  # warm-up: the first pass takes longer
             started = time.perf_counter()
             scores[views] = [result.scores[dimension] for result in scorer.score(images, [dimension])]
             seconds[views] = (time.perf_counter() - started) / len(images)
@@ -49,7 +49,7 @@ def main() -> None:
             rows.append(
                 [dimension, str(views), plcc, gain, f"{1000 * seconds[views]:.0f}", f"{seconds[views] / seconds[1]:.1f}"]
             )
-    header = ["", "views", "PLCC", "more than one view", "ms a picture", "times one view"]
+    header = ["", "views", "PLCC", "gain over one view", "ms per picture", "relative cost"]
     print("\n".join(tables.lines(tables.MARKDOWN, header, rows, [], labels=1)))
 
 
