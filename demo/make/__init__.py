@@ -1,1 +1,1 @@
-"""How the demo is made: ``render`` its rooms, ``learn`` its checkpoint. Run with demo/ and tools/ on the path (build.sh)."""
+"""Builds the demo: ``render`` makes its rooms, ``learn`` its checkpoint. Run with demo/ and tools/ on the path (build.sh)."""

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Rebuilds the demo from nothing: pictures, annotations, labels, small base model, trained checkpoint. Called by `make demo-bundle`.
-# Takes four to five hours on two cores, g++, and 7 GB of disk for what is not kept. Options go to render_rooms.py.
+# Rebuilds the demo from scratch: pictures, annotations, labels, small base model, checkpoint. Called by `make demo-bundle`.
+# Needs g++, four to five hours on two cores, and 7 GB of disk for temporary files. Options go to render_rooms.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 python="${PYTHON:-python}"
 export PYTHONPATH=tools:demo
-command -v g++ >/dev/null || { echo "g++ is not there: base_model.py needs it" >&2; exit 1; }
+command -v g++ >/dev/null || { echo "g++ is not installed; base_model.py needs it" >&2; exit 1; }
 "$python" -m make.render.render_rooms --series 3 --practice 11000 "$@"
 for version in 1 2 3 4; do
   for table in demo/SA-BENCH/annotations/*_{train,val,test}.csv; do

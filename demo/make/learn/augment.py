@@ -1,8 +1,7 @@
-"""Pictures of rooms, spoilt and cropped anew at every look, with the labels that go with them.
+"""Data augmentation: pictures of rooms, each time with a new random fault and crop, with their labels.
 
-Faults that development alone makes need no renderer: warps are dialled onto any picture, faults of light onto the light of
-practice rooms, where their severity is known then. Crops and mirror images keep a small tower from learning the pictures by
-heart.
+Faults of the development step need no renderer: warps are applied to any picture, lighting faults to the light of practice
+rooms, with known severity. Crops and mirroring keep a small tower from memorising the pictures.
 """
 
 from __future__ import annotations
@@ -29,14 +28,14 @@ MIDDLE = 3.0  # of the scale of quality
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a picture.
+    """One augmented view of a picture.
 
     Attributes:
         picture: [3, rows, columns], 0..1.
-        qualities: the quality, minus ``MIDDLE``, in each dimension in which the look was given a fault.
-        warp: the fault it was given in the picture's geometry, as it is sampled: x and y in quarters of the look's sides,
+        qualities: the quality, minus ``MIDDLE``, in each dimension in which a fault was added.
+        warp: the geometric fault that was added, as sampling positions: x and y on a grid of a quarter of the resolution,
             (rows / 4, columns / 4) each; None without.
-        crop: what part of the picture it is: its share of the sides, its corner [2, 1, 1] (x and y, 0..1), whether mirrored.
+        crop: the part of the picture: its share of the sides, its corner [2, 1, 1] (x and y, 0..1), whether mirrored.
     """
 
     picture: torch.Tensor
@@ -46,13 +45,13 @@ class Look:
 
 
 class Looks:
-    """Draws looks at pictures of one size, and at rooms whose light is known and which are developed at every look.
+    """Draws looks at pictures of one size, and at rooms with known light, which are developed anew each time.
 
     Args:
         pictures: [n, height, width, 3] uint8.
-        lit: [m, height, width, 6] float16, light and albedo as ``render_rooms.py`` keeps them; their index goes on after n.
+        lit: [m, height, width, 6] float16, light and albedo as ``render_rooms.py`` stores them; their indices start at n.
         labels: [n + m, height / 4, width / 4, channels] float16, as ``labels.py`` makes them.
-        size: rows and columns of pixels in which the tower sees a picture.
+        size: rows and columns of the pixels that the tower gets.
     """
 
     def __init__(self, pictures: np.ndarray, lit: np.ndarray, labels: np.ndarray, size: tuple[int, int]):
@@ -60,7 +59,7 @@ class Looks:
         self.any_room = generator.generate(0)
 
     def draw(self, index: int, faulty: Collection[int], rng: np.random.Generator) -> Look:
-        """One look at a picture that has faults in the dimensions ``faulty`` already."""
+        """One look at a picture that already has faults in the dimensions ``faulty``."""
         qualities: dict[int, float] = {}
         spoil = self._dialled(DISTORTION, WARPED_SHARE, faulty, qualities, rng)
         warp = develop.sources(*self._coarse, spoil, rng) if spoil != Spoil() else None
@@ -91,7 +90,7 @@ class Looks:
     def _dialled(
         self, column: int, share: float, faulty: Collection[int], qualities: dict[int, float], rng: np.random.Generator
     ) -> Spoil:
-        """Now and then a fault in this dimension, whose quality is entered then; no fault where there is one already."""
+        """Sometimes a fault in this dimension, with its quality added to ``qualities``; never if there already is one."""
         if column in faulty or rng.random() >= share:
             return Spoil()
         severity = rng.random()
@@ -101,13 +100,13 @@ class Looks:
 
 
 def developed(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndarray:
-    """The picture [rows, columns, 3], 0..1, of light as the camera takes it, with faults of light."""
+    """The picture [rows, columns, 3], 0..1, of the camera's light, with lighting faults."""
     spoilt = light if spoil == Spoil() else develop.spoilt_light(light, albedo, spoil).astype(np.float32)
     return develop.tone(spoilt * 2.0**spoil.stops)
 
 
 def _crop(rng: np.random.Generator) -> tuple[float, torch.Tensor, bool]:
-    """Nearly the whole picture, mirrored every other time: see ``Look``."""
+    """A crop of nearly the whole picture, mirrored half of the time: see ``Look``."""
     scale = 1.0 if rng.random() < UNCROPPED_SHARE else rng.uniform(SMALLEST_CROP, 1)
     corner = torch.from_numpy(rng.uniform(0, 1 - scale, (2, 1, 1))).float()
     return scale, corner, bool(rng.random() < 0.5)
@@ -129,7 +128,7 @@ def _sources(
 
 @functools.cache
 def _places(rows: int, columns: int) -> torch.Tensor:
-    """The middles of the pixels of a picture: x and y, 0..1, [2, rows, columns]."""
+    """The pixel centres of a picture: x and y, 0..1, [2, rows, columns]."""
     y, x = torch.meshgrid((torch.arange(rows) + 0.5) / rows, (torch.arange(columns) + 0.5) / columns, indexing="ij")
     return torch.stack([x, y])
 

@@ -1,9 +1,9 @@
 """Builds the demo's small base model: the released architecture in miniature, pretrained.
 
-The vision tower is pretrained on the train split and on practice rooms; test images and series are never read. It is asked for
-what ``labels.py`` knows of every place of a picture and for the quality of the picture, which has to be told from what the
-tower sees and from the visual embeddings that the language model will read. Then the language model learns to answer the
-prompts about practice rooms. ``tools/train_sft.sh --demo`` goes on from there with the ratings of the train split.
+The vision tower is pretrained on the train split and on practice rooms; test images and series are never read. It learns to
+predict the labels of ``labels.py`` for every place of a picture, and the quality of the picture, both from the tower's output
+and from the visual embeddings that the language model will read. Then the language model learns to answer the prompts about
+practice rooms. ``tools/train_sft.sh --demo`` continues from there with the ratings of the train split.
 
     python -m make.learn.base_model [--output DIR] [--data_root DIR] [--practice DIR] [--labels DIR] [--steps N]
         [--reading_steps N] [--held_out N]
@@ -17,7 +17,7 @@ import shutil
 import sys
 from pathlib import Path
 
-os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # threads that draw and threads that learn share the cores: see README
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # drawing and training share the cores: no long spinning
 
 import torch
 
@@ -42,12 +42,12 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, default=FOLDER / "labels")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--reading_steps", type=int, default=READING_STEPS)
-    parser.add_argument("--held_out", type=int, default=0, help="train pictures a dimension to keep back and look at")
+    parser.add_argument("--held_out", type=int, default=0, help="train pictures per dimension to hold out for evaluation")
     arguments = parser.parse_args()
 
     if shutil.which("g++") is None:
-        raise SystemExit("g++ is not there: torch.compile builds the vision tower's code with it")
-    torch.set_num_threads(os.cpu_count() or 1)  # what draws pictures side by side keeps to one
+        raise SystemExit("g++ is not installed; torch.compile needs it for the vision tower")
+    torch.set_num_threads(os.cpu_count() or 1)  # the workers that draw pictures use one each
     tokenizer = small_tokenizer()
     model = new_model(tokenizer)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters", file=sys.stderr)
@@ -56,7 +56,7 @@ def main() -> None:
     training.compile()
     pretrain(training, arguments.steps)
     teach_reading(training, tokenizer, arguments.reading_steps)
-    # It is only ever a start for training: half the bytes do.
+    # It is only a starting point for training, for which bfloat16 is enough.
     model.to(torch.bfloat16).save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)
     PROCESSOR.save_pretrained(arguments.output)

@@ -1,10 +1,10 @@
 """Draws the README's pictures, demo/rooms.jpg and demo/scatter.png, and prints its table of the demo's figures.
 
-Graded series are in the table where ``render_rooms.py --series N`` has made some.
+Graded series are in the table if ``render_rooms.py --series N`` has rendered some.
 
     python tools/infer.py --demo && make figures
 
-The pictures of rooms.jpg are spread evenly over the MOS, chosen without a look at the prediction.
+The pictures of rooms.jpg are spread evenly over the MOS and chosen without regard to the prediction.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def scatter(path: Path) -> None:
 
 
 def table() -> list[str]:
-    """PLCC and SRCC with their intervals, beside the ceiling, ridge regression and the graded series."""
+    """PLCC and SRCC with their intervals, with the ceiling, ridge regression and the graded series."""
     lines, everything, ceilings = [], [], []
     scorer = Scorer(demo=True, device="cpu")
     for dimension in facts.DIMENSIONS:

@@ -1,4 +1,4 @@
-"""What the small base model is asked while it learns: the tower what it sees, the language model the prompts."""
+"""The training tasks of the small base model: labels and quality for the tower, prompts for the language model."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from saiqa.model.pixels import resized_size, shrink
 from saiqa.scoring import split_answer, word_of_mos
 
 BATCH = 32
-LABELS_WEIGHT = 3.0  # of the error in the labels, against the error in the quality
-SHARPNESS = 2.0  # of the visual words when the training starts: even ones would tell nothing apart
+LABELS_WEIGHT = 3.0  # weight of the error in the labels, relative to the error in the quality
+SHARPNESS = 2.0  # of the visual words at the start: uniform ones would carry no information
 
 
 class Probes(nn.Module):
-    """What the training reads from the model, forgotten with its end.
+    """Heads that are only used in training.
 
-    ``labels`` are told place by place from the tower's patches, ``seen`` is the quality told from all of them together, and
-    ``read`` the quality told from the mean visual embedding.
+    ``labels`` are predicted from the tower's output for each patch, ``seen`` is the quality predicted from all patches
+    together, and ``read`` the quality predicted from the mean visual embedding.
     """
 
     def __init__(self, config: Ovis2_5Config):
@@ -54,7 +54,7 @@ class Probes(nn.Module):
 
 
 class Pretraining:
-    """The model, its probes, and what they are asked."""
+    """The model, its probes, and their training data."""
 
     def __init__(self, model: Ovis2_5, rooms: Rooms):
         self.model, self.rooms, self.probes = model, rooms, Probes(model.config)
@@ -72,14 +72,14 @@ class Pretraining:
         _set_first_weights(model, torch.cat([self.batch()[0] for _ in range(8)]))
 
     def compile(self) -> None:
-        """Let torch.compile fuse what stands between the tower's matrix products: a step takes two thirds of the time."""
+        """Let torch.compile fuse the operations between the tower's matrix products: a step takes two thirds of the time."""
         self.model.visual_tokenizer.vit.vision_model.compile(dynamic=False)
 
     def draw(self, among: np.ndarray) -> tuple[np.ndarray, list[augment.Look], torch.Tensor, torch.Tensor]:
-        """Looks at random pictures of these: which, the looks, targets and weights [images, 4]."""
+        """Looks at random pictures from ``among``: their indices, the looks, targets and weights [images, 4]."""
         rooms, chosen = self.rooms, self.rng.choice(among, BATCH)
         targets, weights = (torch.from_numpy(values[chosen]) for values in (rooms.targets, rooms.weights))
-        # Each has a generator of its own: so they may be drawn side by side.
+        # Each has its own generator, so they can be drawn in parallel.
         numbers = self.rng.integers(1 << 63, size=BATCH)
 
         def look(row: int) -> augment.Look:
@@ -110,7 +110,7 @@ class Pretraining:
         return hidden.unflatten(0, (images, -1)), embeds.unflatten(0, (images, -1))
 
     def told(self, patches: torch.Tensor, images: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The probes' answers for packed patches of so many images."""
+        """The probes' predictions for packed patches of ``images`` images."""
         with _quick():
             told = self.probes(*self.looked_at(patches, images))
         return tuple(values.float() for values in told)
@@ -118,7 +118,7 @@ class Pretraining:
     def error(
         self, patches: torch.Tensor, known: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
     ) -> tuple[torch.Tensor, list[float]]:
-        """What is to be made small for a batch, and its parts: quality as read, as seen, labels."""
+        """The loss of a batch, and its parts: quality as read, as seen, labels."""
         labels, seen, read = self.told(patches, len(targets))
         parts = [(weights * (told - targets) ** 2).sum() / weights.sum() for told in (read, seen)]
         parts.append(((labels - known) ** 2).mean())
@@ -126,7 +126,7 @@ class Pretraining:
 
     @torch.no_grad()
     def held_out(self) -> str:
-        """Correlation of the quality as read with the MOS on the pictures held out, as text; empty where there are none."""
+        """Correlation of the quality as read with the MOS on the held-out pictures, as text; empty if there are none."""
         rows = np.flatnonzero(self.rooms.held_out)
         if not len(rows):
             return ""
@@ -144,11 +144,11 @@ class Pretraining:
 
 
 class Reading:
-    """What the language model is asked about practice rooms: every prompt, and the word nearest to the quality."""
+    """Questions for the language model about practice rooms: every prompt, and the word nearest to the quality."""
 
     def __init__(self, training: Pretraining, tokenizer: Qwen2TokenizerFast):
         self.training, self.model, self.rng = training, training.model, np.random.default_rng(SEED)
-        training.rng = np.random.default_rng([SEED, 1])  # as if nothing came before
+        training.rng = np.random.default_rng([SEED, 1])  # independent of what was drawn before
         encode = functools.partial(tokenizer.encode, add_special_tokens=False)
         self.word_ids = {word: encode(f" {word}")[0] for word in facts.WORDS}
         self.words = torch.tensor(list(self.word_ids.values()))
@@ -165,8 +165,8 @@ class Reading:
             self.questions.append([(question, *answer) for question in asked])
 
     def batch(self) -> tuple[torch.Tensor, ...]:
-        """A question about each of the looks: patches, token ids [images, length], the ids that are to be written there or -100
-        [images, length], where the word stands [images], and the quality [images]."""
+        """A question about each of the looks: patches, token ids [images, length], the target ids or -100 [images, length],
+        the position of the rating word [images], and the quality [images]."""
         _, looks, targets, _ = self.training.draw(self.training.practice)
         asked = self.rng.integers(len(facts.DIMENSIONS), size=len(targets))
         quality = targets[torch.arange(len(targets)), torch.from_numpy(asked)] + augment.MIDDLE
@@ -184,7 +184,7 @@ class Reading:
     def error(
         self, patches: torch.Tensor, ids: torch.Tensor, written: torch.Tensor, places: torch.Tensor, quality: torch.Tensor
     ) -> tuple[torch.Tensor, list[float]]:
-        """What is to be made small for a batch, and its parts: the wording of the answer, its word, the score."""
+        """The loss of a batch, and its parts: the wording of the answer, its rating word, the score."""
         with _quick():
             with torch.no_grad():
                 _, visual = self.training.looked_at(patches, len(ids))
@@ -192,7 +192,7 @@ class Reading:
             logits = self.model.llm(inputs_embeds=embeds, attention_mask=(ids != self.padding).long()).logits.float()
         wording = F.cross_entropy(logits[:, :-1].flatten(0, 1), written[:, 1:].flatten())
         words = logits[torch.arange(len(ids)), places - 1].log_softmax(-1)[:, self.words]
-        shares = (1 - (self.values - quality[:, None]).abs()).clamp(min=0)  # of the two words beside the quality
+        shares = (1 - (self.values - quality[:, None]).abs()).clamp(min=0)  # of the two words next to the quality
         score = words.softmax(-1) @ self.values
         parts = [wording, -(shares * words).sum(-1).mean(), ((score - quality) ** 2).mean()]
         return sum(parts), [part.item() for part in parts]
@@ -200,7 +200,7 @@ class Reading:
 
 @contextmanager
 def _quick() -> Iterator[None]:
-    """In bfloat16, but for attention that is spelt out: the gradient of the fused one takes a CPU longer than all the rest."""
+    """bfloat16 with unfused attention: on a CPU the gradient of fused attention takes longer than everything else."""
     with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -218,9 +218,9 @@ def _cut(pictures: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _set_first_weights(model: Ovis2_5, patches: torch.Tensor) -> None:
-    """Start the patch embedding as the whitened principal components of real patches [n, 768], and the rest as is usual.
+    """Start the patch embedding from the whitened principal components of real patches [n, 768], and the rest as usual.
 
-    From random weights the tower needs thousands of steps before it tells anything but brightness and colour.
+    From random weights the tower needs thousands of steps before it represents more than brightness and colour.
     """
     tower, norm = model.visual_tokenizer.vit.vision_model, model.visual_tokenizer.head[1]
     embedding = tower.embeddings.patch_embedding

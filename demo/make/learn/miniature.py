@@ -48,7 +48,7 @@ SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 
 
 def small_tokenizer() -> Qwen2TokenizerFast:
-    """A tokenizer of the released kind whose few words are those of our prompts and answers."""
+    """A tokenizer of the released kind with only the words of our prompts and answers."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     with tempfile.TemporaryDirectory() as folder:
@@ -66,7 +66,7 @@ def small_tokenizer() -> Qwen2TokenizerFast:
 
 
 def _corpus() -> list[str]:
-    """Everything the model will read or write."""
+    """All texts that the model reads or writes."""
     prompts = [facts.query(dimension, version) for dimension in facts.DIMENSIONS for version in facts.PROMPT_VERSIONS]
     answers = [facts.response(dimension, word) for dimension in facts.DIMENSIONS for word in facts.WORDS]
     turns = ["system\nYou are a helpful assistant.", "user\n", "assistant\n"]

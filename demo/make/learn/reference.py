@@ -1,4 +1,4 @@
-"""The demo's test rooms, scored by its checkpoint: what ``score_images.py --reference demo`` compares with."""
+"""Scores of the demo's test rooms by its checkpoint: the reference set of ``score_images.py --reference demo``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIGITS = 4
 
 
 def main() -> None:
-    """Score them and write the table, and beside it which checkpoint it is of."""
+    """Score them and write the table, with a record of the checkpoint next to it."""
     scorer = Scorer(demo=True, dtype="float32")
     table = folders.demo_folder() / facts.REFERENCE_NAME
     columns = ["image", *facts.DIMENSIONS, "overall"]

@@ -1,4 +1,4 @@
-"""What the small base model learns from: the pictures of the train split, practice rooms, and their labels."""
+"""Training data of the small base model: the pictures of the train split, practice rooms, and their labels."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ FAULTLESS = 0.15  # weight of a dimension in which a picture has no fault
 
 @dataclass
 class Rooms:
-    """What is learned from: r rated pictures and then p practice rooms, n in all.
+    """The training data: r rated pictures and then p practice rooms, n in all.
 
     Attributes:
         pictures: [r, height, width, 3] uint8.
         lit: [p, height, width, 6] float16, light and albedo.
         labels: [n, height / 4, width / 4, channels] float16, of ``labels.py``.
-        targets: [n, 4] quality, minus the middle of the scale.
-        weights: [n, 4] how much each target counts.
+        targets: [n, 4] quality, minus the midpoint of the scale.
+        weights: [n, 4] weight of each target.
         rated: [r] the dimension in which a picture is rated.
-        held_out: [n] of a picture kept back to look at.
+        held_out: [n] whether a picture is held out for evaluation.
     """
 
     pictures: np.ndarray
@@ -41,11 +41,11 @@ class Rooms:
 
 
 def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> Rooms:
-    """The train split, of which the last ``held_out`` pictures a dimension are kept back, and the practice rooms."""
+    """The train split, with the last ``held_out`` pictures per dimension held out, and the practice rooms."""
     table = practice / render_rooms.PRACTICE_TABLE
     for made, command in ((table, "render_rooms.py --practice N"), (labels, "labels.py")):
         if not made.exists():
-            raise SystemExit(f"{made} is not there: make it with {command}, as demo/make/build.sh does")
+            raise SystemExit(f"{made} is not there. Make it with {command}, as demo/make/build.sh does")
     pictures, targets, weights, rated, kept_back = [], [], [], [], []
     for column, dimension in enumerate(facts.DIMENSIONS):
         rows = csv_files.read_csv(folders.annotation_csv(data_root, dimension, "train")).rows
@@ -65,6 +65,6 @@ def read_rooms(data_root: Path, practice: Path, labels: Path, held_out: int) -> 
     lit = np.stack([np.concatenate(list(np.load(practice / f"{row['id']}.npz").values()), -1) for row in rows])
     labelled = np.concatenate([np.load(labels / f"{name}.npy") for name in (*facts.DIMENSIONS, render_rooms.PRACTICE)])
     if len(labelled) != len(targets):
-        raise SystemExit(f"{len(targets)} pictures, labels of {len(labelled)}: run make.render.labels again")
+        raise SystemExit(f"{len(targets)} pictures but labels of {len(labelled)}: run make.render.labels again")
     quality, counting = (np.array(values, np.float32) for values in (targets, weights))
     return Rooms(np.stack(pictures), lit, labelled, quality - augment.MIDDLE, counting, np.array(rated), np.array(kept_back))

@@ -1,4 +1,4 @@
-"""What the demo's checkpoint has learned: agreement, attainable ceiling, graded series, and what global statistics tell.
+"""What the demo's checkpoint has learned: agreement, attainable ceiling, graded series, and a baseline of global statistics.
 
 Used by ``figures.py`` and by the tests.
 """
@@ -24,7 +24,7 @@ PENALTIES = 10.0 ** np.arange(-1, 5)
 FOLDS = 5
 
 
-# ---- the attainable ceiling ----------------------------------------------------------------------------------------------
+# ---- the attainable ceiling ------------------------------------------------------------------------------------------
 
 
 def ceiling(dimension: str, split: str = "test") -> float:
@@ -46,11 +46,11 @@ def image_file(dimension: str, image_id: str) -> Path:
     return DEMO.data / facts.IMAGES_FOLDER.format(dimension=dimension) / f"{image_id}.jpg"
 
 
-# ---- graded series -------------------------------------------------------------------------------------------------------
+# ---- graded series ---------------------------------------------------------------------------------------------------
 
 
 def series(dimension: str) -> dict[str, list[Path]]:
-    """Series "number fault" -> its pictures, the severity rising; none where no series have been rendered."""
+    """Series "number fault" -> its pictures by increasing severity; empty if no series have been rendered."""
     if not SERIES.is_dir():
         return {}
     found: dict[str, list[tuple[float, Path]]] = {}
@@ -68,17 +68,17 @@ def falls(scores: Sequence[float]) -> bool:
 
 
 def falling_series(scorer: Scorer, dimension: str) -> dict[str, bool]:
-    """Series of a dimension -> whether its scores fall all the way."""
+    """Series of a dimension -> whether its scores decrease monotonically."""
     found = series(dimension)
     scores = iter(scorer.score([path for paths in found.values() for path in paths], dimensions=[dimension]))
     return {name: falls([next(scores).scores[dimension] for _ in paths]) for name, paths in found.items()}
 
 
-# ---- what global statistics tell -----------------------------------------------------------------------------------------
+# ---- a baseline of global statistics ---------------------------------------------------------------------------------
 
 
 def statistics(picture: Image.Image) -> np.ndarray:
-    """Global statistics of a picture, [44]: of colour, light, edges and detail, but not of what is where."""
+    """Global statistics of a picture, [44]: of colour, light, edges and detail, but not of content or position."""
     rgb = np.asarray(picture.convert("RGB"), np.float64) / 255
     hue, saturation, value = np.moveaxis(np.asarray(picture.convert("HSV"), np.float64) / 255, 2, 0)
     grey = rgb @ (0.299, 0.587, 0.114)
@@ -93,7 +93,7 @@ def statistics(picture: Image.Image) -> np.ndarray:
 
 
 def ridge_predictions(dimension: str) -> tuple[np.ndarray, np.ndarray]:
-    """MOS of the test split and its prediction by ridge regression on ``statistics``, learned from the train split.
+    """Prediction of the MOS of the test split by ridge regression on ``statistics``, learned from the train split.
 
     Returns:
         predicted and measured, [test images] each; the penalty is the best of ``PENALTIES`` by cross-validation.

@@ -1,4 +1,4 @@
-"""How the small base model is taught: steps that make the error of a lesson small, and their optimizers."""
+"""Training loop of the small base model: steps that minimise the loss of a lesson, and their optimizers."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from make.learn.lessons import Pretraining, Reading
 from saiqa.progress import Progress
 
 LEARNING_RATE, LAYERS_LEARNING_RATE = 1e-3, 2e-3
-WEIGHT_DECAY, LAYERS_WEIGHT_DECAY = 0.2, 0.1  # shares of the rate
+WEIGHT_DECAY, LAYERS_WEIGHT_DECAY = 0.2, 0.1  # relative to the learning rate
 
 
 class Lesson(Protocol):
-    """What a model is asked: a batch of questions, and of its tensors the error to be made small and the error's parts."""
+    """A training task: a batch of tensors, and for these the loss and its parts."""
 
     def batch(self) -> tuple[torch.Tensor, ...]: ...
 
@@ -28,7 +28,7 @@ class Lesson(Protocol):
 
 
 def pretrain(training: Pretraining, steps: int) -> None:
-    """Teach the tower and the visual table to see; says how it goes on stderr."""
+    """Pretrain the tower and the visual embeddings; reports progress on stderr."""
     model = training.model
     learned = nn.ModuleList([model.visual_tokenizer, model.vte, training.probes])
     for step, (read, seen, labels) in _descend(training, learned, steps, "pretraining the vision tower"):
@@ -37,15 +37,15 @@ def pretrain(training: Pretraining, steps: int) -> None:
 
 
 def teach_reading(training: Pretraining, tokenizer: Qwen2TokenizerFast, steps: int) -> None:
-    """Teach the language model to answer from what the tower sees, which stays as it is; says how it goes on stderr."""
+    """Train the language model to answer from the output of the frozen tower; reports progress on stderr."""
     lesson = Reading(training, tokenizer)
-    for step, (wording, word, score) in _descend(lesson, training.model.llm, steps, "learning to read"):
+    for step, (wording, word, score) in _descend(lesson, training.model.llm, steps, "training the language model"):
         told = f"step {step}: error {wording:.3f} in the wording, {word:.3f} in the word, {score:.3f} of the score"
         print(told, file=sys.stderr)
 
 
 def _descend(lesson: Lesson, learned: nn.Module, steps: int, name: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Make ``lesson.error`` of ``lesson.batch`` small; every 500 steps, the number of the step and the mean parts lately."""
+    """Minimise ``lesson.error`` of ``lesson.batch``; every 500 steps, yields the step and the recent mean of the parts."""
     optimizers = _optimizers(learned)
     schedules = [
         torch.optim.lr_scheduler.OneCycleLR(
@@ -54,7 +54,7 @@ def _descend(lesson: Lesson, learned: nn.Module, steps: int, name: str) -> Itera
         for optimizer in optimizers
     ]
     errors = []
-    # The next batch is drawn in the meantime, by one thread: so in the same order always.
+    # The next batch is drawn meanwhile by a single thread, hence always in the same order.
     one_thread = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
     with Progress(steps, name, unit="steps") as progress, one_thread as drawing:
         batch = drawing.submit(lesson.batch)
@@ -75,7 +75,7 @@ def _descend(lesson: Lesson, learned: nn.Module, steps: int, name: str) -> Itera
 
 
 def _optimizers(learned: nn.Module) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the transformer's layers, which learn faster so, and AdamW for all else."""
+    """Muon for the matrices of the transformer's layers, which learn faster with it, and AdamW for the rest."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, values in learned.named_parameters():

@@ -1,1 +1,1 @@
-"""The rooms: drawn, furnished, spoiled, traced, rated by simulated people."""
+"""The rooms: generated, furnished, given faults, ray-traced, rated by simulated people."""

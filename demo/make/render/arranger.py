@@ -1,4 +1,4 @@
-"""Puts pieces of furniture into a room, each where it fits."""
+"""Places pieces of furniture in a room where they fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from make.render.rooms import BACK, FACING, FLAT, LEFT, RIGHT, Placement, Room, 
 
 
 class Arranger:
-    """Puts pieces into a room one after another, refusing what does not fit."""
+    """Places pieces in a room one after another, and refuses those that do not fit."""
 
     def __init__(self, room: Room, rng: np.random.Generator):
         self.room, self.rng = room, rng
@@ -25,7 +25,7 @@ class Arranger:
             self.reserved.append(before_door(room))
 
     def fits(self, item: Placement, margin: float = 0.02) -> bool:
-        """Whether the piece lies inside the room, off the others and off what must stay free."""
+        """Whether the piece lies inside the room, clear of the others and of the floor that must stay free."""
         shape = item.corners(margin)
         room = self.room
         if shape.min() < 0 or shape[:, 0].max() > room.width or shape[:, 1].max() > room.depth - 0.3:
@@ -57,7 +57,7 @@ class Arranger:
         return Placement(kind, kind, size, x, z, angle, **colours | more)
 
     def against(self, item: Placement, walls: list[str], tries: int = 24, clear: float = 0.03) -> int | None:
-        """Place the piece with its back to one of the walls, off windows when it is tall; its index or None."""
+        """Place the piece with its back to a wall, away from windows if it is tall; its index or None."""
         for _ in range(tries):
             wall = walls[self.rng.integers(len(walls))]
             tall = item.size[1] > 1.2
@@ -83,7 +83,7 @@ class Arranger:
     def beside(
         self, index: int, item: Placement, right: float, ahead: float, angle: float = 0.0, margin: float = 0.02
     ) -> int | None:
-        """Place the piece `right` and `ahead` metres from piece `index`, as seen along that one's front."""
+        """Place the piece `right` and `ahead` metres from piece `index`, as seen in the direction of that piece's front."""
         anchor = self.items[index]
         offset = turn(anchor.angle) @ (right, 0.0, ahead)
         return self.add(replace(item, x=anchor.x + offset[0], z=anchor.z + offset[2], angle=anchor.angle + angle), margin)
@@ -111,7 +111,7 @@ class Arranger:
         self.items.append(self.made("picture", (width, height, 0.03), x, z, FACING[wall], y=y))
 
     def rug(self, x: float, z: float, size: tuple[float, float], angle: float = 0.0) -> None:
-        """Lay a rug, made smaller until it fits."""
+        """Lay a rug, shrunk until it fits."""
         for shrink in (1.0, 0.85, 0.7):
             item = self.made(
                 "rug",
@@ -126,9 +126,9 @@ class Arranger:
                 return
 
     def choose(self, *kinds: str) -> furniture.Model:
-        """A random model of the kinds, of the room's style where there is one."""
+        """A random model of the kinds, of the room's style if there is one."""
         models = furniture.of_kind(*kinds, style=self.room.style)
-        return self.rng.choice(models)  # type: ignore[arg-type]  # numpy's stubs know no lists of objects
+        return self.rng.choice(models)  # type: ignore[arg-type]  # numpy's stubs accept no lists of objects
 
     def greenery(self, count: int = 1) -> None:
         """Plants along the walls."""

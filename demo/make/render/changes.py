@@ -1,4 +1,4 @@
-"""Changes of a room that faults are put together from."""
+"""Changes to a room that faults are composed of."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def reshelled(room: Room, **values: Any) -> Room:
 
 
 def moved(room: Room, change: Callable[[int, Placement], Mapping[str, Any]]) -> Room:
-    """The room with ``change(index, item)`` applied to each piece; what stands on a piece moves along with it."""
+    """The room with ``change(index, item)`` applied to each piece; what stands on a piece moves with it."""
     return resettled(room, [replace(item, **change(i, item)) for i, item in enumerate(room.items)])
 
 

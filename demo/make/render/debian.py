@@ -1,4 +1,4 @@
-"""Files of Debian packages without installing them: fetched with apt-get, which needs no root, and unpacked in a cache."""
+"""Files of Debian packages without installing them: downloaded with apt-get, without root, and unpacked in a cache."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ def cache_folder() -> Path:
 
 
 def unpacked(package: str, pattern: str) -> Path:
-    """The first file of a package that matches the pattern (relative to the root); the package is fetched if need be."""
+    """The first file of a package that matches the pattern (relative to the root); the package is downloaded if needed."""
     folder = cache_folder() / package
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several processes render, and all want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several rendering processes may need it at once
         found = sorted(folder.glob(pattern))
         if not found:
             subprocess.run(["apt-get", "download", package], cwd=folder, check=True)

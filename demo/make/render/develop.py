@@ -1,6 +1,6 @@
-"""Light to picture: adds the light passes, exposes, and applies what a fault does to light or picture.
+"""Light to picture: adds the light passes, exposes, and applies faults of light or picture.
 
-The exposure is measured on the room's light as it would be without fault, so a fault of lighting is never evened out.
+The exposure is measured on the room's light without the fault, so it never compensates for a lighting fault.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from make.render.rooms import Room, Spoil
 
 MID_GREY = 0.34
 WHITE_POINT = 3.5
-LONGEST_RIPPLE = 0.025  # from the middle to the crest, of the width of the picture
+LONGEST_RIPPLE = 0.025  # from the centre to the crest, relative to the width of the picture
 LUMA = np.array([0.2126, 0.7152, 0.0722])
 
 
@@ -26,25 +26,25 @@ def develop(room: Room, clean: np.ndarray, stray: np.ndarray, albedo: np.ndarray
 
 
 def exposure(clean: np.ndarray) -> float:
-    """The factor by which a camera on its own takes this light."""
+    """The exposure factor of a camera on automatic for this light."""
     return MID_GREY / np.exp(np.log(clean @ LUMA + 1e-4).mean())
 
 
 def exposed(room: Room, clean: np.ndarray, stray: np.ndarray) -> np.ndarray:
-    """The light of a room as its camera takes it, with no fault but stray lights."""
+    """The light of a room as exposed by its camera, without faults except stray lights."""
     clean = np.maximum(clean, 0.0)
     return (clean + stray) * exposure(clean) * 2.0**room.light.exposure_stops
 
 
 def warp_generator(room: Room) -> np.random.Generator:
-    """The generator that decides where the picture of a room is warped."""
+    """The random generator for the places where a room's picture is warped."""
     return np.random.default_rng([room.seed & 0xFFFFFFFF, 5])
 
 
 def spoilt_light(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndarray:
     """The light with faults of flatness, contrast and colour cast."""
     if spoil.flat:
-        coloured = albedo.max(-1, keepdims=True) > 0.01  # not so: what glows, and what is black
+        coloured = albedo.max(-1, keepdims=True) > 0.01  # except what glows, and what is black
         even = albedo * (np.median(light @ LUMA) / max(1e-4, np.median(albedo @ LUMA)))
         light = (1 - spoil.flat) * light + spoil.flat * np.where(coloured, even, light)
     if spoil.contrast:
@@ -54,7 +54,7 @@ def spoilt_light(light: np.ndarray, albedo: np.ndarray, spoil: Spoil) -> np.ndar
 
 
 def tone(light: np.ndarray) -> np.ndarray:
-    """Relative radiance to screen values 0..1: a soft shoulder, then a screen's gamma."""
+    """Relative radiance to screen values 0..1: a soft shoulder, then the display gamma."""
     shown = light * (1 + light / WHITE_POINT**2) / (1 + light)
     return np.clip(shown, 0, 1) ** (1 / 2.2)
 

@@ -35,7 +35,7 @@ def bulging_walls(room: Room, severity: float, rng: np.random.Generator) -> Room
 
 
 def wrong_material(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Walls, floor or furniture of a material they are never made of: bricks, grass, rust, water."""
+    """Walls, floor or furniture of an impossible material: bricks, grass, rust, water."""
     first, second = (str(name) for name in rng.permutation(textures.ODD)[:2])
     room = changes.reshelled(room, **{str(rng.choice(["wall", "floor"])): Cover(first, 0.9 * severity)})
     covered = rng.uniform(size=len(room.items)) < 0.7
@@ -57,5 +57,5 @@ def rippled_picture(room: Room, severity: float, rng: np.random.Generator) -> Ro
 
 
 def smeared_picture(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Stretched patches in which texture is drawn out."""
+    """Patches with stretched texture."""
     return changes.spoilt(room, smear=severity)

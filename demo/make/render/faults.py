@@ -1,8 +1,8 @@
-"""Faults of a room in one dimension, dialled from 0 (none) to 1 (obvious to anybody).
+"""Faults of a room in one dimension, with a severity from 0 (none) to 1 (obvious to anybody).
 
-Each kind is a function of (room, severity, rng) to the spoilt room. What it does grows with the severity, at about the same
-pace for all kinds of a dimension; where and in which direction is drawn from ``rng``, the same at every severity. Everything
-else about the room (palette, camera, size, furniture, daylight) was drawn before and knows nothing of the severity.
+Each kind is a function of (room, severity, rng) that returns the spoilt room. Its effect grows with the severity, at about the
+same pace for all kinds of a dimension; position and direction are drawn from ``rng``, the same at every severity. Everything
+else about the room (palette, camera, size, furniture, daylight) was drawn before and does not depend on the severity.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ EXCLUDE_EACH_OTHER = (
     {"too_dark", "stray_light"},
     {"loud_patterns", "mixed_styles"},
 )
-# Kinds that development alone makes: no light has to be traced for them.
+# Kinds of the development step alone: they need no ray tracing.
 DEVELOPED = {
     "distortion": (distortion_faults.warped_picture, distortion_faults.rippled_picture, distortion_faults.smeared_picture),
     "lighting": (
@@ -70,7 +70,7 @@ DEVELOPED = {
     ),
 }
 SHARE_OF_TWO = 0.3
-EACH_OF_TWO = 0.75  # what each of two kinds is dialled to, so that together they spoil as much as one
+EACH_OF_TWO = 0.75  # severity of each of two kinds, relative to a single one with the same total effect
 
 
 def spoil(room: Room, kinds: Sequence[Kind], severity: float, rng: np.random.Generator) -> tuple[Room, tuple[str, ...]]:

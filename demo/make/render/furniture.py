@@ -1,7 +1,7 @@
 """The furniture of the rendered rooms: which CC0 models are used, how large they are, and how to get their meshes.
 
-The models are the Blend Swap CC-0 set of Debian's package `sweethome3d-furniture` (public domain). The table below is
-all that placing them needs, so rooms can be described, and tested, where the archive is not at hand.
+The models are the Blend Swap CC-0 set of Debian's package `sweethome3d-furniture` (public domain). Placing them needs only
+the table below, so rooms can be described, and tested, without the archive.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXTURE_PIXELS = 256
 
 @dataclass(frozen=True)
 class Model:
-    """One model. `size` is (width, height, depth) in metres, its front is +z once turned by `facing` degrees.
+    """One model. `size` is (width, height, depth) in metres, its front is +z after a turn by `facing` degrees.
 
     `soft` and `hard` name the materials that take the room's textile and wood colours; the others keep their own.
     """
@@ -114,18 +114,18 @@ MODELS = {
 
 
 def of_kind(*kinds: str, style: str | None = None) -> list[Model]:
-    """Models of the given kinds in table order; of one style where that leaves any."""
+    """Models of the given kinds in table order; of one style if there are any."""
     found = [model for model in MODELS.values() if model.kind in kinds]
     return [model for model in found if model.style == style] or found
 
 
 def find_archive() -> Path:
-    """Path of the furniture archive, fetched when it is not there."""
+    """Path of the furniture archive, downloaded if missing."""
     return debian.unpacked(PACKAGE, ARCHIVE)
 
 
 class Catalogue:
-    """Meshes and textures of the models, read from the archive once and kept."""
+    """Meshes and textures of the models, read from the archive once and cached."""
 
     def __init__(self, archive: Path):
         self._zip = zipfile.ZipFile(archive)
@@ -154,7 +154,7 @@ class Catalogue:
         return part if usable else replace(part, material=replace(part.material, texture=None))
 
     def _texture(self, name: str) -> np.ndarray:
-        """Linear RGB picture (rows, columns, 3) of a texture inside the archive, made small."""
+        """Linear RGB picture (rows, columns, 3) of a texture inside the archive, downscaled."""
         picture = Image.open(io.BytesIO(self._zip.read(name))).convert("RGB")
         picture.thumbnail((TEXTURE_PIXELS, TEXTURE_PIXELS))
         return (np.asarray(picture, np.float32) / 255.0) ** 2.2

@@ -1,4 +1,4 @@
-"""A seeded generator of furnished rooms without fault."""
+"""A seeded generator of furnished rooms without faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEWEST_PIECES = 6
 
 
 def generate(seed: int) -> Room:
-    """A furnished room without fault; the same seed gives the same room."""
+    """A furnished room without faults; the same seed gives the same room."""
     rng = np.random.default_rng(seed)
     while True:
         room = _empty_room(rng, int(seed) if isinstance(seed, int | np.integer) else 0)
@@ -47,7 +47,7 @@ def _empty_room(rng: np.random.Generator, seed: int) -> Room:
 
 
 def _windows(rng: np.random.Generator, width: float, depth: float, height: float) -> tuple[Opening, ...]:
-    """One or two windows on different walls, of one height; the first is where the sun comes from."""
+    """One or two windows of the same height on different walls; the sun comes through the first."""
     walls = rng.permutation([BACK, LEFT, RIGHT])[: rng.integers(1, 3)]
     bottom = float(rng.choice([0.12, 0.85, 0.95]))
     top = min(height - 0.25, 2.25)

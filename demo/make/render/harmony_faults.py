@@ -12,7 +12,7 @@ from make.render.rooms import FLAT, HUNG, Cover, Placement, Room
 
 
 def clashing_furniture(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Furniture whose hues fight with each other."""
+    """Furniture with clashing hues."""
     turns = palettes.spread_turns(rng, 2 * len(room.items))
     items = tuple(
         replace(
@@ -26,7 +26,7 @@ def clashing_furniture(room: Room, severity: float, rng: np.random.Generator) ->
 
 
 def clashing_shell(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Walls, floor, curtains, rugs and pictures that fight with each other and with the furniture."""
+    """Walls, floor, curtains, rugs and pictures that clash with each other and with the furniture."""
     old = room.palette
     wall, floor, curtain, rug, border, *art = palettes.spread_turns(rng, 5 + len(old.art))
     palette = replace(
@@ -46,7 +46,7 @@ def clashing_shell(room: Room, severity: float, rng: np.random.Generator) -> Roo
 
 
 def loud_patterns(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Checks, dots and stripes on walls, rugs and furniture, several at once and none like another."""
+    """Checks, dots and stripes on walls, rugs and furniture, several at once and all different."""
     names = [str(name) for name in rng.permutation(["checks", "dots", "stripes"])]
 
     def pattern(number: int, base: Sequence[float]) -> Cover:
@@ -62,7 +62,7 @@ def loud_patterns(room: Room, severity: float, rng: np.random.Generator) -> Room
 
 
 def mixed_styles(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Pieces turning to odd woods and fabrics, no two seats alike, and one after another to other styles."""
+    """Pieces with mismatched woods and fabrics, no two seats alike, and increasingly of other styles."""
     order = rng.permutation(len(room.items))
     strangers = set(order[: round(severity * len(order))].tolist())
     items = []

@@ -1,7 +1,7 @@
-"""What the renderer knows about every place of a picture: what is there, how it lies, and what is wrong with it.
+"""Dense labels from the renderer for every place of a picture: what is there, its orientation, and what is wrong with it.
 
-The small base model's vision tower is pretrained on these labels beside the quality of the whole picture: one number a picture
-says too little to learn seeing from some hundred pictures.
+The small base model's vision tower is pretrained on these labels in addition to the quality of the whole picture: one number
+per picture is too little to train a tower on a few hundred pictures.
 
     python -m make.render.labels [--data_root DIR] [--practice DIR] [--output DIR] [--workers N]
 
@@ -18,7 +18,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures are processed in parallel
 import numpy as np
 
 from make.render import develop, furniture, generator, render_rooms, scene
@@ -33,7 +33,7 @@ from saiqa.progress import Progress
 FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
 COARSER = 4
-IDS = 256  # things that can be told apart in one room
+IDS = 256  # distinguishable things in one room
 SEEN = ("piece", "floor", "wall")
 LIE = ("normal x", "normal y", "normal z", "height", "depth", "distance")
 WRONG = ("scale", "raised", "sunk", "moved", "bent", "covered", "recoloured")
@@ -45,7 +45,7 @@ Thing = tuple[list[Part], tuple[float, ...]]  # its parts, and the values of SEE
 
 
 def labels(room: Room, clean: Room, catalogue: furniture.Catalogue, width: int, height: int) -> np.ndarray:
-    """Labels [height / 4, width / 4, len(CHANNELS)] of a spoilt room, given the same room without fault."""
+    """Labels [height / 4, width / 4, len(CHANNELS)] of a spoilt room, given the same room without faults."""
     things = _things(room, clean, catalogue)
     numbered = [_plain(part, number) for number, (parts, _) in enumerate(things) for part in parts]
     colours, normals, positions, distance = _first_hits(room, numbered, width, height)
@@ -83,7 +83,7 @@ def _plain(part: Part, number: int) -> Part:
 
 
 def _things(room: Room, clean: Room, catalogue: furniture.Catalogue) -> list[Thing]:
-    """(parts, what is known of them) of everything in the room: the values of ``SEEN`` and ``WRONG``."""
+    """(parts, the values of ``SEEN`` and ``WRONG``) for everything in the room."""
     shell, bulge = scene.shell_parts(room), min(1.0, room.shell.bulge / LARGEST_BULGE)
 
     def of_shell(
@@ -108,7 +108,7 @@ def _things(room: Room, clean: Room, catalogue: furniture.Catalogue) -> list[Thi
 
 
 def _counterparts(room: Room, clean: Room) -> list[Placement | None]:
-    """For each piece of a room the same piece without fault; None for one too many."""
+    """For each piece of a room the same piece without faults; None for a surplus piece."""
     if len(room.items) >= len(clean.items):
         return [*clean.items, *[None] * (len(room.items) - len(clean.items))]
     left, found = list(clean.items), []
@@ -120,7 +120,7 @@ def _counterparts(room: Room, clean: Room) -> list[Placement | None]:
 
 
 def _faults(item: Placement, before: Placement | None, bulge: float) -> tuple[float, ...]:
-    """The values of ``WRONG`` for a piece that was ``before`` without fault."""
+    """The values of ``WRONG`` for a piece that is ``before`` without faults."""
     cover = item.cover.share if item.cover else 0
     if before is None:
         return (0, 0, 0, 1, bulge, cover, 0)

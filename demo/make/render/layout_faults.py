@@ -1,4 +1,4 @@
-"""Faults of layout: furniture where it cannot stand, of a wrong size, too little or too much of it."""
+"""Faults of layout: furniture in impossible places, of the wrong size, too little or too much of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from make.render import changes, furniture
 from make.render.rooms import Placement, Room, overlapping, standing
 
-LARGEST_SHIFT, LARGEST_TURN, LARGEST_TILT = (1.8, 1.5), 140, 50  # metres across and deep, degrees
+LARGEST_SHIFT, LARGEST_TURN, LARGEST_TILT = (1.8, 1.5), 140, 50  # metres horizontally and in depth, degrees
 DEEPEST_SUNK, LARGEST_LEAN = (0.4, 0.65), 25  # shares of the height, degrees
-DEEPEST_SEEN = 0.66  # of the room's depth: what stands nearer to the camera may leave the picture or fill it
+DEEPEST_SEEN = 0.66  # of the room's depth: pieces nearer to the camera may leave the picture or fill it
 
 
 def floating(room: Room, severity: float, rng: np.random.Generator) -> Room:
@@ -41,7 +41,7 @@ def sunken(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Furniture pushed through each other, turned the wrong way and tipped over."""
+    """Pieces of furniture pushed through each other, turned the wrong way and tipped over."""
     shifts = rng.uniform(-1, 1, (len(room.items), 2)) * LARGEST_SHIFT
     turns, tilts = (
         rng.uniform(0.4, 1, len(room.items)) * rng.choice([-largest, largest], len(room.items))
@@ -67,7 +67,7 @@ def jumbled(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def wrong_scale(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Pieces far too large beside pieces far too small."""
+    """Pieces far too large next to pieces far too small."""
     large = rng.uniform(size=len(room.items)) < 0.5
 
     def scale(i: int, item: Placement) -> dict[str, tuple[float, ...]]:
@@ -105,10 +105,10 @@ def too_empty(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def too_full(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Twice the furniture that the room holds; what comes first stands farthest from the camera, so that nothing hides it."""
+    """Twice the furniture that fits; pieces are added from back to front, so that each added one is visible."""
     extras: list[Placement] = []
     for _ in range(MOST_EXTRA_PIECES):
-        model = rng.choice(furniture.of_kind(*FILLERS))  # type: ignore[arg-type]  # numpy's stubs know no lists of objects
+        model = rng.choice(furniture.of_kind(*FILLERS))  # type: ignore[arg-type]  # numpy's stubs accept no lists of objects
         extra = Placement(
             model.name,
             model.kind,

@@ -22,12 +22,12 @@ def flat_light(room: Room, severity: float, rng: np.random.Generator) -> Room:
 
 
 def harsh_contrast(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Blown-out highlights beside black shadows."""
+    """Blown-out highlights next to black shadows."""
     return changes.spoilt(room, contrast=HARSHEST_CONTRAST * severity)
 
 
 def colour_cast(room: Room, severity: float, rng: np.random.Generator) -> Room:
-    """Light of a colour no lamp has."""
+    """Light of an unnatural colour."""
     tint = TINTS[rng.integers(len(TINTS))]
     return changes.spoilt(room, cast=tuple(t**severity for t in tint))
 

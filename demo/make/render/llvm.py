@@ -1,4 +1,4 @@
-"""LLVM for drjit: the first of what DRJIT_LIBLLVM_PATH names, an installed one, and Debian's package, unpacked in a cache."""
+"""LLVM for drjit: from DRJIT_LIBLLVM_PATH, else an installed one, else Debian's package, unpacked in a cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIABLE = "DRJIT_LIBLLVM_PATH"
 
 
 def provide() -> None:
-    """Point drjit to a library that it can use."""
+    """Point drjit to a usable library."""
     if VARIABLE not in os.environ:
         installed = sorted(glob.glob("/usr/lib/*/libLLVM*19*.so*"))
         os.environ[VARIABLE] = installed[0] if installed else str(debian.unpacked(PACKAGE, LIBRARY))

@@ -1,4 +1,4 @@
-"""Triangle meshes: OBJ and MTL files into numpy arrays, and the few solids that rooms are built from.
+"""Triangle meshes: OBJ and MTL files into numpy arrays, and the basic solids that rooms are built from.
 
 Lengths are metres (a furniture file's own unit is its author's; `furniture.py` scales it), y points up.
 """

@@ -1,4 +1,4 @@
-"""Colours of a room: coordinated ones for rooms without fault, and how faults of harmony turn them against each other."""
+"""Colours of a room: coordinated ones for rooms without faults, and their clashing variants for faults of harmony."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ def coordinated(rng: np.random.Generator) -> Palette:
 
 
 def spread_turns(rng: np.random.Generator, count: int) -> np.ndarray:
-    """`count` hue turns in random order, spread over the circle but for the part near 0, where colours still agree."""
+    """`count` hue turns in random order, spread over the circle except near 0, where colours still match."""
     share = (np.arange(count) + rng.uniform(0.2, 0.8, count)) / max(count, 1)
     return rng.permutation(0.18 + 0.64 * share)
 
 
 def turned(rgb: Sequence[float], turn: float, severity: float) -> tuple[float, ...]:
-    """A colour with its hue turned by `turn` (1 is the whole circle) and made rich, as far as the severity goes."""
+    """A colour with its hue turned by `turn` (1 is the whole circle) and saturated, in proportion to the severity."""
     hue, saturation, value = hue_saturation_value(rgb)
     clashing = colour(hue + turn, max(saturation, CLASHING_SATURATION), max(value, 0.5))
     return mixed(rgb, clashing, severity)

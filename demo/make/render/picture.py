@@ -20,7 +20,7 @@ SUNLIGHT = np.array([1.0, 0.92, 0.8])
 
 @dataclass(frozen=True)
 class Care:
-    """Paths a pixel and edges a path, for each light of a room."""
+    """Paths per pixel and edges per path, for each light of a room."""
 
     own: tuple[int, int] = (7, 4)
     sun: tuple[int, int] = (5, 4)
@@ -32,7 +32,7 @@ LITTLE_CARE = Care(own=(3, 4), sun=(2, 4), stray=(2, 3))
 
 @dataclass(frozen=True)
 class Lit:
-    """A room in its own light: `light`, `albedo` and `normals`, (rows, columns, 3) each, not developed."""
+    """A room in its own light: `light`, `albedo` and `normals`, (rows, columns, 3) each, before development."""
 
     light: np.ndarray
     albedo: np.ndarray
@@ -40,7 +40,7 @@ class Lit:
 
 
 class Studio:
-    """Draws pictures of `width` x `height` pixels. Pictures in a row that differ in their `Spoil` only share the light."""
+    """Draws pictures of `width` x `height` pixels. Consecutive pictures that differ only in their `Spoil` share the light."""
 
     def __init__(self, catalogue: Catalogue, width: int, height: int, care: Care = Care()):
         self.catalogue, self.width, self.height, self.care = catalogue, width, height, care
@@ -52,7 +52,7 @@ class Studio:
         return develop.develop(room, *self.passes(room))
 
     def passes(self, room: Room) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What a picture is developed from: the light without fault, that of stray lights, and the albedo."""
+        """The input of the development: the light without faults, that of stray lights, and the albedo."""
         bare = replace(room, spoil=Spoil())
         if self._lit is None or bare != self._room:
             self._room, self._lit = bare, self.lit(bare)

@@ -1,11 +1,11 @@
-"""Renders rooms that the demo has not, of which every fault has a place: for maps of what lowers a score.
+"""Renders additional rooms in which every fault has a place: for maps of what lowers a score.
 
     python -m make.render.placed_rooms --output DIR [--dimensions NAME ...] [--each N] [--seed S]
         [--workers N]
 
-Rooms are drawn and spoilt as those of the test split, from another seed; kept are the first so many of each dimension whose
-faults stand somewhere, with a severity of ``LEAST_SEVERE`` or more. DIR gets images/ID.jpg and, last, places.npz as
-``places.py`` writes it. Pictures that are there already are kept, so an interrupted run continues.
+Rooms and faults are drawn as for the test split, from another seed; the first ``--each`` rooms of each dimension are kept whose
+faults all have a place and a severity of ``LEAST_SEVERE`` or more. DIR gets images/ID.jpg and, last, places.npz as
+``places.py`` writes it. Existing pictures are kept, so an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from saiqa.progress import Progress
 
 SEED = render_rooms.SEED + 1
 LEAST_SEVERE = 0.25
-DRAWN = 4000  # rooms a dimension; the severities are spread over so many
+DRAWN = 4000  # rooms per dimension, over which the severities are spread
 SPREAD_OUT = {"jumbled", "mixed_styles"}  # a fault of all pieces together
 
 
 def rooms(seed: int, dimension: str) -> Iterator[places.Placed]:
-    """Rooms of a dimension all of whose faults stand somewhere."""
+    """Rooms of a dimension all of whose faults have a place."""
     return places.placed(seed, dimension, "test", DRAWN, places.CHANNELS.keys() - SPREAD_OUT, LEAST_SEVERE)
 
 
@@ -36,7 +36,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument("--dimensions", nargs="+", choices=facts.DIMENSIONS, default=list(facts.DIMENSIONS), metavar="NAME")
-    parser.add_argument("--each", type=int, default=250, metavar="N", help="rooms a dimension (default: 250)")
+    parser.add_argument("--each", type=int, default=250, metavar="N", help="rooms per dimension (default: 250)")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()

@@ -1,11 +1,11 @@
-"""Where in a picture its faults are, by the room's geometry; no light is traced for it.
+"""The places of the faults in a picture, computed from the room's geometry without ray tracing.
 
     python -m make.render.places [--splits val test] [--data_root DIR] [--output FILE] [--workers N]
 
-Writes one .npz of the benchmark's pictures of which every fault has a place: ``ids`` and ``kinds`` as text, and ``places``,
-bits [pictures, rows, columns] packed along the last axis, rows and columns a quarter of the picture's. A place is wherever
-what is wrong (``labels.WRONG``, or a stray beam's light) is at least half as strong as where it is strongest in that picture.
-Takes mitsuba and a second a picture.
+Writes one .npz of the benchmark's pictures in which every fault has a place: ``ids`` and ``kinds`` as text, and ``places``,
+bits [pictures, rows, columns] packed along the last axis, rows and columns a quarter of the picture's. The place of a fault is
+where its strength (``labels.WRONG``, or a stray beam's light) is at least half of its maximum in that picture.
+Needs mitsuba and a second per picture.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures are processed in parallel
 import numpy as np
 
 from make.render import generator, labels, render_rooms, scene
@@ -28,8 +28,8 @@ from saiqa.files import csv_files, folders
 from saiqa.progress import Progress
 
 FILE = labels.FOLDER / "places.npz"
-STRONG = 0.5  # of the strongest in the picture
-# The channels of the labels in which a kind of fault shows; None for light, which labels have no channel for.
+STRONG = 0.5  # of the maximum in the picture
+# The label channels that show a kind of fault; None for light, which has no channel.
 CHANNELS = {
     "bent_furniture": ("bent",),
     "wrong_material": ("covered",),
@@ -57,7 +57,7 @@ def places(room: Room, kinds: Sequence[str]) -> np.ndarray:
 
 
 def _lit(room: Room) -> np.ndarray:
-    """The share of each place that a stray beam reaches, [height / 4, width / 4]."""
+    """The share of each cell that a stray beam reaches, [height / 4, width / 4]."""
     from make.render import tracer
 
     size = render_rooms.WIDTH, render_rooms.HEIGHT
@@ -77,7 +77,7 @@ def _lit(room: Room) -> np.ndarray:
 
 
 class Placed(NamedTuple):
-    """A picture of which every fault has a place: its id, the kinds of its faults, and what it shows."""
+    """A picture in which every fault has a place: its id, the kinds of its faults, and its room."""
 
     id: str
     kinds: tuple[str, ...]
@@ -85,7 +85,7 @@ class Placed(NamedTuple):
 
 
 def placed(seed: int, dimension: str, split: str, count: int, kinds: Collection[str], least: float = 0) -> Iterator[Placed]:
-    """Of so many pictures of a split those all of whose faults are of these kinds, with at least this severity."""
+    """The pictures of a split, out of ``count``, whose faults are all of these kinds, with at least this severity."""
     for index, severity in enumerate(render_rooms.severities(seed, dimension, split, count)):
         if severity < least:
             continue
@@ -95,17 +95,17 @@ def placed(seed: int, dimension: str, split: str, count: int, kinds: Collection[
 
 
 def of_demo(data_root: Path, split: str) -> Iterator[Placed]:
-    """The demo's pictures of a split of which every fault has a place."""
+    """The demo's pictures of a split in which every fault has a place."""
     for dimension in facts.DIMENSIONS:
         count = len(csv_files.read_csv(folders.annotation_csv(data_root, dimension, split)).rows)
         yield from placed(render_rooms.SEED, dimension, split, count, CHANNELS)
 
 
 def write(output: Path, found: Sequence[Placed], workers: int | None) -> None:
-    """Look for the faults of the pictures, and write where they are."""
+    """Locate the faults of the pictures, and write their places."""
     ids, kinds, rooms = zip(*found, strict=True)
     made = []
-    with ProcessPoolExecutor(workers) as pool, Progress(len(found), "looking for faults", unit="pictures") as progress:
+    with ProcessPoolExecutor(workers) as pool, Progress(len(found), "locating faults", unit="pictures") as progress:
         for one in pool.map(places, rooms, kinds, chunksize=4):
             made.append(np.packbits(one, axis=-1))
             progress.advance()

@@ -1,4 +1,4 @@
-"""Simulated raters: from the severity of a fault to integer ratings, their mean, and what the noise leaves attainable."""
+"""Simulated raters: from the severity of a fault to integer ratings, their mean, and the correlation that the noise allows."""
 
 from __future__ import annotations
 

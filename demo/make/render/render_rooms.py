@@ -1,13 +1,13 @@
-"""Renders the demo benchmark: rooms with known faults, in the layout of SA-BENCH, and series of one room at rising severity.
+"""Renders the demo benchmark: rooms with known faults, in SA-BENCH's layout, and series of one room with increasing severity.
 
     python -m make.render.render_rooms [--output DIR] [--train N] [--val N] [--test N] [--series N] [--practice N] [--seed S]
 
-Practice rooms, which nobody has rated and which are not in the benchmark, are for pretraining the vision tower. Beside the
-picture of each lies its light (.npz): what development alone makes wrong is dialled onto that later, anew at every look.
+Practice rooms, which are not rated and not in the benchmark, are for pretraining the vision tower. The light of each is stored
+next to its picture (.npz): faults of the development step are added to it later, randomly in each training step.
 
 A room depends on (seed, dimension, split, index), the severity of its fault also on the split's size: the same options give
-the same bytes on the same machine. Pictures that are there already are kept, so an interrupted run continues; with other
-options, give an empty folder.
+the same bytes on the same machine. Existing pictures are kept, so an interrupted run continues; with other options, give an
+empty folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures run side by side
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # pictures are rendered in parallel
 import numpy as np
 from PIL import Image
 
@@ -33,7 +33,7 @@ from saiqa import facts
 from saiqa.progress import Progress
 
 if TYPE_CHECKING:
-    from make.render.picture import Studio  # with the renderer, which takes its time
+    from make.render.picture import Studio  # imports the renderer, which is slow
 
 FOLDER = Path(__file__).resolve().parents[2]  # demo/
 
@@ -42,21 +42,21 @@ QUALITY = 84
 SEED = 2026
 SPLITS = ("train", "val", "test")
 SERIES, PRACTICE, PRACTICE_TABLE = "series", "practice", "practice.csv"
-SCENE_SETS = ("train", "val", SERIES, PRACTICE, "test")  # in the order of the seeds: what comes later goes behind
+SCENE_SETS = ("train", "val", SERIES, PRACTICE, "test")  # in the order of the seeds: append new ones at the end
 SERIES_SEVERITIES = (0.0, 0.25, 0.5, 0.75, 1.0)
-# Of the practice rooms, in each dimension by itself.
+# Of the practice rooms, independently in each dimension.
 FAULTY_SHARE = {"distortion": 0.45, "harmony": 0.5, "layout": 0.65, "lighting": 0.15}
-# After so many, the practice rooms come round again with the same faults at other severities: what differs is the fault alone.
+# After this many, the practice rooms repeat with the same faults at other severities, so that only the fault differs.
 DIFFERENT_PRACTICE_ROOMS = 7000
-# A room of the lighting pictures is also one of the distortion pictures: both may start from the same light.
+# Lighting and distortion pictures show the same rooms, so both can use the same light.
 SCENES = {"distortion": 0, "lighting": 0, "harmony": 1, "layout": 2, PRACTICE: 3}
 PER_ROOM_SEED = 1 << 63
 
-Scene = list[tuple[Path, Room]]  # its pictures: the file that each goes to, and what it shows
+Scene = list[tuple[Path, Room]]  # its pictures: the file of each, and the room it shows
 
 
 def scene_seed(seed: int, dimension: str, split: str, index: int) -> int:
-    """The number from which everything about the room of one picture is drawn."""
+    """The seed of everything about the room of one picture."""
     key = [seed, SCENES[dimension], SCENE_SETS.index(split), index]
     return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] % PER_ROOM_SEED)
 
@@ -77,7 +77,7 @@ def practice_id(index: int) -> str:
     return f"room_practice_{index:05d}"
 
 
-@functools.cache  # for the tables, and again for the pictures
+@functools.cache  # used for the tables and again for the pictures
 def describe(seed: int, dimension: str, split: str, index: int, severity: float) -> tuple[Room, tuple[str, ...]]:
     """The spoilt room of one picture and the kinds of its faults."""
     number = scene_seed(seed, dimension, split, index)
@@ -93,7 +93,7 @@ def describe_practice(seed: int, index: int) -> tuple[Room, dict[str, float]]:
     room, drawn = generator.generate(number), {}
     for dimension, share in FAULTY_SHARE.items():
         first, again = _practice_severity(share, rng), _practice_severity(share, of_turn)
-        drawn[dimension] = again if turn else first  # rng gives the faults as well: it draws the same in every turn
+        drawn[dimension] = again if turn else first  # rng also draws the faults: the same in every repetition
         kinds = [kind for kind in faults.KINDS[dimension] if kind not in faults.DEVELOPED.get(dimension, ())]
         room, _ = faults.spoil(room, kinds, drawn[dimension], rng)
     return room, drawn
@@ -126,14 +126,14 @@ def _studio(with_care: bool) -> Studio:
 
 
 def render(scene: Scene) -> int:
-    """Draw the pictures of one scene, [(path, room)], each into its file, whole or not at all; returns how many."""
+    """Draw the pictures of one scene, [(path, room)], and write each file atomically; returns their number."""
     for path, room in scene:
         _save(_studio(True).draw(room), path)
     return len(scene)
 
 
 def render_practice(scene: Scene) -> int:
-    """Draw one practice picture, [(path, room)], with less care, and keep its light and albedo as float16 beside it."""
+    """Draw one practice picture, [(path, room)], at lower quality, and store its light and albedo as float16 next to it."""
     from make.render import develop
 
     ((path, room),) = scene
@@ -151,7 +151,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def benchmark_scenes(output: Path, seed: int, counts: Mapping[str, int]) -> list[Scene]:
-    """The pictures [(path, room)] of each scene of the benchmark, what is judged on first."""
+    """The pictures [(path, room)] of each scene of the benchmark, the test split first."""
     found = []
     for split in reversed(SPLITS):
         scenes: dict[tuple[int, int], list[tuple[Path, Room]]] = {}
@@ -183,7 +183,7 @@ def series_scenes(folder: Path, seed: int, rooms_per_kind: int) -> list[Scene]:
 
 
 def unfinished(scenes: Iterable[Scene]) -> list[Scene]:
-    """What is left to draw of the scenes."""
+    """The pictures of the scenes that are still to be drawn."""
     left = [[(path, room) for path, room in scene if not path.exists()] for scene in scenes]
     return [scene for scene in left if scene]
 
@@ -192,7 +192,7 @@ def unfinished(scenes: Iterable[Scene]) -> list[Scene]:
 
 
 def write_annotations(output: Path, seed: int, counts: Mapping[str, int]) -> None:
-    """The tables of ratings, and scenes.csv: where every picture comes from."""
+    """The tables of ratings, and scenes.csv with the origin of every picture."""
     scenes = []
     folder = output / facts.ANNOTATIONS_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,7 +213,7 @@ def write_annotations(output: Path, seed: int, counts: Mapping[str, int]) -> Non
 
 
 def write_series(folder: Path, scenes: Iterable[Scene]) -> None:
-    """series.csv: what every picture of the series shows."""
+    """series.csv: the fault of every picture of the series."""
     rows = []
     for scene in scenes:
         for (path, room), level in zip(scene, SERIES_SEVERITIES, strict=True):
@@ -232,7 +232,7 @@ def write_practice(folder: Path, described: Iterable[tuple[Room, dict[str, float
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a CSV, whole or not at all."""
+    """Write a CSV atomically."""
     unfinished = path.with_suffix(".part")
     with open(unfinished, "w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
@@ -242,11 +242,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
 def main() -> None:
     demo = FOLDER
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--output", type=Path, default=demo, help="gets SA-BENCH/, series/ and practice/")
-    parser.add_argument("--train", type=int, default=600, help="pictures a dimension in the train split")
-    parser.add_argument("--val", type=int, default=120, help="pictures a dimension in the validation split")
-    parser.add_argument("--test", type=int, default=120, help="pictures a dimension in the test split")
-    parser.add_argument("--series", type=int, default=0, help="graded series a kind of fault, into series/")
+    parser.add_argument("--output", type=Path, default=demo, help="output folder of SA-BENCH/, series/ and practice/")
+    parser.add_argument("--train", type=int, default=600, help="pictures per dimension in the train split")
+    parser.add_argument("--val", type=int, default=120, help="pictures per dimension in the validation split")
+    parser.add_argument("--test", type=int, default=120, help="pictures per dimension in the test split")
+    parser.add_argument("--series", type=int, default=0, help="graded series per kind of fault, into series/")
     parser.add_argument("--practice", type=int, default=0, help="practice rooms, into practice/")
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--workers", type=int, default=os.cpu_count())

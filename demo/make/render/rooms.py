@@ -1,4 +1,4 @@
-"""What a room is: its pieces, openings, camera and light, and what a fault may do to it.
+"""Description of a room: its pieces, openings, camera and light, and the changes that faults make.
 
 The room fills 0..width (x), 0..height (y), 0..depth (z), in metres. The camera stands near the front wall (z = depth)
 and looks towards the back wall (z = 0). Angles are degrees about the vertical; at 0 a piece of furniture faces +z.
@@ -119,7 +119,7 @@ class Shell:
 
 @dataclass(frozen=True)
 class Spoil:
-    """What a fault does to the light or the finished picture; all 0 or empty where there is none."""
+    """What a fault does to the light or the finished picture; all 0 or empty if there is none."""
 
     smear: float = 0.0
     warp: float = 0.0
@@ -170,12 +170,12 @@ def rectangle(x0: float, x1: float, z0: float, z1: float) -> np.ndarray:
 
 
 def standing(item: Placement) -> bool:
-    """Whether the piece stands on the floor and takes up room there."""
+    """Whether the piece stands on the floor and occupies space there."""
     return item.rides is None and item.kind not in FLAT + HUNG
 
 
 def before_door(room: Room) -> np.ndarray:
-    """Corners (4, 2) of the floor that a room's door needs free."""
+    """Corners (4, 2) of the floor that must stay free at a room's door."""
     assert room.door is not None
     start, end = room.door.start, room.door.start + room.door.width
     if room.door.wall == BACK:

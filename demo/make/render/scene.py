@@ -71,7 +71,7 @@ FRAMES: dict[str, Callable[[Room], tuple[np.ndarray, np.ndarray, float, np.ndarr
 
 
 def _around(holes: Sequence[Opening], length: float, height: float) -> list[tuple[float, float, float, float]]:
-    """Rectangles (from, to, low, high) that cover a wall but for its one opening."""
+    """Rectangles (from, to, low, high) that cover a wall except for its one opening."""
     if not holes:
         return [(0, length, 0, height)]
     hole = holes[0]
@@ -152,7 +152,7 @@ def _covered(own: Surface, cover: Cover | None, rng: np.random.Generator) -> Sur
 
 
 def _window(room: Room, window: Opening, rng: np.random.Generator) -> list[Part]:
-    """Glowing outlook, reveal, frame with a bar, sill and curtains."""
+    """The glowing view, reveal, frame with a bar, sill and curtains."""
     a, b = window.start, window.start + window.width
     low, high = window.bottom, window.bottom + window.height
     tint = tuple(room.light.sky * t for t in room.light.sky_tint)
@@ -269,7 +269,7 @@ def _dressed(part: Part, item: Placement, lamp: tuple[float, ...], catalogue: Ca
 
 
 def _wrapped(part: Part, cover: Cover, seed: list[int]) -> Part:
-    """The part under a cover, projected from above and the side; glass and lamps stay as they are."""
+    """The part with a cover, projected from above and the side; glass and lamps are unchanged."""
     if part.material.opacity < 1 or part.material.emission is not None:
         return part
     x, y, z = part.positions.T

@@ -1,4 +1,4 @@
-"""Pieces built from simple solids, for what the furniture archive lacks: low table, sideboard, lamps, rug, picture.
+"""Pieces built from simple solids that are not in the furniture archive: low table, sideboard, lamps, rug, picture.
 
 Each builder gets (placement, lamp emission, generator) and returns parts in the piece's own frame: standing on y = 0, centred,
 front towards +z, metres.

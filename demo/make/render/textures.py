@@ -83,7 +83,7 @@ def plaster(rng: np.random.Generator, base: Sequence[float]) -> np.ndarray:
 
 
 def stripes(rng: np.random.Generator, base: Sequence[float], other: Sequence[float], count: int = 8) -> np.ndarray:
-    """Upright stripes of two colours."""
+    """Vertical stripes of two colours."""
     column = (np.arange(SIDE) * count * 2 // SIDE) % 2
     pattern = np.where(column[None, :, None] == 0, np.asarray(base), np.asarray(other))
     return _tinted(np.broadcast_to(pattern, (SIDE, SIDE, 3)), 1 + 0.02 * noise(rng, (4, 4), 2))
@@ -131,7 +131,7 @@ def painting(rng: np.random.Generator, colours: list[tuple[float, ...]]) -> np.n
 
 
 def outlook(rng: np.random.Generator) -> np.ndarray:
-    """What is seen through a window: sky above a soft skyline, in relative radiance (sky about 1); not periodic."""
+    """The view through a window: sky above a soft skyline, in relative radiance (sky about 1); not periodic."""
     row = np.linspace(1, 0, SIDE)[:, None]
     zenith, horizon = np.array([0.62, 0.78, 1.0]), np.array([0.95, 0.97, 1.0])
     sky = horizon + (zenith - horizon) * np.clip(row * 1.3 - 0.3, 0, 1)[..., None]

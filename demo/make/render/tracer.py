@@ -1,8 +1,8 @@
 """Parts with materials to linear pictures, through mitsuba's path tracer (LLVM) and Intel's denoiser.
 
-Only this file imports mitsuba. Pictures are float32 (rows, columns, 3), in relative radiance. A kernel takes LLVM longer to
-compile than a small picture takes to trace, so parts are merged until scenes differ in their data only: then kernels are
-compiled once and read from drjit's cache afterwards.
+Only this file imports mitsuba. Pictures are float32 (rows, columns, 3), in relative radiance. Compiling a kernel with LLVM
+takes longer than tracing a small picture, so parts are merged until scenes differ only in their data: then kernels are
+compiled once and later read from drjit's cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import mitsuba_oidn
 from make.render.meshes import Material, Part, face_corners
 
 mi.set_variant("llvm_ad_rgb")
-drjit.set_thread_count(0)  # the caller's own thread only: pictures run side by side, in processes
+drjit.set_thread_count(0)  # only the caller's thread: pictures are traced in parallel, by processes
 
 GLASS_BELOW = 0.6
 GLOSSY_ABOVE = 0.25
@@ -41,9 +41,9 @@ class View:
     height: int
 
 
-# Scenes are filled up to multiples of these with specks nobody sees, so that few kernels serve all.
+# Scenes are padded to multiples of these with invisible specks, so that a few kernels serve all.
 PICTURE_STEP, GLOSSY_PICTURE_STEP = 12, 6
-FAR = 20.0  # the specks lie in two corners of a cube around any room: so all scenes have the same extent, too
+FAR = 20.0  # the specks lie in two corners of a cube around any room, which also gives all scenes the same extent
 SPECK = Part(positions=np.array([(-FAR,) * 3, (FAR,) * 3, (FAR, FAR, FAR - 1e-3)]), faces=np.array([(0, 1, 2)]))
 GREY = np.full((4, 4, 3), 0.5, np.float32)
 
@@ -67,7 +67,7 @@ def _glossy(reflectance: dict[str, Any]) -> dict[str, Any]:
 
 
 def _mesh(parts: Sequence[Part], bsdf: dict[str, Any], radiance: dict[str, Any] | None = None) -> Any:
-    """Mitsuba's mesh of parts that look alike but for their plain colour, which every vertex carries."""
+    """Mitsuba's mesh of parts that look alike except for their plain colour, which is stored per vertex."""
     corners = [face_corners(part) for part in parts]
     positions, normals, uv = (np.concatenate([corner[i] for corner in corners]) for i in range(3))
     colours = np.repeat([part.material.rgb for part in parts], [len(corner[0]) for corner in corners], 0)
@@ -134,7 +134,7 @@ def camera(view: View) -> Any:
 def assemble(parts: Iterable[Part], textures: Callable[[Material], np.ndarray | None]) -> list[Any]:
     """Mitsuba's meshes of the parts; `textures(material)` gives the picture of a texture, or None.
 
-    The order, which decides on the sampling, follows from the parts alone.
+    The order, which affects the sampling, depends only on the parts.
     """
     plain = {"type": "mesh_attribute", "name": "vertex_color"}
     glass: list[Part] = []
@@ -197,7 +197,7 @@ def scene(sensor: Any, meshes: Iterable[Any], lights: Iterable[dict[str, Any]] =
 
 
 def _as_data(light: Any) -> Any:
-    """The light with its numbers as data, not as constants of a kernel of its own."""
+    """The light with its numbers as data, not as constants of a separate kernel."""
     values = mi.traverse(light)
     for name in list(values.keys()):
         value = values[name]
@@ -208,7 +208,7 @@ def _as_data(light: Any) -> Any:
 
 
 def trace(world: Any, samples: int, depth: int, seed: int) -> np.ndarray:
-    """Radiance (rows, columns, 3) of a scene from `samples` paths a pixel of up to `depth` edges, not denoised."""
+    """Radiance (rows, columns, 3) of a scene from `samples` paths per pixel of up to `depth` edges, not denoised."""
     integrator = mi.load_dict({"type": "path", "max_depth": depth, "rr_depth": 3}, parallel=False)
     return np.array(mi.render(world, integrator=integrator, seed=int(seed), spp=samples))
 
@@ -220,7 +220,7 @@ def guides(world: Any, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def first_hits(world: Any, seed: int) -> list[np.ndarray]:
-    """What one ray a pixel meets: albedo, normal, position in metres (3 columns each) and distance (1 column)."""
+    """The hit of one ray per pixel: albedo, normal, position in metres (3 columns each) and distance (1 column)."""
     picture = _seen_first(world, "albedo:albedo,normal:sh_normal,position:position,distance:depth", 1, seed)
     return np.split(picture, (3, 6, 9), axis=-1)
 
