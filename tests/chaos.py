@@ -1,8 +1,8 @@
-"""Runs that are killed at any moment and go on: ``make chaos KILLS=200``.
+"""Runs that are killed at random moments and resumed: ``make chaos KILLS=200``.
 
 Each round starts a run of ``infer.py`` or ``score_images.py`` over a few pictures, ends it (SIGKILL, SIGTERM or SIGINT) after
-a time that chance says, and goes on with ``--resume``, which may be killed again. In the end the result must be that of a run
-which was left alone, byte by byte, and nothing else may lie beside it.
+a random time, and continues with ``--resume``, which may be killed again. In the end the result must be byte for byte that of
+an undisturbed run, with no other files next to it.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def start(line: list[str], folder: Path) -> subprocess.Popen:
 def torment(
     line_of: Callable[[Path, Path], list[str]], folder: Path, whole: bytes, chance: random.Random, kills: int, longest: float
 ) -> list[str]:
-    """One result, made by a run that is ended ``kills`` times and goes on; what is wrong with it.
+    """One result, from a run that is ended ``kills`` times and resumed; what is wrong with it.
 
     Args:
         longest: seconds within which a run is ended.

@@ -23,7 +23,7 @@ AXE_NEEDED = pytest.mark.skipif(not AXE, reason="SAIQA_AXE names no axe.min.js (
 
 
 def started(profile: Path) -> webdriver.Chrome:
-    """A browser with a profile of its own; the test is skipped where it does not start."""
+    """A browser with a separate profile; the test is skipped if it does not start."""
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM or ""
     for flag in (*FLAGS, f"--user-data-dir={profile}"):
@@ -36,7 +36,7 @@ def started(profile: Path) -> webdriver.Chrome:
 
 
 def show(browser: webdriver.Chrome, width: int, scheme: str = "light") -> None:
-    """The size of the window, and whether the system is light or dark."""
+    """Set the size of the window, and light or dark mode."""
     size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     features = [{"name": "prefers-color-scheme", "value": scheme}]
@@ -44,7 +44,7 @@ def show(browser: webdriver.Chrome, width: int, scheme: str = "light") -> None:
 
 
 def violations(browser: webdriver.Chrome) -> list[str]:
-    """What axe-core finds against the page that is open."""
+    """The violations that axe-core finds in the open page."""
     browser.execute_script(Path(AXE).read_text(encoding="utf-8"))
     run = "const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: String(e)}]))"
     found = browser.execute_async_script(run)

@@ -1,4 +1,4 @@
-"""The fixtures that the tests share; what they call by name is in ``helpers``."""
+"""Fixtures shared by the tests; shared functions are in ``helpers``."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pytest
 from helpers import IDS, MOS, SMALL_BUNDLE, DataRoot, Quiet, Ran, stopping_engine, write_annotations
 from saiqa import facts
 
-# An assertion in it tells its values, as in a file of tests.
+# So that its assertions show their values, as in a test file.
 pytest.register_assert_rewrite("reference_cases")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first, so that no process is left with it alone at the end."""
+    """Run the longest tests first, so that they do not keep one process busy at the end."""
     items.sort(key=lambda item: "/training/" not in str(item.path))
 
 
 @pytest.fixture
 def run_main(capsys, monkeypatch) -> Callable[..., Ran]:
-    """Run a command in this process: the same ``run(main)`` as the script's last line, without Python's start."""
+    """Run a command in this process: the same ``run(main)`` as the script's last line, without starting Python."""
     from saiqa.cli import console
 
     def run(script: str, *args: str | Path) -> Ran:
@@ -64,7 +64,7 @@ def make_data_root(tmp_path) -> Callable[..., DataRoot]:
 
 @pytest.fixture
 def stop_after(monkeypatch):
-    """Make the engine stop in the midst of its work: ``stop_after(2, KeyboardInterrupt)``."""
+    """Make the engine stop in the middle of its work: ``stop_after(2, KeyboardInterrupt)``."""
 
     from saiqa import engines
 
@@ -78,7 +78,7 @@ def stop_after(monkeypatch):
 
 @pytest.fixture(scope="module")
 def scorer():
-    """The small bundle's scorer, loaded for a file of tests."""
+    """The small bundle's scorer, loaded once per test file."""
     from saiqa import Scorer
 
     return Scorer(SMALL_BUNDLE, device="cpu")

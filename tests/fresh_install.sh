@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the package into an environment of its own, with the PyTorch that is there or pip's, and scores the demo in an empty
+# Installs the package into a new environment, with a given PyTorch or that of PyPI, and scores the demo in an empty
 # folder: bash tests/fresh_install.sh [PYTHON] [TORCH]
 set -euo pipefail
 repository="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -10,7 +10,7 @@ trap 'rm -rf "$folder"' EXIT
 before="$(du -sm "$folder/venv" | cut -f1)"
 SECONDS=0
 "$folder/venv/bin/pip" install --quiet "$repository"
-echo "beside torch: $(($(du -sm "$folder/venv" | cut -f1) - before)) MB, $SECONDS s"
+echo "in addition to torch: $(($(du -sm "$folder/venv" | cut -f1) - before)) MB, $SECONDS s"
 mkdir "$folder/empty"
 cd "$folder/empty"
 env -u PYTHONPATH "$folder/venv/bin/saiqa" score --demo

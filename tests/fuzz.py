@@ -1,7 +1,7 @@
-"""Damaged inputs by the thousand, made from whole ones by a seeded generator: ``make fuzz SECONDS=1800``.
+"""Thousands of damaged inputs, made from valid ones by a seeded generator: ``make fuzz SECONDS=1800``.
 
-Each target takes a case and must end well: a result, or an error of a kind that a command says in one line. Anything else is a
-finding, whose case is written to a folder so that it can be looked at and become a test.
+Each target takes a case and must end cleanly: with a result, or an error that a command reports in one line. Anything else is a
+finding, whose case is written to a folder so that it can be examined and become a test.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from saiqa.run import log, record  # noqa: E402
 from saiqa.scorer import Scorer  # noqa: E402
 
 SMALL_BUNDLE = HERE / "data" / "ovis2_5-reference"
-LONGEST_SECONDS = 20  # of one case
+LONGEST_SECONDS = 20  # time limit of one case
 
-# Texts that parsers have stumbled over.
+# Texts that have broken parsers.
 TOKENS = (
     *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"{", b"[" * 3000, b"]", b'"', b"\\ud800", b"\\u0000", b"9" * 400, b"-", b"1e999"),
     *(b"NaN", b"Infinity", b"null", b"true", b"\n", b"\r", b",", b",,,,", b'""', b"\xe2\x80\xa8", b"../", b"x" * 5000),
@@ -81,7 +81,7 @@ class Target:
     """Something that takes damaged input.
 
     Attributes:
-        seeds: whole inputs, by name.
+        seeds: valid inputs, by name.
         run: takes the name of the seed and the damaged input; raises one of ``allowed``, or returns.
         allowed: what it may raise.
     """
@@ -125,7 +125,7 @@ def pictures() -> Target:
 
     def run(name: str, content: bytes) -> None:
         image = open_image(io.BytesIO(content))
-        if image.width * image.height > 10**7:  # the service refuses more; here they would only take time
+        if image.width * image.height > 10**7:  # the service refuses more, and here they would only be slow
             return
         height, width = size_of(image, upright=True)
         assert decode(image, upright=True).image.size == (width, height)
@@ -181,7 +181,7 @@ def readers(folder: Path) -> Target:
 
 
 def checkpoints(folder: Path) -> Target:
-    """The files of a checkpoint, one of which is damaged: it is refused, or rates a picture."""
+    """The files of a checkpoint, one of them damaged: it is refused, or rates a picture."""
     names = ("config.json", "preprocessor_config.json", "tokenizer_config.json", "tokenizer.json", "args.json")
     names += ("model.safetensors", "generation_config.json", "special_tokens_map.json", "added_tokens.json")
     seeds = {name: (SMALL_BUNDLE / name).read_bytes() for name in names}
@@ -252,7 +252,7 @@ def decision(model: str, image_url: str) -> dict:
 
 @dataclass
 class Outcome:
-    """What came of the cases of one target."""
+    """The outcome of the cases of one target."""
 
     cases: int = 0
     refused: int = 0
@@ -263,11 +263,11 @@ class Outcome:
 def attack(
     target: Target, seed: int, cases: int | None = None, until: float | None = None, keep: Path | None = None
 ) -> Outcome:
-    """Damage and run until so many cases, or the time, are over.
+    """Damage and run until the number of cases or the time is reached.
 
     Args:
-        seed: of the generator: the same cases come again for the same seed.
-        keep: the folder for what is found.
+        seed: seed of the generator: the same seed gives the same cases.
+        keep: the folder for findings.
     """
     chance, outcome, names = random.Random(seed), Outcome(), sorted(target.seeds)
     while (cases is None or outcome.cases < cases) and (until is None or time.monotonic() < until):

@@ -1,8 +1,8 @@
-"""Everything users see of the commands, kept before a change and held to after it: ``make golden``.
+"""The visible output of the commands, recorded before a change and compared after it: ``make golden``.
 
-Runs the commands of the README on the demo and keeps, of each, exit code, stdout, stderr's known lines and the files it writes
-(.csv, .jsonl, .run.json, .json), without what differs from run to run: seconds, dates, versions, paths. The numbers are of one
-machine, so a record is kept outside git, made at the commit before and compared at the commit after:
+Runs the commands of the README on the demo and records for each the exit code, stdout, the errors and warnings of stderr, and
+the files it writes (.csv, .jsonl, .run.json, .json), without what differs between runs: seconds, dates, versions, paths. The
+numbers depend on the machine, so a record is kept outside git, made at the commit before and compared at the commit after:
 
     python tests/golden.py record /tmp/golden
     python tests/golden.py compare /tmp/golden
@@ -28,7 +28,7 @@ SHORT = {
 }
 KEPT = (".csv", ".jsonl", ".json")
 
-# Commands in turn; OUT is a folder of their own, and what a command leaves there is kept after it.
+# Commands in order; OUT is their folder, and the files that a command leaves there stay for the next.
 CASES = r"""
 infer.py --demo --dry_run
 infer.py --demo --limit 6 --results_dir OUT
@@ -88,7 +88,7 @@ HELPS = (
     "fuse_scores.py run_ablation.sh"
 )
 
-# What differs from one run to the next, or from one machine to another.
+# What differs between runs or machines.
 _VARYING = (
     (re.compile(r'("(?:seconds|started|finished|date)": )[^,\n}]+'), r"\1..."),
     (re.compile(r"\bv\d+-\d{8}-\d{6}\b"), "RUN"),
@@ -100,7 +100,7 @@ _VARYING = (
 
 
 def main(action: str, folder: str) -> int:
-    """Record the commands in a folder, or compare them with what it holds; 1 where something differs."""
+    """Record the commands in a folder, or compare them with what it holds; 1 if something differs."""
     kept = Path(folder) / "golden.json"
     if action == "record":
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -118,7 +118,7 @@ def main(action: str, folder: str) -> int:
 
 
 def record():
-    """What users see, piece by piece: (name, text)."""
+    """The visible output, piece by piece: (name, text)."""
     for script in HELPS.split():
         yield f"{script} --help", said(started(script, "--help"), "")
     with tempfile.TemporaryDirectory() as name:
@@ -142,7 +142,7 @@ def said(command: list[str], out: str) -> str:
 
 
 def files(out: Path, before: dict[Path, bytes]) -> str:
-    """What is new or other in the files below a folder, as text; ``before`` is what was there, and is brought up to date."""
+    """The new or changed files below a folder, as text; ``before`` holds the earlier contents and is updated."""
     now = {path: path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
     new = {path: content for path, content in now.items() if before.get(path) != content}
     gone = "".join(f"\n== no {path.relative_to(out)}" for path in before if path not in now)
@@ -153,7 +153,7 @@ def files(out: Path, before: dict[Path, bytes]) -> str:
 
 
 def settled(text: str, out: str) -> str:
-    """A text without what differs from run to run."""
+    """A text without what differs between runs."""
     text = text.replace(out, "OUT") if out else text
     for pattern, instead in _VARYING:
         text = pattern.sub(instead, text)

@@ -1,4 +1,4 @@
-"""What the tests share: running a command, and a small data root with real images."""
+"""Shared by the tests: running a command, and a small data root with real images."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if str(TOOLS) not in sys.path:
 
 from saiqa import facts  # noqa: E402
 
-# Virtual machines exist that claim AMX and trap on it. An engine finds out for itself (engines/loading.py), but too late for a
-# process in which another test has computed before.
+# Some virtual machines report AMX but trap on it. An engine detects this (engines/loading.py), but too late for a process in
+# which another test has already used torch.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
-# A shell that starts the tests in the background lets them ignore Ctrl-C, and every command they start inherits that.
+# In the background of a shell the tests ignore Ctrl-C, and so would every command that they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -36,16 +36,16 @@ SMALL_BUNDLE = REPOSITORY / "tests" / "data" / "ovis2_5-reference"
 DOCS = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
 MANUAL = "\n".join(page.read_text(encoding="utf-8") for page in DOCS if page.name != "cli.md")
 
-# A data root without annotations: images are asked this project's own sentences.
+# A data root without annotations: prompts are in this project's own wording.
 NO_ANNOTATIONS = REPOSITORY / "tests" / "data"
 
-# Every command: what ends in sys.exit(run(main)).
+# Every command: scripts that contain sys.exit(run(main)).
 COMMANDS = sorted(path.name for path in TOOLS.glob("*.py") if "sys.exit(run(main))" in path.read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -57,7 +57,7 @@ class Ran:
 
 
 def run_command(*args: str | Path, cwd: Path | None = None, env: dict | None = None) -> Ran:
-    """Run ``tools/ARGS[0]`` as a user does, in a process of its own."""
+    """Run ``tools/ARGS[0]`` as a user does, in a separate process."""
     script, *rest = map(str, args)
     done = subprocess.run(
         [sys.executable, str(TOOLS / script), *rest], cwd=cwd, env=env, capture_output=True, text=True, timeout=300
@@ -66,7 +66,7 @@ def run_command(*args: str | Path, cwd: Path | None = None, env: dict | None = N
 
 
 def calibrated_demo(folder: Path, *flags: str) -> Ran:
-    """The demo's calibration, ``calibration.json`` in a folder, of its validation split; as the pages have it."""
+    """The demo's calibration on its validation split, ``calibration.json`` in a folder, as in the docs."""
     rated = run_command("infer.py", "--demo", "--split", "val", "--dtype", "float32", "--results_dir", folder, "--json")
     assert rated.code == 0, rated.err
     made = run_command("calibrate.py", folder, "--demo", *flags, "--output", folder / "calibration.json", "--json")
@@ -75,13 +75,13 @@ def calibrated_demo(folder: Path, *flags: str) -> Ran:
 
 
 def interruptible() -> None:
-    """For ``preexec_fn``: lets Ctrl-C reach the process also where a shell runs the tests in the background."""
+    """For ``preexec_fn``: lets Ctrl-C reach the process even if a shell runs the tests in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass
 class DataRoot:
-    """A benchmark folder in the released layout, with the flags that point a command to it."""
+    """A benchmark folder in the released layout, with the flags for using it in a command."""
 
     path: Path
     results: Path
@@ -108,7 +108,7 @@ class DataRoot:
         return self.results / facts.result_name(dimension, 4, name, ".csv")
 
 
-IDS = ["007", "abc", "1e5", "0010", "nan"]  # each is another value, or none, to a reader that guesses types
+IDS = ["007", "abc", "1e5", "0010", "nan"]  # a reader that guesses types would change or drop each of them
 MOS = ["3.5", "1.2", "4.75", "2.0", "2.9"]
 
 
@@ -121,13 +121,13 @@ def write_annotations(root: DataRoot, dimension: str, ids: Sequence[str], mos: S
 
 
 def record(dimension: str, image_id: str, **changed) -> dict:
-    """A line of a test JSONL, in this project's sentences."""
+    """A line of a test JSONL, in this project's wording."""
     image = f"SA-BENCH/images/{dimension}/images/{image_id}.png"
     line = {"query": facts.query(dimension, 4), "response": facts.response(dimension, "good"), "images": [image]}
     return {**line, **changed}
 
 
-# Log-probabilities of the five words for a room that is good.
+# Log-probabilities of the five words for a good room.
 GOOD = {"excellent": -2.0, "good": -0.3, "fair": -3.0, "poor": -5.0, "bad": -7.0}
 
 
@@ -159,7 +159,7 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def paint(path: Path, seed: int = 0) -> Path:
-    """A small picture, another for every seed."""
+    """A small picture, different for every seed."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,11 +167,11 @@ def paint(path: Path, seed: int = 0) -> Path:
     return path
 
 
-# ---- runs that are cut short ------------------------------------------------------------------------------------------
+# ---- runs that are cut short -----------------------------------------------------------------------------------------
 
 
 def stopping_engine(after: int, error: type[BaseException]):
-    """The real engine, until ``after`` calls of it have been answered."""
+    """The real engine, which stops after answering ``after`` calls."""
     from saiqa.engines.prefill_engine import PrefillEngine
 
     class Stopping(PrefillEngine):
@@ -190,7 +190,7 @@ def stopping_engine(after: int, error: type[BaseException]):
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens at."""
+    """A free port on loopback."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]

@@ -1,7 +1,7 @@
-"""Damaged and hostile checkpoints, one function each: it changes a copy of the small bundle, in place.
+"""Damaged and hostile checkpoints, one function each, which changes a copy of the small bundle in place.
 
-``CASES`` are to be refused with one line; ``TRAPS`` are whole checkpoints with something beside or in them that would run, or
-send a library elsewhere, if it were ever seen.
+``CASES`` must be refused with one line; ``TRAPS`` are valid checkpoints with additional files or entries that would run code,
+or direct a library elsewhere, if they were ever read.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ CASES |= {
 
 
 def without_merges(folder: Path) -> None:
-    """A tokenizer that spells every word."""
+    """A tokenizer that spells words letter by letter."""
     edited("tokenizer.json", lambda file: file["model"].update(merges=[]))(folder)
 
 
@@ -250,7 +250,7 @@ CASES |= {
 
 
 def planted(folder: Path) -> None:
-    """Python files under every name that a library could look for; each leaves a file behind when it runs."""
+    """Python files under every name that a library could look for; each creates a file if it runs."""
     code = f"open({str(folder.parent / 'canary')!r}, 'w').close()\n"
     ours = ("modeling_ovis2_5", "configuration_ovis2_5", "tokenization_x", "processing_x")
     for name in (*ours, "custom_generate/generate", "__init__"):
@@ -260,7 +260,7 @@ def planted(folder: Path) -> None:
 
 
 def with_map(file: str, place: Callable[[Path], str], depth: int = 0) -> Change:
-    """``auto_map`` for every Auto class, naming a module in a place; at a depth in the file's object."""
+    """``auto_map`` for every Auto class, naming a module in ``place``; at a depth in the file's object."""
 
     def change(folder: Path) -> None:
         planted(folder)
@@ -284,7 +284,7 @@ def with_map(file: str, place: Callable[[Path], str], depth: int = 0) -> Change:
 
 
 def pickled(folder: Path) -> None:
-    """Pickles that leave a file behind when they are opened."""
+    """Pickles that create a file if they are opened."""
     code = f"c__builtin__\nexec\n(Vopen({str(folder.parent / 'canary')!r}, 'w').close()\ntR.".encode()
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth", "pytorch_model.bin.index.json"):
         (folder / name).write_bytes(code)

@@ -14,15 +14,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """What the server serves, and how it misbehaves.
+    """The server's files, and how it misbehaves.
 
     Attributes:
         repositories: ``models/owner/name`` or ``datasets/owner/name`` -> file name -> content.
-        gated_files: repositories whose list is open and whose files are not.
+        gated_files: repositories whose list is public but whose files are not.
         refusals: repository -> (status, X-Error-Code).
-        cuts: file name -> bytes after which its next transfers break off, one after the other.
-        short: file names that the listing calls one byte longer than they are.
-        requests: (method, path, Range header) of everything asked.
+        cuts: file name -> bytes after which each of its next transfers breaks off.
+        short: file names whose listed size is one byte too large.
+        requests: (method, path, Range header) of every request.
     """
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ class Hub:
         return f"http://127.0.0.1:{self.server.server_port}"
 
     def fetched(self) -> list[str]:
-        """The names of files whose content was asked for."""
+        """The names of files whose content was requested."""
         return [path.split("/resolve/")[1].split("/", 1)[1] for method, path, _ in self.requests if self._is_get(method, path)]
 
     @staticmethod

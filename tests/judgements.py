@@ -12,7 +12,7 @@ DIMENSIONS = tuple(facts.DIMENSIONS)
 
 
 def simulate(strengths, images=200, pairs=4000, tie=0.0, seed=0):
-    """Scores [images, 4], and judgements of random pairs by the model with these strengths: (a, b, outcome)."""
+    """Scores [images, 4], and judgements of random pairs drawn from the model with these strengths: (a, b, outcome)."""
     draw = numpy.random.default_rng(seed)
     scores = draw.uniform(1, 5, (images, 4)).round(4)
     first = draw.integers(images, size=pairs)

@@ -1,4 +1,4 @@
-"""The cases of the reference bundle: what is asked in each, and what an engine must answer."""
+"""The cases of the reference bundle: the question of each, and the expected answer of an engine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saiqa.facts import WORDS
 TOLERANCE = 1e-4  # of a log-probability in float32
 CASES = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
 
-# What the oracle calls its cases with and without the system prompt of args.json.
+# The oracle's names for the cases with and without the system prompt of args.json.
 OWN_SYSTEM, NO_SYSTEM = "_with_system", ""
 
 
@@ -28,7 +28,7 @@ def assert_rated(answer, case, system=NO_SYSTEM):
 
 
 def encoded_by_swift(engine, case) -> dict:
-    """What ms-swift's template makes of a case."""
+    """A case as encoded by ms-swift's template."""
     from swift import InferRequest
 
     image = Image.open(SMALL_BUNDLE / case["image"]).convert("RGB")

@@ -1,4 +1,4 @@
-"""The service's page as a test uses it in a browser: uploading, waiting, and reading what it shows."""
+"""The service's page in a browser, for tests: uploading, waiting, and reading its contents."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def wait(browser, condition) -> None:
 
 
 def upload(browser, *paths: Path) -> None:
-    """Choose files as a user does, and wait until they are answered."""
+    """Choose files as a user does, and wait for the answers."""
     browser.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
     wait(browser, lambda: is_done(browser, len(paths)))
 
 
 def is_met(browser) -> bool:
-    """Whether the page knows its service, and has shown what it kept."""
+    """Whether the page has reached its service and shown its stored results."""
     return SMALL_BUNDLE.name in browser.find_element(By.ID, "model").text and bool(
         browser.find_elements(By.CSS_SELECTOR, "#history-head th")
     )
 
 
 def is_done(browser, count: int) -> bool:
-    """Whether the page says that so many pictures are answered, and how."""
+    """Whether the page says that ``count`` pictures are answered."""
     said = browser.find_element(By.ID, "status").text
     return said == f"{count} picture{'s' if count > 1 else ''} scored." or (
         f"of {count} scored, " in said and "failed." in said
@@ -50,7 +50,7 @@ def rows(browser) -> list[list[str]]:
 
 
 def downloaded(browser, folder: Path) -> str:
-    """What the download button saves."""
+    """The text that the download button saves."""
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
     browser.find_element(By.ID, "download").click()
     wait(browser, lambda: list(folder.glob("*.csv")))

@@ -1,4 +1,4 @@
-"""Real services on a free port of this machine: ``serve.py`` in a process of its own, or its application in a thread."""
+"""Real services on a free port of this machine: ``serve.py`` in a separate process, or its application in a thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from saiqa.files.checkpoint_folders import fingerprint
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 STOP_SECONDS = 120
 MEGA = 1_000_000
-TOLERANCE = 1e-5  # of a score in float32, in whatever batch it was computed
+TOLERANCE = 1e-5  # of a score in float32, in any batch
 
 
 @dataclass
@@ -82,7 +82,7 @@ def served_here(
     port: int = 0,
     max_width: float | None = None,
 ) -> Iterator[str]:
-    """Serve a scorer from a thread of this process, which has its libraries loaded already; the address."""
+    """Serve a scorer from a thread of this process, where its libraries are already loaded; the address."""
     import uvicorn
 
     from saiqa.cli import serve
@@ -105,7 +105,7 @@ def served_here(
 
 
 def write_calibration(scorer, path: Path) -> Path:
-    """A made-up calibration of a scorer: intervals of half a point around layout, of two around the others."""
+    """A synthetic calibration of a scorer: intervals of half a point around layout, of two around the others."""
     fits = {}
     for name, asked in scorer.sentences.items():
         half = 0.25 if name == "layout" else 1.0
@@ -116,7 +116,7 @@ def write_calibration(scorer, path: Path) -> Path:
 
 
 def picture(seed: int, size: tuple[int, int] = (64, 48), kind: str = "PNG") -> bytes:
-    """A picture file that no other seed has."""
+    """A picture file that is different for every seed."""
     generator = random.Random(seed)
     small = Image.frombytes("RGB", (4, 3), generator.randbytes(36))
     buffer = io.BytesIO()

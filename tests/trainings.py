@@ -1,4 +1,4 @@
-"""Starting trainings for tests: the real ``train_sft.sh``, on few examples of the demo."""
+"""Trainings for tests: the real ``train_sft.sh``, on a few examples of the demo."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DEMO_CHECKPOINT = BASE.with_name(facts.tuned_model())
 DEMO_DATA = REPOSITORY / "demo" / "SA-BENCH"
 ON_CPU = ("--demo", "--device", "cpu")
 SYSTEM = "You are a helpful assistant."  # the release's; the demo's checkpoint has none
-# Six steps on two processes, with three checkpoints.
+# Six steps in two processes, with three checkpoints.
 SHORT = (*ON_CPU, "--system", SYSTEM, "--max_steps", 6, "--save_steps", 2, "--logging_steps", 1)
 SHORT += ("--per_device_train_batch_size", 4)
 
@@ -46,14 +46,14 @@ def train(*args, cwd: Path | None = None, timeout: int = 600, **env) -> subproce
 
 
 def trained(*args, **how) -> subprocess.CompletedProcess:
-    """``train``, of which nothing else than a good end is expected."""
+    """``train``, which must succeed."""
     ran = train(*args, **how)
     assert ran.returncode == 0, ran.stderr[-3000:]
     return ran
 
 
 def examples(folder: Path, count: int, dimension: str = "lighting", split: str = "train") -> Path:
-    """A question file with some of the demo's examples and the table of their ratings beside it; its path."""
+    """A question file with some of the demo's examples and the table of their ratings next to it; its path."""
     stem = facts.annotation_csv(dimension, split).removesuffix(".csv")
     annotations = DEMO_DATA / facts.ANNOTATIONS_FOLDER
     lines = (annotations / f"{stem}_prompt4.jsonl").read_text().splitlines()[:count]
@@ -68,7 +68,7 @@ def examples(folder: Path, count: int, dimension: str = "lighting", split: str =
 
 
 def small_benchmark(root: Path, counts: Mapping[str, int], dimensions: Sequence[str] = tuple(facts.DIMENSIONS)) -> Path:
-    """A benchmark folder with the first of the demo's rooms, split -> how many of each dimension; pictures are links."""
+    """A benchmark folder with the first of the demo's rooms, split -> number per dimension; pictures are links."""
     source, target = (folder / facts.ANNOTATIONS_FOLDER for folder in (DEMO_DATA, root))
     target.mkdir(parents=True)
     for dimension in dimensions:
@@ -87,14 +87,14 @@ def small_benchmark(root: Path, counts: Mapping[str, int], dimensions: Sequence[
 
 
 def read_inputs(*flags) -> tuple[argparse.Namespace, Inputs]:
-    """What a training is given, read and checked in this process: what the launcher does before ms-swift starts."""
+    """The inputs of a training, read and checked in this process, as the launcher does before ms-swift starts."""
     arguments, unknown = launcher.parser().parse_known_args(list(map(str, flags)))
     forwarded = forwarded_options(unknown, print)
     return arguments, Inputs.read(make_plan(arguments, forwarded, print), forwarded.keys(), Output())
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What the files of a folder hold, those of training runs in it left out."""
+    """The contents of the files of a folder, without those of training runs in it."""
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
 
@@ -103,18 +103,18 @@ def weights(checkpoint: Path) -> dict:
 
 
 def largest_difference(one: Path, other: Path) -> float:
-    """Between the weights of two checkpoints."""
+    """The largest difference between the weights of two checkpoints."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     return max(float((first[name].float() - second[name].float()).abs().max()) for name in first)
 
 
 class TooLate(AssertionError):
-    """A training has ended by itself before it was its time."""
+    """A training ended by itself before the chosen moment."""
 
 
 def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signals, seconds: float = 180) -> int:
-    """Start a training, send its launcher a signal when it is time, and wait until it has ended; its exit code."""
+    """Start a training, send its launcher a signal at the chosen moment, and wait until it has ended; its exit code."""
     words = ["bash", str(SCRIPT), *map(str, command)]
     process = subprocess.Popen(
         words, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -124,7 +124,7 @@ def ended_when(command: list, is_time: Callable[[], bool], number: signal.Signal
         while not is_time():
             if process.poll() is not None:
                 raise TooLate(f"ended with {process.returncode} before its time")
-            assert time.monotonic() < until, "its time does not come"
+            assert time.monotonic() < until, "the moment does not come"
             time.sleep(0.001)
         process.send_signal(number)
         return process.wait(60)
@@ -147,7 +147,7 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def gone(folder: Path, seconds: float = 30) -> bool:
-    """Whether every process that names a folder ends within the time."""
+    """Whether every process that names a folder ends in time."""
     until = time.monotonic() + seconds
     while processes_of(folder):
         if time.monotonic() > until:
@@ -157,7 +157,7 @@ def gone(folder: Path, seconds: float = 30) -> bool:
 
 
 def assert_logged_as_scored(checkpoint: Path, questions: Path, folder: Path) -> None:
-    """PLCC and SRCC that a training has logged of these questions are those of infer.py's scores."""
+    """PLCC and SRCC that a training logged for these questions are those of infer.py's scores."""
     logged = json.loads((checkpoint / "training.json").read_text())["validation"]["groups"]["lighting"]
     ran = run_command(
         *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--device", "cpu", "--dtype", "float32"),

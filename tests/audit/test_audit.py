@@ -1,4 +1,4 @@
-"""The audit passes the demo's checkpoint and names what was planted into copies of it."""
+"""The audit passes the demo's checkpoint and reports faults planted in copies of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from saiqa.files import folders
 
 DEMO = folders.roots(demo=True)
 CHECKPOINT = DEMO.models / facts.tuned_model()
-EMBEDDING = "llm.model.embed_tokens.weight"  # the head too: they are tied
+EMBEDDING = "llm.model.embed_tokens.weight"  # and in the head, which is tied to them
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def change(folder: Path, edit) -> None:
 
 
 def rows(folder: Path) -> list[int]:
-    """Where the five words' embeddings stand."""
+    """The positions of the five words' embeddings."""
     return [load_tokenizer(folder).encode(f" {word}", add_special_tokens=False)[0] for word in facts.WORDS]
 
 
@@ -104,7 +104,7 @@ def test_adapters_that_were_never_merged(copy, rooms):
 
 
 def test_a_prompt_of_another_version(copy, rooms):
-    """The checkpoint says what it was trained on, which is not what it is asked here."""
+    """The checkpoint records its training data, which differs from the questions here."""
     (copy / "training.json").write_text(json.dumps({"prompts": {"layout": ["0" * 64]}}))
     audit = audited(copy, rooms)
     assert names(audit) == {"prompt"} and "layout" in audit.failed[0].found

@@ -1,4 +1,4 @@
-"""infer.py from end to end, with the real engine on a small real bundle: the way of an image, prompts, images that fail."""
+"""infer.py end to end, with the real engine on a small real bundle: the path of an image, prompts, images that fail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saiqa import engines, facts
 from saiqa.files import checkpoint_folders, folders
 from saiqa.scoring import score_of
 
-# ---- the way of one image --------------------------------------------------------------------------------------------
+# ---- the path of one image -------------------------------------------------------------------------------------------
 
 
 def test_all_rates_scores_and_evaluates(make_data_root, run_main):
@@ -47,7 +47,7 @@ def test_all_dimensions_share_one_model_load(make_data_root, run_main, monkeypat
 
 
 class _counting:
-    """importlib that notes what is imported."""
+    """importlib that records imports."""
 
     def __init__(self, real, imported):
         self.real, self.imported = real, imported

@@ -1,4 +1,4 @@
-"""infer.py --resume: what an interrupted run leaves behind, and how the next one goes on or refuses to."""
+"""infer.py --resume: what an interrupted run leaves behind, and how the next one continues or refuses to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_failures_are_retried_by_resume_and_nothing_else_is(make_data_root, run_
     assert (ran.code, "4 of 5 images are rated already" in ran.err) == (0, True)
     again = read_jsonl(root.ratings("lighting"))
     assert [line["images"] for line in again] == [line["images"] for line in whole]
-    for line, before in zip(again, whole, strict=True):  # sums are rounded differently in another batch
+    for line, before in zip(again, whole, strict=True):  # rounding depends on the batch
         assert line["logits"] == pytest.approx(before["logits"], abs=1e-4)
 
 
@@ -49,7 +49,7 @@ def test_ctrl_c_keeps_what_is_rated_and_resume_goes_on(make_data_root, run_main,
     partial = folders.partial_path(root.ratings("lighting"))
     with partial.open("ab") as file:
         file.write(b'{"images": ["SA-BENCH/images/li')  # torn by a crash
-    stop_after(3, KeyboardInterrupt)  # enough for what is left, not for everything
+    stop_after(3, KeyboardInterrupt)  # enough for the rest, not for everything
     ran = run_main("infer.py", *flags, "--resume")
     assert ran.code == 0, ran.err
     assert "2 of 5 images are rated already" in ran.err
@@ -108,7 +108,7 @@ def test_resume_refuses_another_model_and_another_prompt(make_data_root, run_mai
     write_jsonl(root.jsonl("lighting"), [record("lighting", i) for i in IDS])
     weights = model / "model.safetensors"
     changed = bytearray(weights.read_bytes())
-    changed[-1000:] = bytes(1000)  # trained on: same shapes, other values
+    changed[-1000:] = bytes(1000)  # trained further: same shapes, other values
     weights.write_bytes(changed)
     ran = run_main("infer.py", *flags, "--resume")
     assert (ran.code, "model was" in ran.err) == (2, True)

@@ -1,4 +1,4 @@
-"""Texts that no one writes by hand: each ends in one line that a terminal can show, and keeps nothing else from its score."""
+"""Unusual texts: each gives one line that a terminal can show, and does not affect the scores of other images."""
 
 from __future__ import annotations
 

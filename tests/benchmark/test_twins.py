@@ -1,4 +1,4 @@
-"""Ids that come more than once, or are one number in two ways: every row is scored, counted and said."""
+"""Duplicate ids, and ids that are the same number written differently: every row is scored, counted and reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saiqa import facts
 from saiqa.files import folders, ids
 from saiqa.scoring import score_of
 
-# Of each level, what the model may say of it.
+# Log-probabilities of a confident model for each level.
 SURE = {word: {**dict.fromkeys(facts.WORDS, -9.0), word: -0.01} for word in facts.WORDS}
 SCORE = {word: score_of(logits) for word, logits in SURE.items()}
 
@@ -24,7 +24,7 @@ def put(root, rows, words) -> None:
 
 
 def scored(root, run_main, *flags):
-    """Run the score stage; what it said, its predictions by row, and its record."""
+    """Run the score stage; its output, its predictions by row, and its record."""
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "score", *flags)
     record = json.loads(folders.run_record_path(root.scores("lighting")).read_text())["score"]
     return ran, [row["score_pred"] for row in read_csv(root.scores("lighting"))], record
@@ -93,7 +93,7 @@ def test_limit_takes_the_rows_that_come_before_it(make_data_root, run_main):
 
 
 def with_twins(root) -> list[str]:
-    """Put two images into the questions and the table once more; the ids in the order of the questions."""
+    """Repeat two images in the questions and the table; the ids in the order of the questions."""
     doubled = ["007", "abc", "007", "1e5", "0010", "nan", "abc"]
     mos = dict(zip(IDS, MOS, strict=True))
     write_jsonl(root.jsonl("lighting"), [record("lighting", i) for i in doubled])
@@ -188,7 +188,7 @@ ROWS = 24
 
 
 def write_tables(folder, name, shift=0.0) -> None:
-    """Scored tables of all dimensions, in which every id comes twice, with another MOS and score."""
+    """Scored tables of all dimensions, in which every id occurs twice, with different MOS and scores."""
     for dimension in facts.DIMENSIONS:
         rows = [
             {"id": f"{i // 2:03}", f"{dimension}_score_mos": 1 + i / 8, "score_pred": (4 + i / 8 + shift * (-1) ** i) / 2}

@@ -1,4 +1,4 @@
-"""The benchmarks of scale-out, bookkeeping and scoring run, on a minimal size."""
+"""The benchmarks of scale-out, bookkeeping and scoring run at minimal size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from helpers import REPOSITORY
 
 
 def run_benchmark(name: str, output, *flags) -> tuple[str, dict]:
-    """Its table, and the JSON that it has written."""
+    """The table it prints and the JSON it writes."""
     command = [sys.executable, REPOSITORY / "benchmarks" / name, *map(str, flags), "--output_json", output]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr

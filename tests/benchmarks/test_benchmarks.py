@@ -1,4 +1,4 @@
-"""The benchmarks run, and write figures that are finite. How fast anything is, is not tested."""
+"""The benchmarks run and write finite figures. Speed itself is not tested."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_the_9b_shape_is_refused_on_a_cpu(tmp_path):
     assert ran.returncode == 2 and "--tiny" in ran.stderr and "Traceback" not in ran.stderr
 
 
-# A machine that has torch and transformers and what they bring. httpx and tqdm come with transformers: there it is this
-# repository's own files that may not ask for them.
+# A machine with torch, transformers and their dependencies. httpx and tqdm come with transformers, but this repository's own
+# files must not import them.
 BARE = f"""
 import builtins, importlib.machinery, sys
 ABSENT = "fsspec swift ray fastapi uvicorn pandas matplotlib accelerate peft datasets deepspeed torchvision pytest".split()
@@ -104,7 +104,7 @@ importlib.machinery.PathFinder.find_spec, builtins.__import__ = staticmethod(fin
 
 @pytest.mark.parametrize("bare", [False, True], ids=["all packages", "torch and transformers alone"])
 def test_the_check_of_a_gpu_on_a_cpu(bare, tmp_path):
-    """Compiling takes most of its time, and is tried once."""
+    """Compiling takes most of the time, and is tested once."""
     (tmp_path / "sitecustomize.py").write_text(BARE if bare else "")
     parts = ["reference", "throughput", "attention", "stages", "profile", "training", *([] if bare else ["compiled"])]
     output = tmp_path / "new folder" / "check.json"
@@ -140,7 +140,7 @@ def gpu_check(monkeypatch):
     monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
     module = __import__("gpu_check")
     threads = module.torch.get_num_threads()
-    module.torch.set_num_threads(1)  # as it does itself on a CPU
+    module.torch.set_num_threads(1)  # as the program does on a CPU
     yield module
     module.torch.set_num_threads(threads)
 
@@ -205,20 +205,20 @@ def test_a_training_that_is_stopped_ends_with_all_it_started(gpu_check, tmp_path
 
 
 def test_operations_are_those_that_torch_counts(tmp_path):
-    """torch counts masked pairs, too, so the rows are ones in which nothing is masked: one token a part. It does not know the
-    operations of a CPU's fused attention, which is therefore off."""
+    """torch also counts masked pairs, so the rows have none: one token per part. It does not count the operations of fused
+    attention on a CPU, which is therefore off."""
     counted = subprocess.run(
         [sys.executable, "-c", COUNT, str(REPOSITORY)], capture_output=True, text=True, timeout=300, check=True
     ).stdout.split()
     ours, theirs = map(float, counted[-2:])
-    assert abs(ours / theirs - 1) < 1e-3  # torch counts the angles of the rotary embedding, too
+    assert abs(ours / theirs - 1) < 1e-3  # torch also counts the angles of the rotary embedding
 
 
 COUNT = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
 import checkpoints, operations, saiqa.model.packed, torch
-saiqa.model.packed.FEW = 1  # what fills groups up is not counted as work
+saiqa.model.packed.FEW = 1  # padding of groups is not counted as work
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from saiqa.model.packed import PackedReader, log_probabilities, pack

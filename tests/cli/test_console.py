@@ -1,4 +1,4 @@
-"""Errors to exit codes, flags, and what goes to which stream."""
+"""Errors and exit codes, flags, and the output on each stream."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_an_unknown_error_keeps_its_traceback(named):
 
 
 def test_an_interrupt_that_a_library_makes_its_own_error_of_is_still_one(named, capsys):
-    """As numpy does where the signal comes while it is imported."""
+    """As numpy does if the signal arrives during its import."""
 
     def main(argv):
         try:
@@ -178,14 +178,14 @@ def test_the_names_that_scripts_around_the_release_import(capsys):
 
 
 def on_a_terminal(*args: object) -> tuple[int, str]:
-    """Run a command with both streams on one terminal: its exit code, and all that it wrote."""
+    """Run a command with both streams on one terminal: its exit code and its output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (40, 120))
     command = [sys.executable, str(TOOLS / str(args[0])), *map(str, args[1:])]
     written = b""
     with subprocess.Popen(command, stdout=theirs, stderr=theirs, stdin=subprocess.DEVNULL) as process:
         os.close(theirs)
-        with contextlib.suppress(OSError):  # Linux ends it so
+        with contextlib.suppress(OSError):  # how a pseudo-terminal ends on Linux
             while part := os.read(ours, 65536):
                 written += part
     os.close(ours)

@@ -1,4 +1,4 @@
-"""The embedded demo: its data in SA-BENCH's layout, its checkpoint, and what make demo shows."""
+"""The embedded demo: its data in SA-BENCH's layout, its checkpoint, and the results of make demo."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_layout_and_size(dimension):
 
 
 def test_no_image_is_in_two_splits():
-    """No file comes twice, and no room in two splits, nor twice in one dimension."""
+    """No file occurs twice, and no room is in two splits or twice in one dimension."""
     with open(DEMO.data / "annotations" / "scenes.csv", newline="") as file:
         scenes = [(row["split"], row["dimension"], row["scene_seed"]) for row in csv.DictReader(file)]
     assert len(set(scenes)) == len(scenes)
@@ -106,7 +106,7 @@ def test_prefill_and_swift_agree_on_every_test_image(requests):
 
 
 def test_the_three_stages_and_pooling(tmp_path):
-    """What `make demo` runs, with results of its own."""
+    """The commands of `make demo`, with separate results."""
     ran = run_command("infer.py", "--demo", "--results_dir", tmp_path, "--json")
     assert ran.code == 0, ran.err
     pooled = run_command("evaluate_correlation.py", "--results_dir", tmp_path, "--json")
@@ -120,7 +120,7 @@ def test_the_three_stages_and_pooling(tmp_path):
     assert pooled.json["plcc"] >= LEAST_POOLED_PLCC
 
 
-@functools.cache  # every picture of a dimension is read for it
+@functools.cache  # it reads every picture of a dimension
 def ridge_plcc(dimension):
     return correlate(*study.ridge_predictions(dimension)).plcc
 
@@ -151,7 +151,7 @@ def test_scores_fall_along_graded_series(dimension, least, scorer):
 
 
 def test_light_gets_worse_step_by_step_in_a_series():
-    """The pictures themselves: no kind of fault does all it can at once."""
+    """The pictures change at every step: no kind of fault has its full effect at once."""
     for name, paths in study.series("lighting").items():
         fair, *spoilt = (np.asarray(Image.open(path).convert("RGB"), float) for path in paths)
         changes = [0.0, *(np.abs(values - fair).mean() for values in spoilt)]

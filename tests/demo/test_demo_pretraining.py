@@ -1,4 +1,4 @@
-"""What the demo's small base model is pretrained on: looks at pictures and the labels of their places."""
+"""The pretraining data of the demo's small base model: looks at pictures and their dense labels."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_look_without_fault_or_crop_is_the_picture_itself(picture):
     rng = np.random.default_rng(0)
     for _ in range(100):
         look = looks.draw(0, everything, rng)
-        assert not look.qualities  # a picture with faults in all dimensions is given none
+        assert not look.qualities  # no fault is added to a picture with faults in all dimensions
         if abs(look.picture - torch.from_numpy(picture).permute(2, 0, 1) / 255).max() < 1e-3:
             assert np.allclose(looks.labels(0, look).permute(1, 2, 0), places[0].astype(float), atol=1e-3)
             break
@@ -129,7 +129,7 @@ def test_practice_rooms_have_any_number_of_faults_and_are_in_no_split():
     faulty = np.array([[severity[dimension] > 0 for dimension in facts.DIMENSIONS] for _, severity in drawn])
     assert np.allclose(faulty.mean(0), [render_rooms.FAULTY_SHARE[name] for name in facts.DIMENSIONS], atol=0.12)
     assert set(faulty.sum(1)) == {0, 1, 2, 3, 4}
-    for room, _ in drawn:  # what development makes is dialled later
+    for room, _ in drawn:  # faults of the development step are added later
         assert replace(room.spoil, stray=()) == Spoil()
     practised = {room.seed for room, _ in drawn}
     rated = {
@@ -150,7 +150,7 @@ def test_practice_rooms_come_round_again_with_the_same_faults_at_other_severitie
         )
         assert (first.seed, first.camera, first.windows) == (again.seed, again.camera, again.windows)
         assert severities != others or not any(severities.values())
-        if len(first.items) == len(again.items):  # how a piece is bent is drawn before how much
+        if len(first.items) == len(again.items):  # the kind of bend is drawn before its amount
             phases = [[piece.bend.phase if piece.bend else None for piece in room.items] for room in (first, again)]
             assert phases[0] == phases[1]
             bent.append(any(phases[0]))
@@ -188,7 +188,7 @@ def test_pretraining_is_the_same_every_time(two_rooms):
 
 
 def test_pretraining_makes_the_error_smaller(two_rooms):
-    """A few steps of seeing and of reading."""
+    """A few steps of each of the two training tasks."""
     tokenizer = miniature.small_tokenizer()
     model = miniature.new_model(tokenizer)
     training = lessons.Pretraining(model, two_rooms)

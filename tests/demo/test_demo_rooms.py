@@ -1,4 +1,4 @@
-"""The generator of the demo's rooms, without rendering: what it draws from, and what a fault may change."""
+"""The generator of the demo's rooms, without rendering: what it draws, and what a fault may change."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_fault_does_nothing_at_0_and_something_at_1_and_leaves_the_nuisances_a
 
 
 def _numbers(room):
-    """The numbers that a fault of severity 0 must leave: places, sizes, colours, and the levels of what spoils."""
+    """The numbers that a fault of severity 0 must not change: places, sizes, colours, and the levels of faults."""
     spoil, shell = room.spoil, room.shell
     values = [spoil.smear, spoil.warp, spoil.ripple, spoil.stops, spoil.flat, spoil.contrast, *spoil.cast, shell.bulge]
     for item in room.items:
@@ -69,7 +69,7 @@ ALL_KINDS = [(dimension, kind) for dimension, kinds in faults.KINDS.items() for 
 
 @pytest.mark.parametrize(("dimension", "kind"), ALL_KINDS, ids=[kind.__name__ for _, kind in ALL_KINDS])
 def test_a_fault_stays_the_same_fault_while_it_grows(dimension, kind):
-    """What does not change with the severity is the same at every severity: a series shows one fault growing."""
+    """Only the amount of a fault depends on the severity: a series shows one growing fault."""
     for seed in range(3):
         room = generator.generate(seed)
         half, full = (kind(room, severity, np.random.default_rng(seed)) for severity in (0.5, 1.0))
@@ -85,7 +85,7 @@ def test_a_fault_stays_the_same_fault_while_it_grows(dimension, kind):
 
 @pytest.mark.parametrize("kind", faults.KINDS["layout"], ids=lambda kind: kind.__name__)
 def test_a_fault_of_layout_empties_no_view_and_blocks_none(kind):
-    """Something stays where the camera looks, unless an empty room is the fault, and nothing stands right before it."""
+    """Furniture stays in view, unless an empty room is the fault, and none stands where the camera is."""
     for seed in range(20):
         spoilt = kind(generator.generate(seed), 1.0, np.random.default_rng(seed))
         standing = pieces(spoilt)
@@ -122,7 +122,7 @@ def test_a_piece_that_is_tipped_over_stands_on_its_lower_edge():
             if item.model in scene.solids.BUILDERS:
                 assert abs(item.tilt) > 10
                 heights += [min(part.positions[:, 1].min() for part in scene._piece(room, item, None))]
-    assert heights and min(heights) > -1e-6 and max(heights) < 0.05  # legs stand a little inside the edge
+    assert heights and min(heights) > -1e-6 and max(heights) < 0.05  # legs are slightly inside the edge
 
 
 def test_pieces_that_ride_keep_their_carrier_when_others_go():
@@ -177,7 +177,7 @@ def test_the_places_of_faults_are_those_of_the_rooms_that_have_any():
     assert dict(zip(stored["ids"], stored["kinds"], strict=True)) == wanted
     share = np.unpackbits(stored["places"], axis=-1)[:, :, :56].mean((1, 2))
     assert stored["places"].shape[1:] == (42, 7) and (share < 0.95).all() and np.median(share) < 0.5
-    assert (share > 0).mean() > 0.98  # of the mildest faults there may be nothing to see
+    assert (share > 0).mean() > 0.98  # the mildest faults may be invisible
 
 
 def test_fresh_rooms_are_not_the_demos_and_all_their_faults_have_a_place():

@@ -1,4 +1,4 @@
-"""What the engines take from the files of a bundle: preprocessing and system prompt, neither its code nor its name."""
+"""What the engines use of a bundle's files: preprocessing and system prompt, but not its code or its name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def copy_of_bundle(folder: Path, name: str, **changed) -> Path:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_numbers_follow_the_files_of_the_bundle(engine, name, changed, tmp_path):
-    """What is changed in the bundle changes what the model sees, as the pixels and tokens made by hand say."""
+    """Changes of the bundle change the model's input to the pixels and tokens computed by hand."""
     bundle = copy_of_bundle(tmp_path / "bundle", name, **changed)
     case = CASES[4]
     seen, before = (asked_by(load_engine(engine, path, device="cpu"), case) for path in (bundle, SMALL_BUNDLE))
@@ -52,7 +52,7 @@ def test_numbers_follow_the_files_of_the_bundle(engine, name, changed, tmp_path)
 
 
 def asked_by(engine, case) -> tuple[list[int], list[float]]:
-    """Token ids and the first pixel values that an engine makes of a case."""
+    """Token ids and the first pixel values of a case, from an engine."""
     if engine.name == "prefill":
         (row,) = engine.rows([request_of(case)])
         prefix = engine.tokenizer.encode(case["answer_prefix"])
@@ -101,7 +101,7 @@ def test_a_bundle_without_preprocessing_is_refused(tmp_path):
 
 
 def test_fault_16_no_code_of_a_bundle_is_imported(tmp_path):
-    """A bundle whose Python files would leave a trace loads in both engines without leaving it."""
+    """A bundle whose Python files would leave a trace if run: both engines load it, and there is no trace."""
     bundle = tmp_path / "bundle"
     bundle.mkdir()
     for file in SMALL_BUNDLE.glob("*.*"):

@@ -1,4 +1,4 @@
-"""The same image gets the same score whatever it is asked with: within 1e-6 in float32, 0.005 in bfloat16."""
+"""An image's score does not depend on the other images in the call: within 1e-6 in float32, 0.005 in bfloat16."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def images(tmp_path_factory):
 
 @pytest.fixture(scope="module", params=[(c, d) for c in CHECKPOINTS for d in BOUND], ids="-".join)
 def case(request, images):
-    """An engine, the bound of its dtype, and the scores of all images and dimensions asked for in one call."""
+    """An engine, the bound of its dtype, and the scores of all images and dimensions in one call."""
     checkpoint, dtype = request.param
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MIN_PIXELS", str(128 * 128))  # small images keep the tests short
@@ -60,7 +60,7 @@ def largest_difference(one, other):
 
 def test_alone_or_together(case, images):
     engine, bound, together = case
-    assert len({round(score, 4) for score in together.values()}) > len(images)  # the scores do differ among images
+    assert len({round(score, 4) for score in together.values()}) > len(images)  # the scores differ between images
     alone = {}
     for request in ask(images):
         alone |= scores(engine, [request])
@@ -112,7 +112,7 @@ def test_twice_the_same_command_writes_the_same_bytes(make_data_root, run_main):
 
 
 def test_resuming_and_another_batch_size_change_no_score(make_data_root, run_main):
-    """The result of five images, and the same grown from three of them."""
+    """The result of five images, and the same result extended from three of them."""
     data = make_data_root(["lighting"])
     infer = ["infer.py", *data.flags, "--dimension", "lighting", "--mode", "infer"]
     assert run_main(*infer).code == 0

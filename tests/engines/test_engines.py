@@ -1,4 +1,4 @@
-"""The engines on the reference bundle: prefill in one pass, ms-swift by generating."""
+"""The engines on the reference bundle: prefill in one pass, ms-swift by generation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from saiqa.facts import WORDS
 from saiqa.model.ovis2_5 import Ovis2_5, Ovis2_5Config
 from saiqa.model.pixels import Preprocessing
 
-# The system prompt that an engine is given for each.
+# The ``system`` argument of the engine for each.
 GIVEN = {OWN_SYSTEM: None, NO_SYSTEM: ""}
 
 
@@ -64,7 +64,7 @@ def test_prefill_rates_all_cases_in_one_call(prefill_and_system, batch_size, mon
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["key"])
 def test_swift_asks_and_rates_as_the_reference(swift_and_system, case):
-    """The random bundle writes no rating, so that its answer is put into its mouth; the rest is ms-swift's own way."""
+    """The random bundle generates no rating, so its answer is forced; everything else is ms-swift's own code."""
     swift, system = swift_and_system
     encoded = encoded_by_swift(swift, case)
     assert encoded["input_ids"] == case[f"input_ids{system}"]
@@ -78,7 +78,7 @@ def test_swift_asks_and_rates_as_the_reference(swift_and_system, case):
 
 
 def test_rows_of_different_length_share_a_pass(prefill):
-    """All twelve cases, shared images and all, in one pass."""
+    """All twelve cases, with their shared images, in one pass."""
     rows = prefill.rows([request_of(case) for case in CASES])
     assert len(rows) == 6
     patches, grids = zip(*map(prefill.patches, rows), strict=True)
@@ -154,7 +154,7 @@ def test_swift_writes_what_the_reference_wrote(swift):
 
 
 def test_swift_gives_no_score_where_no_rating_word_was_written(swift):
-    """Fault 1: the random bundle writes gibberish; the release would have scored it 3.0."""
+    """Fault 1: the random bundle generates gibberish; the release would have scored it 3.0."""
     (answer,) = swift.rate([request_of(CASES[0])])
     assert isinstance(answer, Failure) and "no rating word" in answer.reason
 
@@ -168,7 +168,7 @@ def test_compiled_rates_alike(prefill):
 
 
 def test_more_layers_are_compiled_than_torch_compiles_a_function_for(tmp_path):
-    """torch.compile leaves a function as it is once it has compiled it for eight different layers, and says so nowhere."""
+    """torch.compile silently stops compiling a function after eight different layers."""
     layers = torch._dynamo.config.recompile_limit + 2
     config = json.loads((SMALL_BUNDLE / "config.json").read_text())
     parts = {name: {**config[name], "num_hidden_layers": layers} for name in ("llm_config", "vit_config")}
@@ -197,7 +197,7 @@ def test_compile_is_for_prefill():
 
 
 def test_bfloat16_on_a_cpu_that_claims_amx_and_traps_on_it():
-    """Where the processor is sound this is no more than a bfloat16 run."""
+    """On a processor that works this is just a bfloat16 run."""
     case = CASES[0]
     script = f"""
 import sys

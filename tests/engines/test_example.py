@@ -1,4 +1,4 @@
-"""The engine to copy: a line in ``ENGINES`` is all that the rest of the program needs."""
+"""The example engine to copy: the rest of the program needs only a line in ``ENGINES``."""
 
 from __future__ import annotations
 

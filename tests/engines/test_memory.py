@@ -1,4 +1,4 @@
-"""The prefill engine's memory: what a pass is said to take at most, and what happens when memory does not suffice."""
+"""The prefill engine's memory: the upper bound of a pass, and what happens when memory runs out."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from saiqa.errors import Failed
 from saiqa.model.ovis2_5 import Ovis2_5Config
 from saiqa.model.pixels import PixelBounds
 
-# Real widths' proportions (benchmarks/checkpoints.py), but two layers of each kind: memory does not grow with layers, time
-# does.
+# The proportions of the real widths (benchmarks/checkpoints.py), but two layers of each kind: layers add time, not memory.
 BUILD = """
 import sys
 sys.path[:0] = [sys.argv[1] + "/benchmarks", sys.argv[1] + "/tools"]
@@ -79,7 +78,7 @@ def run(tmp_path_factory):
 
     def run(script, images):
         command = [sys.executable, "-c", BUILD + script, str(REPOSITORY), str(folder), *map(str, images)]
-        env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each reading thread maps addresses it does not use
+        env = {**os.environ, "MALLOC_ARENA_MAX": "1"}  # else each reading thread maps unused addresses
         done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=env)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
@@ -127,7 +126,7 @@ def test_free_memory_is_what_the_kernel_says():
 
 
 def test_the_released_shape_fits_the_stated_bound():
-    """A pass of the largest image with four questions, and a pass of the most tokens, of the 9B: by the same arithmetic."""
+    """A 9B pass of the largest image with four questions, and one of the most tokens, by the same arithmetic."""
     nine_b = Ovis2_5Config(
         llm_config={
             "hidden_size": 4096,
@@ -147,7 +146,7 @@ def test_the_released_shape_fits_the_stated_bound():
 
 
 def bundle_of_weights(folder: Path, numbers: int) -> Path:
-    """The small bundle with so many numbers more; its file has the size it says, and holes where they would be."""
+    """The small bundle with a weight of ``numbers`` values; the file has the stated size but is sparse."""
     folder.mkdir()
     for file in SMALL_BUNDLE.glob("*.*"):
         if not file.name.startswith(("model", "expected")):
@@ -200,7 +199,7 @@ def test_weights_are_counted_by_the_headers():
 
 
 def test_in_int8_the_language_model_counts_half():
-    """What it takes in 8 bits, scales aside, and in bfloat16 all the rest, is what is counted."""
+    """The count is 8-bit weights, without scales, plus everything else in bfloat16."""
     model = load_engine("prefill", SMALL_BUNDLE, device="cpu", dtype="int8").model
     rest = sum(weight.nbytes for weight in model.parameters())
     llm = model.config.llm_config

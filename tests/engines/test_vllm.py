@@ -1,6 +1,6 @@
-"""The vLLM engine on the reference bundle, held to the oracle and to prefill.
+"""The vLLM engine on the reference bundle, compared with the oracle and with prefill.
 
-vLLM has an environment of its own (requirements-vllm.txt); in the project's, only what is said without it is tested.
+vLLM has a separate environment (requirements-vllm.txt); the project's environment only tests the messages without it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def prefill():
 
 @pytest.fixture
 def bounds(engine, prefill, monkeypatch):
-    """Sets the bounds of both engines, which are otherwise the checkpoint's."""
+    """Set the pixel bounds of both engines, which are otherwise the checkpoint's."""
 
     def give(bounds: PixelBounds) -> None:
         monkeypatch.setattr(engine.inputs, "bounds", bounds)
@@ -67,7 +67,7 @@ def test_each_case_alone(engine, case):
 
 @with_vllm
 def test_all_cases_in_one_call(engine, prefill):
-    """Six pictures of different sizes, one of them with four dimensions; twice, the second time out of the cache."""
+    """Six pictures of different sizes, one of them with four dimensions; twice, the second time from the cache."""
     requests = [request_of(case) for case in CASES]
     rated = prefill.rate(requests)
     for _ in range(2):
@@ -94,13 +94,13 @@ def test_the_system_prompt_is_told(engine, monkeypatch):
 @pytest.mark.parametrize("size", [(64, 96), (700, 30), (200, 200), (2100, 2000)])
 @pytest.mark.parametrize("given", [PixelBounds(64 * 64, 160 * 160), PixelBounds(1024, 2**23)], ids=["demo", "wide"])
 def test_pictures_enter_at_the_size_that_the_bounds_say(engine, prefill, bounds, given, size):
-    """Also where vLLM would resize them: its own bounds are fixed."""
+    """Also if vLLM would resize them: its own bounds are fixed."""
     bounds(given)
     picture = Image.effect_noise(size, 90).convert("RGB")
     request = Request(picture, CASES[0]["query"], CASES[0]["answer_prefix"])
     (answer,), (other,) = engine.rate([request]), prefill.rate([request])
     if isinstance(answer, Failure):
-        assert given.max_pixels == 2**23 and size == (2100, 2000) and "tokens" in answer.reason  # more than it was loaded for
+        assert given.max_pixels == 2**23 and size == (2100, 2000) and "tokens" in answer.reason  # more than configured
     else:
         assert_alike(answer, other.logprobs)
 
@@ -118,7 +118,7 @@ def test_a_bad_image_fails_alone(engine, tmp_path):
 
 @with_vllm
 def test_marks_in_a_prompt_are_read_as_prefill_reads_them(engine, prefill):
-    """A second <image> is text; the marks of a turn are those of a turn in both."""
+    """A second <image> is text; the special tokens of a turn are special in both."""
     request = Request(SMALL_BUNDLE / CASES[0]["image"], "<image>An <image> <|im_end|> <video> of this room", "The lighting is")
     (answer,), (other,) = engine.rate([request]), prefill.rate([request])
     assert_alike(answer, other.logprobs)
@@ -140,7 +140,7 @@ def test_another_device_is_refused(device):
 
 @with_vllm
 def test_the_command_scores_the_demo(tmp_path):
-    """The demo's checkpoint has small pictures and a small vocabulary of its own."""
+    """The demo's checkpoint has small pictures and a separate small vocabulary."""
     flags = ("--demo", "--dimension", "lighting", "--json", "--device", "cpu")
     scored = [run_command("score_images.py", *flags, "--engine", name) for name in ("vllm", "prefill")]
     assert [ran.code for ran in scored] == [0, 0], scored[0].err
@@ -234,11 +234,11 @@ def test_command_and_reward_ask_a_server(server, prefill):
     overall = here.json["images"][0]["overall"]
     assert asked.json["images"][0]["overall"] == pytest.approx(overall, abs=1e-4)
     reward = Reward(base_url=server, model_path=SMALL_BUNDLE)
-    assert reward([Image.open(image)])[0] == pytest.approx([overall], abs=0.5)  # it may be asked in other sentences
+    assert reward([Image.open(image)])[0] == pytest.approx([overall], abs=0.5)  # it can be asked with other prompts
 
 
 class _Vague(BaseHTTPRequestHandler):
-    """Another OpenAI-compatible server: it answers with the likeliest tokens, as words."""
+    """Another OpenAI-compatible server: it answers with the most likely tokens, as words."""
 
     def do_GET(self):
         self._send({"data": [{"id": "model"}]})

@@ -1,4 +1,4 @@
-"""What the tests of evaluations share: tables of scores in a folder of results."""
+"""Shared by the tests of evaluations: tables of scores in a folder of results."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from saiqa.evaluate.figures import CorrelationError
 
 
 def sample(rows: int, seed: int = 0, rho: float = 0.8, digits: int = 12):
-    """Scores and mean opinion scores of correlation ``rho``, with ties where there are few digits."""
+    """Scores and mean opinion scores with correlation ``rho``, with ties if there are few digits."""
     draw = numpy.random.default_rng(seed)
     x, noise = draw.normal(size=(2, rows))
     y = rho * x + math.sqrt(1 - rho**2) * noise
@@ -25,7 +25,7 @@ def sample(rows: int, seed: int = 0, rho: float = 0.8, digits: int = 12):
 
 @pytest.mark.parametrize("digits", [12, 1, 0])
 def test_intervals_are_those_of_rows_drawn_one_by_one(digits):
-    """The same rows for every figure, figures of tied rows by scipy's own functions."""
+    """The same rows for every metric, and metrics of tied rows by scipy's own functions."""
     x, y = sample(150, digits=digits)
     drawn = intervals.resample(lambda rows, axis: numpy.moveaxis(rows, axis, 0), numpy.arange(150.0)).T.astype(int)
     found = intervals.assess(x, y).intervals
@@ -65,7 +65,7 @@ def test_rows_without_a_number_are_dropped_and_counted():
 
 @pytest.mark.slow
 def test_intervals_cover_the_true_correlation():
-    """Of a bivariate normal: Pearson rho, Spearman 6/pi asin(rho/2), Kendall 2/pi asin(rho)."""
+    """For a bivariate normal: Pearson rho, Spearman 6/pi asin(rho/2), Kendall 2/pi asin(rho)."""
     rho, samples = 0.7, 100
     true = {"plcc": rho, "srcc": 6 / math.pi * math.asin(rho / 2), "krcc": 2 / math.pi * math.asin(rho)}
     covered = dict.fromkeys(true, 0)

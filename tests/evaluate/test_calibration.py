@@ -1,4 +1,4 @@
-"""Intervals around scores: what they promise on drawn ratings, and from the command to a scored table."""
+"""Intervals around scores: their coverage on simulated ratings, and from the command to a scored table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ VALUES = np.array([facts.WORD_VALUES[word] for word in facts.WORDS])
 
 
 def drawn(count: int, seed: int):
-    """Scores, word distributions and means: the wider a distribution, the further the mean from the score."""
+    """Scores, word distributions and means: the wider a distribution, the farther the mean from the score."""
     rng = np.random.default_rng(seed)
     centres, widths = rng.uniform(1.2, 4.8, count), rng.uniform(0.2, 1.5, count)
     weights = np.exp(-((VALUES - centres[:, None]) ** 2) / (2 * widths[:, None] ** 2))
@@ -32,7 +32,7 @@ def drawn(count: int, seed: int):
 
 
 def test_intervals_hold_the_mean_as_often_as_they_say():
-    """Mean coverage over 100 calibrations of 120 pictures; the wide and the narrow ones hold about as often."""
+    """Mean coverage over 100 calibrations of 120 pictures; wide and narrow ones have about the same coverage."""
     covered = {"all": [], "sure": [], "unsure": []}
     for seed in range(100):
         scores, distributions, mos = drawn(240, seed)
@@ -50,7 +50,7 @@ def test_intervals_hold_the_mean_as_often_as_they_say():
 
 
 def test_high_scores_that_are_often_far_too_high_have_intervals_that_reach_down():
-    """A model that takes some bad pictures for good ones: its high scores hold people's mean as often as they say, too."""
+    """A model that mistakes some bad pictures for good ones: the coverage is also correct for high scores."""
     held, below = [], []
     for seed in range(100):
         scores, distributions, mos = drawn(240, seed)
@@ -73,7 +73,7 @@ def test_the_width_follows_the_spread():
     wide_low, wide_high = fitted.interval(3.0, unsure)
     assert wide_high - wide_low > 2 * (high - low)
     assert fitted.interval(3.0, sure, 0.5)[0] > low
-    assert fitted.interval(3.0, sure, 0.9999) == (1.0, 5.0)  # more than 300 pictures can tell
+    assert fitted.interval(3.0, sure, 0.9999) == (1.0, 5.0)  # more than 300 pictures can support
 
 
 def test_what_cannot_be_calibrated_is_refused():

@@ -1,4 +1,4 @@
-"""PLCC, SRCC, KRCC and RMSE against figures worked out by hand, and the columns that have none."""
+"""PLCC, SRCC, KRCC and RMSE against values computed by hand, and columns without any."""
 
 import math
 
@@ -11,7 +11,7 @@ def test_figures_worked_out_by_hand():
     found = correlate([1.0, 2.0, 3.0, 4.0], [1.0, 3.0, 2.0, 4.0])
     assert found.plcc == pytest.approx(0.8)  # covariance 1, variances 1.25
     assert found.srcc == pytest.approx(0.8)  # 1 - 6 * 2 / (4 * 15)
-    assert found.krcc == pytest.approx(4 / 6)  # 5 pairs in order, 1 not
+    assert found.krcc == pytest.approx(4 / 6)  # 5 concordant pairs, 1 discordant
     assert found.rmse == pytest.approx(math.sqrt(0.5))
     assert (found.n, found.dropped) == (4, 0)
 

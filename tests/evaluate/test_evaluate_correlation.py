@@ -13,7 +13,7 @@ MOS = ["1.0", "2.5", "3.0", "4.5"]
 
 @pytest.fixture
 def results(tmp_path):
-    """Scored tables of the four dimensions, each a little off in its own way."""
+    """Scored tables of the four dimensions, each with different small errors."""
     for number, dimension in enumerate(facts.DIMENSIONS):
         predictions = [f"{float(mos) + (-1) ** i * number / 4:.2f}" for i, mos in enumerate(MOS)]
         write_scored(tmp_path, dimension, predictions)

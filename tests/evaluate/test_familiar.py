@@ -1,4 +1,4 @@
-"""Pictures whose like the calibration has not seen: the distance, what the engine tells of pictures, and the commands."""
+"""Pictures unlike those of the calibration: the distance, the engine's look vectors, and the commands."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_look_is_of_its_picture_alone():
 
 @pytest.fixture(scope="module")
 def knowing(tmp_path_factory):
-    """The demo's calibration, and what its rooms look like."""
+    """The demo's calibration, with the looks of its rooms."""
     folder = tmp_path_factory.mktemp("knowing")
     assert calibrated_demo(folder, "--pictures").json["pictures"] == 480
     assert (folder / "calibration.json").stat().st_size < 25_000
@@ -87,7 +87,7 @@ def test_what_is_no_room_is_said(knowing, tmp_path):
     strange = run_command(*flags, tmp_path, "--max_width", "4")
     assert strange.code == 0, strange.err
     assert "of 5 images the like was not among" in strange.err and "of another kind" in strange.err
-    for image in strange.json["images"]:  # no interval holds of them, so that no score is shown as sure
+    for image in strange.json["images"]:  # no interval is valid for them, so no score is shown as sure
         assert image["notes"] == [calibration.UNLIKE] and image["scores"] == {} and image["overall"] is None
     rooms = run_command(*flags)
     assert rooms.code == 0 and "of another kind" not in rooms.err

@@ -35,7 +35,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    """A report over images that are there, but for one that is missing and one that is broken."""
+    """A report on images of which one is missing and one is broken."""
     folder = tmp_path_factory.mktemp("report")
     results, root = write_tables(folder / "results"), folder / "bench"
     draw = numpy.random.default_rng(0)
@@ -63,7 +63,7 @@ def test_the_report_is_one_file_with_words_for_every_picture(report):
     text = path.read_text()
     page = Page(text)
     images = page.all("img")
-    assert len(images) == 10 + 8  # scatter and histogram of four dimensions and the pool; thumbnails that there are
+    assert len(images) == 10 + 8  # scatter and histogram of four dimensions and the pool; existing thumbnails
     assert all(image["src"].startswith("data:") and len(image["alt"]) > 20 for image in images)
     assert not page.all("script") and not page.all("link") and not re.search(r"https?://", text)
     for size, dimension, image_id in worst[2:]:
@@ -77,7 +77,7 @@ def test_the_report_tells_how_the_scores_were_made(report):
     text = report[0].read_text()
     assert "/models/&lt;mine&gt;" in text and "engine prefill" in text and "infer.py --x" in text
     assert text.count("There is no record of how they were made") == 3
-    assert text.count("infer.py --x") == 2  # said once, and in its record
+    assert text.count("infer.py --x") == 2  # stated once, and in its record
     assert "flux|1" in text and "sd_3 &amp; co" in text and "seed 0" in text
 
 

@@ -1,4 +1,4 @@
-"""explain.py: what it writes, what it says, and how it refuses."""
+"""explain.py: its files, its output, and its refusals."""
 
 from __future__ import annotations
 

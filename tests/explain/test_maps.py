@@ -1,4 +1,4 @@
-"""Maps of what lowers a score, of the demo's checkpoint: what each way to ask promises, and the scorer's part."""
+"""Maps of what lowers a score, with the demo's checkpoint: the properties of each method, and the scorer's part."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def scored(asked: maps.Asked) -> float:
 
 
 def masked(asked: maps.Asked, region: torch.Tensor, blind_from: int) -> float:
-    """The score in one pass over everything, where the tokens from ``blind_from`` on do not see a region [groups]."""
+    """The score of a full pass in which the tokens from ``blind_from`` on do not attend to a region [groups]."""
     embeds = torch.cat([asked.before, asked.visual, asked.after])
     seen = torch.ones(len(embeds), len(embeds), dtype=torch.bool).tril()
     first = len(asked.before)
@@ -78,7 +78,7 @@ def masked(asked: maps.Asked, region: torch.Tensor, blind_from: int) -> float:
 
 
 def test_hidden_is_one_masked_pass_for_each_region(question, regions):
-    """The question does not see the region; the mark of the picture's end, which is not the question's, does."""
+    """The question does not attend to the region; the token that ends the picture, which precedes the question, does."""
     asks_from = len(question.before) + len(question.visual) + 1
     points = maps.hidden(question, regions)
     for number in (0, 11, len(regions) - 1):
@@ -87,7 +87,7 @@ def test_hidden_is_one_masked_pass_for_each_region(question, regions):
 
 
 def test_what_is_hidden_reaches_the_question_through_the_picture_alone(question):
-    """Another last place changes the score, hardly so when the question is blind to it, and not when the mark is, too."""
+    """Changing the last embedding changes the score, little if hidden from the question, not if also from the end token."""
     last = torch.zeros(1, len(question.visual), dtype=torch.bool)
     last[0, -1] = True
     other = replace(question, visual=torch.where(last[0, :, None], 5 * question.visual[3], question.visual))

@@ -1,4 +1,4 @@
-"""The figures that maps are held to, where they are known, and the study on two rooms."""
+"""The metrics of the study of maps, on known maps, and the study on a few rooms."""
 
 from __future__ import annotations
 

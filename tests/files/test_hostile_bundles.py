@@ -1,4 +1,4 @@
-"""Checkpoints that are damaged or lie in wait: refused in one line, before anything is loaded, and nothing of theirs runs."""
+"""Damaged or malicious checkpoints: refused in one line, before anything is loaded, and none of their code runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def counted(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def hub():
-    """The hub that libraries would ask: it counts, and has nothing."""
+    """The hub that libraries would contact: it counts requests, and has no files."""
 
     class Counting(BaseHTTPRequestHandler):
         def do_GET(self):
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(case, way, bundle):
     assert time.monotonic() - started < 20
 
 
-# What only scoring reads, and what only the weights themselves tell, does not keep a checkpoint from being trained on.
+# Training does not check files that only scoring reads, or the values of the weights.
 @pytest.mark.parametrize("case", [case for case in CASES if not case.startswith(ONLY_SCORING)])
 def test_training_refuses_a_damaged_base_model(case, bundle):
     CASES[case](bundle)

@@ -1,4 +1,4 @@
-"""CSV, JSONL and partial files, in and out."""
+"""CSV, JSONL and partial files, read and written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images and annotations that lie behind a URL: file://, memory://, and a real HTTP server on loopback."""
+"""Images and annotations behind URLs: file://, memory://, and a real HTTP server on loopback."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saiqa.scorer import Scorer
 
 
 def rated(root, run_main, *flags):
-    """Run the infer stage, with other flags where given; what it wrote."""
+    """Run the infer stage, with additional flags if given; its output."""
     ran = run_main("infer.py", *root.flags, "--dimension", "lighting", "--mode", "infer", *flags)
     return ran, root.ratings("lighting").read_bytes() if root.ratings("lighting").exists() else b""
 
@@ -32,7 +32,7 @@ def copy_to_memory(folder: Path) -> str:
 
 
 def without_stamp(line: bytes) -> dict:
-    """A line as that of a picture behind a URL, which has no size and time here."""
+    """A line without the stamp, as for a picture behind a URL, which has no size and time here."""
     return {key: value for key, value in json.loads(line).items() if key != "picture"}
 
 
@@ -113,7 +113,7 @@ def test_a_report_fetches_its_thumbnails(make_data_root, run_main, served, tmp_p
         text = report.read_text()
         assert (text.count("data:image/jpeg"), says in text) == (thumbnails, True), image_id
         root.image("lighting", "abc").unlink(missing_ok=True)
-    root.ratings("lighting").unlink()  # without it, the store is asked for every suffix an image may have
+    root.ratings("lighting").unlink()  # without it, the store is asked for every possible suffix
     nobody = [*root.flags, "--dimension", "lighting", "--mode", "eval", "--data_root", "http://127.0.0.1:9/SA-BENCH"]
     ran = run_main("infer.py", *nobody, "--report", report)
     assert (ran.code, "data:image/jpeg" in report.read_text()) == (0, False), ran.err

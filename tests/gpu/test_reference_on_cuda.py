@@ -1,5 +1,5 @@
-"""The reference cases on a GPU, and an image's numbers whatever shares its pass: exact in float32, within 0.05 of a score in
-bfloat16. ``benchmarks/gpu_check.sh`` does it, on a machine without pytest as well.
+"""The reference cases on a GPU, and independence of the batch: exact in float32, within 0.05 of a score in bfloat16.
+``benchmarks/gpu_check.sh`` does the same, also on a machine without pytest.
 
     python -m pytest tests/gpu
 """

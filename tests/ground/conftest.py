@@ -1,4 +1,4 @@
-"""What the tests of rewards share: five pictures, their scores, and a service that gives them."""
+"""Shared by the tests of rewards: five pictures, their scores, and a service that returns them."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def hub():
 
 
 def scored(tmp_path, endpoint: str, name: str, room, **env: str):
-    """Score one room with a checkpoint of the Hub, in a process that has its own HF_HOME and an empty working folder."""
+    """Score one room with a checkpoint from the Hub, in a process with its own HF_HOME and an empty working folder."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     home = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "PYTHONPATH": str(TOOLS)}
     line = [sys.executable, "-c", CODE, name, str(room)]

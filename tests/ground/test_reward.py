@@ -1,4 +1,4 @@
-"""Rewards: what goes in and what comes out, locally and through a service, and the service's client."""
+"""Rewards: inputs and outputs, locally and through a service, and the service's client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def reward(request, expected) -> Reward:
     return Reward(service=request.getfixturevalue("service"))
 
 
-# ---- what goes in and what comes out ---------------------------------------------------------------------------------
+# ---- inputs and outputs ----------------------------------------------------------------------------------------------
 
 
 KINDS = {
@@ -84,7 +84,7 @@ def test_an_image_without_a_score_never_gets_a_reward(reward, pixels, expected, 
 @pytest.mark.parametrize(
     "images",
     [
-        torch.full((1, 3, 8, 8), -0.5),  # a generator's own range, not the picture's
+        torch.full((1, 3, 8, 8), -0.5),  # the generator's value range, not the picture's
         torch.full((1, 3, 8, 8), 200.0),
         torch.zeros(1, 8, 8, 3),
         torch.zeros(3, 8, 8),
@@ -119,7 +119,7 @@ def test_an_empty_address_is_none():
 
 
 def test_threads_share_a_reward(reward, pixels, expected):
-    """Flow-GRPO calls from eight."""
+    """Flow-GRPO calls from eight threads."""
     wrong = []
 
     def call(number: int) -> None:
@@ -139,7 +139,7 @@ def test_threads_share_a_reward(reward, pixels, expected):
 
 
 def test_a_busy_service_is_asked_again_when_it_says(service, pixels, expected):
-    """A door in front of the service that answers 503 with Retry-After before it lets requests through."""
+    """A proxy in front of the service that first answers 503 with Retry-After and then lets requests through."""
     import httpx
 
     knocks: list[float] = []

@@ -1,4 +1,4 @@
-"""Rewards in trainers: Flow-GRPO's call, ms-swift's plugin, and a GRPO loop that climbs."""
+"""Rewards in trainers: Flow-GRPO's call, ms-swift's plugin, and a GRPO loop whose reward increases."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGE = (REPOSITORY / "docs" / "reward.md").read_text(encoding="utf-8")
 
 
 def test_flow_grpo_weighs_and_stacks_the_rewards_of_the_function_in_the_readme(service, pixels, expected):
-    """What Flow-GRPO does: make the function with its device, call it with a batch, weigh the scores, make a tensor."""
+    """As Flow-GRPO does: create the function with its device, call it with a batch, weight the scores, make a tensor."""
     code = textwrap.dedent(re.search(r"^    def saiqa_score.*?(?=^\S)", PAGE, re.M | re.S)[0])
     namespace: dict = {}
     exec(code.replace("http://127.0.0.1:8000", service), namespace)
@@ -59,7 +59,7 @@ def swift_environment(monkeypatch, tmp_path):
 
 
 def swift_reward():
-    """The plugin as ``swift rlhf --external_plugins`` loads it, and the reward as its trainer makes it."""
+    """The plugin as ``swift rlhf --external_plugins`` loads it, and the reward as its trainer creates it."""
     from swift.rewards import orms
     from swift.utils import import_external_file
 
@@ -87,7 +87,7 @@ def test_ms_swift_completions_may_be_paths(swift_environment, tmp_path, pixels, 
     (tmp_path / "a.png").write_bytes(png(pixels[0]))
     reward = swift_reward()
     assert reward([f" {tmp_path / 'a.png'}\n"]) == pytest.approx([expected[0].overall], abs=TOLERANCE)
-    with pytest.raises(UnscoredError):  # None would count as 0 there
+    with pytest.raises(UnscoredError):  # there, None would count as 0
         reward([str(tmp_path / "nowhere.png")])
 
 

@@ -1,4 +1,4 @@
-"""The Python interface: pictures in any form in, typed results out."""
+"""The Python interface: pictures in any form as input, typed results as output."""
 
 from __future__ import annotations
 

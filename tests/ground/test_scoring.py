@@ -117,11 +117,11 @@ PREFIX = "The light here is"
     [
         (["The", " light", " here", " is", " good", ".", "<|im_end|>"], 4),
         (["The", " light", " here", " is", " good", " indeed", ",", " very", " clear", "."], 4),  # another ending
-        ([" good", "!", " The", " light", " here", " is", " Poor", "."], 6),  # what follows the prefix counts
+        ([" good", "!", " The", " light", " here", " is", " Poor", "."], 6),  # the word after the prefix counts
         (["The", " light", " here", " is", " rather", " poor", "."], 5),
         (["excellent", ",", " good", " or", " bad", "?", " I", " say", " fair"], 8),  # no prefix: the last one
         ([" good", "ness", " is", " fair"], 3),
-        (["The", " light", " here", " is", " go", "od", "."], None),  # cut in two by the tokenizer
+        (["The", " light", " here", " is", " go", "od", "."], None),  # split by the tokenizer
         (["fair", ".", " The", " light", " here", " is", " nice"], None),
         (["no", " idea"], None),
         ([], None),

@@ -46,7 +46,7 @@ def test_sixteen_bits_of_grey_are_not_white(kind):
 
 
 def test_sixteen_bits_of_colour():
-    """Pillow cannot write it, so the PNG is put together here."""
+    """Pillow cannot write it, so the PNG is assembled here."""
     import struct
     import zlib
 
@@ -169,7 +169,7 @@ def test_heic_is_read_or_names_what_reads_it():
 
 
 def test_one_answer_on_formats_everywhere(tmp_path):
-    """Folder, file, bytes, service and page take the same formats and refuse the same."""
+    """Folder, file, bytes, service and page accept and refuse the same formats."""
     from saiqa.service.intake import Limits, open_picture
 
     kinds = {".jpg": "JPEG", ".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".tif": "TIFF", ".gif": "GIF", ".avif": "AVIF"}
@@ -201,7 +201,7 @@ TURNED |= {5: lambda x: x.transpose(1, 0, 2), 7: lambda x: np.rot90(x, 2).transp
 
 
 def photograph(orientation: int, kind: str = "PNG", values: np.ndarray = COLOUR) -> io.BytesIO:
-    """A picture as a camera held any way stores it: turned, with a tag that says how to turn it back."""
+    """A picture as a rotated camera stores it: turned, with a tag that says how to turn it back."""
     exif = Image.Exif()
     exif[ORIENTATION_TAG] = orientation
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -213,7 +213,7 @@ def photograph(orientation: int, kind: str = "PNG", values: np.ndarray = COLOUR)
 def test_photographs_stand_upright(orientation, kind):
     file = photograph(orientation, kind)
     assert (seen(file, upright=True) == COLOUR).all()
-    always = kind == "TIFF"  # Pillow turns these whatever it is asked, and so does the release
+    always = kind == "TIFF"  # Pillow always turns these, and so does the release
     assert (seen(file) == (COLOUR if always else TURNED[orientation](COLOUR))).all()
     for upright in (True, False):
         assert size_of(open_image(file), upright) == seen(file, upright).shape[:2]
@@ -243,7 +243,7 @@ def test_engines_turn_a_photograph_as_they_are_told(tmp_path):
 
 
 def test_the_commands_turn_photographs_and_say_so(tmp_path, make_data_root):
-    """Upright for people's pictures, as the release does it in infer.py; --exif decides, and the record tells."""
+    """score_images.py turns photographs upright, infer.py does not, as in the release; --exif decides, and it is recorded."""
     wide = np.asarray(Image.fromarray(COLOUR).resize((640, 448), 3))
     root = make_data_root(["lighting"], ids=["lying", "upright", "turned"], mos=["1", "2", "3"])
     root.image("lighting", "lying").write_bytes(photograph(6, values=wide).getvalue())
@@ -278,7 +278,7 @@ def test_what_was_decided_about_pictures_is_said(tmp_path):
     assert [line["notes"] for line in ran.json["images"]] == [[OVER_WHITE], [FIRST_FRAME]]
 
 
-# ---- JPEGs that are not all there ------------------------------------------------------------------------------------
+# ---- incomplete JPEGs ------------------------------------------------------------------------------------------------
 
 
 def as_jpeg(size: tuple[int, int] = (200, 160), **options) -> bytes:

@@ -1,6 +1,6 @@
-"""Checkpoints that either generation of transformers saves, read by the other: a real 4.57 in a process of its own.
+"""Checkpoints saved by either generation of transformers and read by the other: a real 4.57 in a separate process.
 
-``make test`` puts it into ``transformers4`` beside the environment.
+``make test`` installs it into ``transformers4`` next to the environment.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def test_either_generation_rates_what_either_has_saved_as_the_reference(saved, o
 
 
 def test_plain_transformers_4_finds_the_base_of_the_rotary_embedding(saved):
-    """The release's programs know nothing of ours: what they read must stand where 4.57 looks."""
+    """The release's programs do not know ours: the values must be where 4.57 looks for them."""
     code = "import json, sys\nfrom transformers import Qwen3Config\nllm = json.load(open(sys.argv[1]))['llm_config']\n"
     found = run(code + "print(Qwen3Config(**llm).rope_theta)", True, saved[1] / "config.json")
     assert float(found) == json.loads((SMALL_BUNDLE / "config.json").read_text())["llm_config"]["rope_theta"]

@@ -40,7 +40,7 @@ def image_of(case):
 
 
 def array(case, name):
-    """An array of the case, or of the first case with the same image where it is kept once an image."""
+    """An array of the case, or of the first case with the same image if it is stored once per image."""
     own = f"{case['key']}_{name}"
     if own in ARRAYS:
         return ARRAYS[own]
@@ -48,7 +48,7 @@ def array(case, name):
 
 
 def patches_of(case, model):
-    """The image of a case as the engines cut it: patches and grid."""
+    """The image of a case as cut by the engines: patches and grid."""
     bounds = PixelBounds.of(model.config)
     return image_to_patches(shrink(image_of(case), bounds), bounds, model.visual_tokenizer.preprocessing)
 

@@ -1,4 +1,4 @@
-"""Weights go from the files into the model as transformers would put them there, once, and in the dtype that suits."""
+"""Weights are loaded from files as by transformers, without extra copies, and in the best dtype."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_weights_are_those_that_transformers_loads(folder, dtype):
 
 
 def test_weights_in_shards_and_in_parts(tmp_path, monkeypatch):
-    """Files of several tensors, and tensors of several parts of which the last is not full."""
+    """Files with several tensors, and tensors in several parts, the last of them smaller."""
     wanted = Ovis2_5.from_pretrained(TIED)
     wanted.save_pretrained(tmp_path, max_shard_size="1MB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 3
@@ -64,7 +64,7 @@ def with_weights(folder: Path, change) -> Path:
 
 @pytest.mark.parametrize("factor", [1, 2])
 def test_a_tied_head_that_is_stored_all_the_same(tmp_path, factor):
-    """It is used where it differs, as transformers does."""
+    """It is used if it differs, as in transformers."""
 
     def change(tensors):
         tensors["llm.lm_head.weight"] = tensors["llm.model.embed_tokens.weight"] * factor
@@ -84,7 +84,7 @@ def test_a_number_that_is_none_is_found_in_any_part(tmp_path, monkeypatch):
 
 
 def test_what_is_multiplied_together_lies_together():
-    """The packed pass finds the weights side by side and copies none."""
+    """The packed pass finds the weights adjacent in memory and copies none."""
     model = load_model(SMALL_BUNDLE)
     places = {name: weight.data_ptr() for name, weight in model.named_parameters()}
     layers = PackedReader(model.llm).layers
@@ -109,7 +109,7 @@ folder = Path(sys.argv[2])
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) * 1024
 
-load_engine("prefill", folder / "small", device="cpu", dtype=sys.argv[3])  # libraries, and what they take once
+load_engine("prefill", folder / "small", device="cpu", dtype=sys.argv[3])  # libraries and their one-time memory
 Path("/proc/self/clear_refs").write_text("5")
 before = peak()
 engine = load_engine("prefill", folder / "large", device="cpu", dtype=sys.argv[3])
@@ -142,7 +142,7 @@ def test_nothing_is_held_twice(tmp_path, dtype):
     assert measured["taken"] < measured["weights"] + 35 * 10**6
 
 
-# ---- the dtype that suits --------------------------------------------------------------------------------------------
+# ---- the best dtype --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

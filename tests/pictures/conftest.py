@@ -1,4 +1,4 @@
-"""What the tests of score_images.py share: a folder of pictures, and the command on the small bundle."""
+"""Shared by the tests of score_images.py: a folder of pictures, and the command on the small bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from helpers import NO_ANNOTATIONS, SMALL_BUNDLE, Ran, paint
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """Four pictures, two of them of one name, among other files."""
+    """Four pictures, two of them with the same name, among other files."""
     root = tmp_path / "renders"
     for seed, name in enumerate(("b/room.png", "a/room.png", "a/deep/007.jpg", "z.webp")):
         paint(root / name, seed)

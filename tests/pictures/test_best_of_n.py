@@ -1,4 +1,4 @@
-"""best_of_n.py: groups, ranks, floors, and the files that are copied or linked."""
+"""best_of_n.py: groups, ranks, floors, and copied or linked files."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_floors_keep_all_that_pass(scored, run_main, tmp_path):
     assert "1 of 2 groups have no image that reaches every --floor: p1" in ran.err
     run_main("best_of_n.py", scored, *PATTERN, "--floor", "layout=4", "--k", "1", "--output_csv", output)
     assert kept(output) == ["p1/b.png", "p2/c.png"]
-    assert [row["image"] for row in read_csv(output)][:2] == ["p1/b.png", "p1/a.png"]  # what passes ranks first
+    assert [row["image"] for row in read_csv(output)][:2] == ["p1/b.png", "p1/a.png"]  # images that pass rank first
 
 
 def test_without_groups_all_compete(scored, run_main, tmp_path):

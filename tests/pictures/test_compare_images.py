@@ -20,7 +20,7 @@ def pictures(severity: str) -> list:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """Three rooms without fault in a/, the same rooms with all of it in b/, under the same names; one more in b/."""
+    """Three rooms without faults in a/, the same rooms at full severity in b/, under the same names; one more in b/."""
     root = tmp_path_factory.mktemp("sides")
     for side, severity in (("a", "0.00"), ("b", "1.00")):
         (root / side).mkdir()

@@ -1,4 +1,4 @@
-"""The page of scored pictures: made by the command, and used in a real browser."""
+"""The page of scored pictures: written by the command, and used in a real browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOMS = sorted((REPOSITORY / "demo" / "series" / "layout").glob("00_*.jpg"))
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """Five rooms of one series, two that made them, and one picture that is none."""
+    """Five rooms of one series, two generators, and one file that is not a picture."""
     folder = tmp_path_factory.mktemp("gallery")
     lines = []
     for number, room in enumerate(ROOMS):
@@ -130,7 +130,7 @@ def test_many_thumbnails_lie_beside_the_page(tmp_path, monkeypatch):
 
     for path in pictures[3:]:
         path.unlink()
-    gallery.write(tmp_path / "page.html", lines[:2], ["layout"], {}, None)  # few again: the folder goes
+    gallery.write(tmp_path / "page.html", lines[:2], ["layout"], {}, None)  # few again: the folder is removed
     assert not (tmp_path / "page_thumbnails").exists() and "data:image" in (tmp_path / "page.html").read_text()
 
 
@@ -160,7 +160,7 @@ def test_pictures_of_one_name_are_told_apart(tmp_path):
 
 @NEEDED
 def test_many_pictures_are_shown_piece_by_piece(tmp_path):
-    """The keyboard goes on at the first picture that was not there before."""
+    """Keyboard focus continues at the first new picture."""
     lines = [{"image": f"{n}.jpg", "scores": {"layout": 1 + n / 100}, "overall": 1 + n / 100} for n in range(300)]
     gallery.write(tmp_path / "page.html", lines, ["layout"], {}, None)
     browser = started(tmp_path / "profile")

@@ -1,4 +1,4 @@
-"""What a list says of its images stays with the scores, whichever way they come; the means by generator."""
+"""The other columns of a list stay with the scores in every kind of run; the means by generator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def score(score, tmp_path, monkeypatch):
 
 
 def listing(n=3, **more):
-    """Rows of a list: the first n pictures, two prompts, seeds with zeros in front."""
+    """Rows of a list: the first n pictures, two prompts, seeds with leading zeros."""
     columns = {"prompt": lambda i: f"a {'large, bright' if i % 2 else 'small'} room", "seed": lambda i: f"{i:03}", **more}
     return [{"image": f"r{i:02}.png", **{name: make(i) for name, make in columns.items()}} for i in range(n)]
 
@@ -105,7 +105,7 @@ def test_an_interrupted_run_keeps_them(score, tmp_path, stop_after):
     assert [{name: row[name] for name in ("image", "prompt", "seed")} for row in rows] == listing(n)
 
 
-# ---- what cannot stay, and the way out -------------------------------------------------------------------------------
+# ---- columns that cannot be kept, and the advice ---------------------------------------------------------------------
 
 
 def test_a_name_that_the_results_have_is_refused(score, tmp_path):

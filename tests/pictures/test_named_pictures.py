@@ -1,4 +1,4 @@
-"""How the pictures for score_images.py are named: files, folders, patterns, lists, stdin, and mistakes in naming them."""
+"""Naming the pictures for score_images.py: files, folders, patterns, lists, stdin, and mistakes in these."""
 
 from __future__ import annotations
 

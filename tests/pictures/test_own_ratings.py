@@ -1,4 +1,4 @@
-"""Scores beside ratings in a table of one's own: what is matched with what, and every figure of it."""
+"""Scores against ratings in the user's own table: the matching, and every metric."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_one_column_of_ratings_is_of_the_overall_score_and_a_named_one_of_its_di
     ran = run_command("evaluate_correlation.py", scores, ratings, *flags)
     assert ran.code == 0, ran.err
     assert "layout with agents" in ran.err and "overall" not in ran.out
-    assert page.read_text().count("data:image/jpeg") == 10  # largest disagreements, found beside the table
+    assert page.read_text().count("data:image/jpeg") == 10  # largest disagreements, with images found next to the table
     assert merged.read_text().splitlines()[1].startswith("layout,photos/flat 00.png,")
 
 

@@ -1,4 +1,4 @@
-"""What a score means among others: percentiles of a set, in table, files and page."""
+"""Percentiles of a score in a reference set, in table, files and page."""
 
 from __future__ import annotations
 

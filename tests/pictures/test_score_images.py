@@ -1,4 +1,4 @@
-"""score_images.py from end to end, with the real engine on a small real bundle."""
+"""score_images.py end to end, with the real engine on a small real bundle."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_the_demo_scores_its_own_rooms(tmp_path):
     assert len(ran.json["images"][0]["scores"]) == 4
 
 
-# ---- what cannot be read ---------------------------------------------------------------------------------------------
+# ---- unreadable images -----------------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_read_is_listed_and_tried_again(folder, score, tmp_path):

@@ -71,7 +71,7 @@ def test_the_gradient_is_that_of_the_loss():
 
 
 def test_the_intervals_of_the_weights_hold_the_true_ones_and_tell_twins():
-    """Where two dimensions score alike, no preferences can tell their weights apart, and the intervals say so."""
+    """If two dimensions have the same scores, preferences cannot separate their weights, and the intervals show it."""
     strengths = numpy.array([0.4, 1.6, 0.2, 0.8])
     scores, judged = simulate(strengths, pairs=1000, tie=0.3)
     differences, outcomes = arrays(scores, judged)
@@ -89,13 +89,13 @@ def test_preferences_against_every_score_have_no_weights():
 
 
 def test_judgements_of_one_pair_stay_on_one_side():
-    """Thirty pairs of meaningless winners, each judged ten times alike: seen pairs would be told right, unseen are not."""
+    """Thirty pairs with random winners, each judged ten times alike: seen pairs would be predicted, unseen ones are not."""
     draw = numpy.random.default_rng(2)
     differences = draw.normal(size=(30, 4)).repeat(10, axis=0)
     outcomes = draw.choice([bradley_terry.A, bradley_terry.B], size=30).repeat(10)
     found = bradley_terry.cross_validate(differences, outcomes, numpy.arange(30).repeat(10), seed=0)
     low, high = found.intervals["fitted"]
-    assert high - low > 0.2  # as of 30 pairs; of 300 it would be 0.11
+    assert high - low > 0.2  # as for 30 pairs; for 300 it would be 0.11
     assert low < 0.5 < high
 
 

@@ -1,4 +1,4 @@
-"""What is in deploy/: lint, and that every command line in it is one that exists."""
+"""The files in deploy/: linting, and a check that every command line in them is valid."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def test_the_command_lines_are_understood():
 
 
 def test_the_notebook_runs(monkeypatch, tmp_path):
-    """In a kernel of its own; all but the cell that installs the package, which is this one."""
+    """In a separate kernel; every cell except the one that installs the package, which is this one."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY / "tools"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
-    assert not any(cell.get("outputs") for cell in notebook.cells)  # as it is kept
+    assert not any(cell.get("outputs") for cell in notebook.cells)  # as it is stored
     notebook.cells = [cell for cell in notebook.cells if "install" not in cell.metadata.get("tags", ())]
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ())]

@@ -1,7 +1,7 @@
-"""One named test for each fault of the release that lies in scoring and files.
+"""One named test for each fault of the release in scoring and files.
 
-The numbers are those of the list in the project's contract. Faults of training, of loading and of speed (14 to 17, 19)
-are tested beside the code that they are about.
+The numbers are those of the list in the project's contract. Faults of training, loading and speed (14 to 17, 19) are tested
+with the code that they concern.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def test_fault_04_ratings_hold_all_five_words_of_the_whole_vocabulary(make_data_
     for line in read_jsonl(root.ratings("lighting")):
         assert list(line["logits"]) == list(facts.WORDS)
         assert all(math.isfinite(value) and -45 < value < 0 for value in line["logits"].values())
-        assert sum(map(math.exp, line["logits"].values())) < 1  # the rest of the vocabulary has the rest
+        assert sum(map(math.exp, line["logits"].values())) < 1  # the rest of the probability is the other tokens'
 
 
 def test_fault_05_ids_are_text_from_end_to_end(make_data_root, run_main):
@@ -190,7 +190,7 @@ def test_fault_12_help_is_quick(command):
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    # A core that is shared with other tests does less in a second.
+    # A core that is shared with other tests is slower.
     limit = 0.5 if "PYTEST_XDIST_WORKER" in os.environ else 0.3
     assert min(processor_seconds() for _ in range(3)) < limit
 

@@ -1,4 +1,4 @@
-"""``pip install -e .`` as the README says, in a fresh environment."""
+"""``pip install -e .`` as in the README, in a fresh environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def environment(tmp_path) -> Path:
 
 @pytest.fixture
 def sources(tmp_path) -> Path:
-    """What is installed, copied: building leaves files beside it."""
+    """A copy of the sources: building leaves files in them."""
     root = tmp_path / "sources"
     shutil.copytree(REPOSITORY / "tools", root / "tools", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

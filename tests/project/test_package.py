@@ -1,4 +1,4 @@
-"""The wheel: built for real, installed into a folder of its own, used from an empty one with no clone in reach."""
+"""The wheel: actually built, installed into a separate folder, and used from an empty one without access to a clone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def installed(wheel, tmp_path_factory):
 def test_what_is_in_it(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert wheel.stat().st_size < MOST_BYTES
-    assert {name.split("/")[0].split("-")[0] for name in names} == {"saiqa", "sa_iqa"}  # no module beside the package
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"saiqa", "sa_iqa"}  # no module outside the package
     assert sum(name.endswith(".jpg") for name in names) == 12
     kept = [path for kind in ("*.j2", "*.css", "*.html", "*.js") for path in (REPOSITORY / "tools/saiqa").rglob(kind)]
     assert {str(path.relative_to(REPOSITORY / "tools")) for path in kept} <= set(names)

@@ -1,4 +1,4 @@
-"""Every command that the README and the pages of docs/ show is run, or parsed where it needs downloads, GPUs or minutes."""
+"""Every command in the README and docs/ is run, or only parsed if it needs downloads, GPUs or minutes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BASH = [shlex.split(line)[1:] for line in LINES if line.startswith("bash ")]
 SAIQA = [shlex.split(line)[1:] for line in re.findall(r"^    (saiqa .*)$", MANUAL, re.M)]
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", MANUAL, re.M | re.S)
 
-# Commands whose examples build on each other: run one after the other, with one folder in place of /tmp.
+# Commands whose examples build on each other: run in order, with one folder in place of /tmp.
 CHAINED = ("tools/score_images.py", "tools/best_of_n.py", "tools/filter_images.py", "tools/compare_images.py")
 OWN_RATINGS = [one for one in PYTHON if one[0] == "tools/evaluate_correlation.py" and "".join(one[1:2]).startswith("/tmp/")]
 SERVE = "tools/serve.py"  # runs until it is stopped
@@ -40,7 +40,7 @@ def test_the_readme_shows_commands_of_every_kind():
 
 
 def write_preferences(folder):
-    """The files that the README's lines about weights name."""
+    """The files named in the README's lines about weights."""
     from judgements import simulate, write
 
     scored, pairs = write(folder, *simulate((1, 1, 1, 1), pairs=100, tie=0.5))
@@ -77,7 +77,7 @@ def test_python_commands(command, tmp_path):
         flags += ["--results_dir", str(tmp_path)]
         on_demo = False  # nothing is scored there: the error must say how to
     if name == "calibrate.py" or "--calibration" in flags:
-        on_demo = False  # run one behind the other in test_calibration.py; here the error must say how to
+        on_demo = False  # run in order in test_calibration.py; here the error must say how to
     if "--output_jsonl" in flags:
         flags[flags.index("--output_jsonl") + 1] = str(tmp_path / "out.jsonl")
     ran = run_command(name, *flags, cwd=REPOSITORY, env={**os.environ, "HF_HUB_OFFLINE": "1"})
@@ -114,7 +114,7 @@ def test_python_examples(example):
 
 
 def test_the_service_and_what_to_ask_it(tmp_path):
-    """The first command is run, the others' flags parsed; the requests are sent as they stand, to where it listens."""
+    """The first command is run, the flags of the others are parsed; the requests are sent unchanged, to the running service."""
     from saiqa.cli import serve
 
     commands = [flags for script, *flags in PYTHON if script == SERVE]
@@ -130,7 +130,7 @@ def test_the_service_and_what_to_ask_it(tmp_path):
         paths = httpx.get(f"{service.url}/openapi.json").json()["paths"]
         assert service.stop(signal.SIGINT) == 130
     table = (REPOSITORY / "docs" / "service.md").read_text(encoding="utf-8")
-    # 500 is for what nobody has foreseen.
+    # 500 is for unforeseen errors.
     described = {status for path in ("/score", "/explain") for status in paths[path]["post"]["responses"]}
     assert set(re.findall(r"^\| (\d{3}) \|", table, re.M)) == {*described, "500"}
     *scored, mapped, decided = [json.loads(answer.stdout) for answer in answers]

@@ -1,4 +1,4 @@
-"""A file fits a reader's head and a function a screen: at most so many lines, the model's one file excepted."""
+"""Upper limits of the lines of a file and of a function, to keep both readable; the model's single file is exempt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is said about packages agrees with what is installed: lock, list of parts, licences."""
+"""The records of packages agree with the installed ones: lock file, SBOM, licences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A score is of the picture that was there when it was asked for, and a rating is kept for as long as its picture."""
+"""A score belongs to the picture at the time of the request, and a rating is kept only while its picture is unchanged."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def replace_keeping_the_time(picture, source):
 
 @pytest.fixture
 def asked(tmp_path):
-    """Two pictures of one size in bytes, questions about them, and the flags to ask."""
+    """Two pictures with the same size in bytes, questions about them, and the flags of the commands."""
     folder = tmp_path / "SA-BENCH" / "images"
     folder.mkdir(parents=True)
     paths = [folder / name for name in ("a.jpg", "b.jpg")]

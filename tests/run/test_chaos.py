@@ -1,4 +1,4 @@
-"""A part of ``make chaos``: runs that are killed and go on end in the result of one that was left alone."""
+"""A part of ``make chaos``: runs that are killed and resumed give the result of an undisturbed run."""
 
 from __future__ import annotations
 

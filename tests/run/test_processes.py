@@ -1,4 +1,4 @@
-"""Scorer and Reward in programs of several processes and over many images: pickled, forked, and without leaks."""
+"""Scorer and Reward in programs with several processes and over many images: pickled, forked, and without leaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that are continued: nothing kept is lost, nothing of another kind is mixed in, whichever command runs."""
+"""Resumed runs: no stored rating is lost, none of another configuration is mixed in, with either command."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def rooms(tmp_path) -> list[Path]:
     return paths
 
 
-# ---- what is resumed is of one kind ----------------------------------------------------------------------------------
+# ---- resumed runs have one configuration -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["flags", "environment"])
 @pytest.mark.parametrize("bound", ["max_pixels", "min_pixels"])
 def test_ratings_at_other_pixel_bounds_are_not_mixed(run_main, make_data_root, rooms, tmp_path, monkeypatch, way, bound):
-    """As after the program's own advice: memory did not suffice, so with fewer pixels, and --resume."""
+    """As the program advises after running out of memory: fewer pixels and --resume."""
     root = make_data_root(["lighting"])
     infer = ["infer.py", *root.flags, "--dimension", "lighting", "--mode", "infer"]
     score = ["score_images.py", *rooms[:2], *MODEL, "--output_csv", tmp_path / "o.csv"]
@@ -109,7 +109,7 @@ def test_workers_that_differ_are_refused():
         model.settled(model.identity(""), {**here, "system": "Be brief."})
 
 
-# ---- what is kept stays ----------------------------------------------------------------------------------------------
+# ---- stored ratings stay ---------------------------------------------------------------------------------------------
 
 
 def test_resuming_adds_and_what_is_not_named_again_stays(run_main, rooms, tmp_path):
@@ -159,7 +159,7 @@ def test_infer_keeps_ratings_of_images_that_are_not_asked_again(run_main, make_d
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_an_addition_that_is_interrupted_loses_nothing(run_main, make_data_root, stop_after, interrupted):
-    """Rated, then asked about others and stopped in the midst, then continued: the bytes of doing it undisturbed."""
+    """Rated, then run on other images and interrupted, then resumed: the same bytes as without an interruption."""
     root = make_data_root(["lighting"], ids=list("abcdef"), mos=["1", "2", "3", "4", "5", "3"])
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "1"]
     write_jsonl(root.jsonl("lighting"), [record("lighting", i) for i in "ab"])
@@ -245,7 +245,7 @@ class Probe:
 
 @pytest.mark.parametrize("command", ["infer", "score_images", "serve"])
 def test_threads_do_not_wait_awake_for_long_in_any_command(command, rooms, make_data_root, tmp_path):
-    """Set before torch is imported, which is when it is read; what the user has set stays."""
+    """Set before torch is imported, when it is read; the user's own value stays."""
     (tmp_path / "probe_engine.py").write_text(PROBE_ENGINE)
     arguments = {
         "infer": [*map(str, make_data_root(["lighting"]).flags), "--dimension", "lighting"],

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, short of disk, or two at once: nothing lost, nothing left behind, one line said."""
+"""Runs that are stopped, killed, out of disk space, or concurrent: nothing lost, nothing left behind, a one-line message."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from helpers import SMALL_BUNDLE, TOOLS, read_jsonl
 
-PICTURES = 100  # more than are rated, and so written, at a time
+PICTURES = 100  # more than are rated and written at a time
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def command(pictures, output, *flags):
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a command with temporary folders of its own; those still running are killed in the end."""
+    """Start a command with a separate temporary folder; processes still running at the end are killed."""
     running = []
     (tmp_path / "tmp").mkdir()
 
@@ -57,7 +57,7 @@ def whole(pictures, tmp_path_factory):
 
 
 def left_behind(folder):
-    """Temporary files of this program; torch has some of its own, which a kill leaves."""
+    """Temporary files of this program; a kill may also leave some of torch."""
     return [name for name in os.listdir(folder) if name.startswith("saiqa-")]
 
 
@@ -90,7 +90,7 @@ def test_an_early_interrupt_is_one_line(after, pictures, start, tmp_path):
     time.sleep(after)
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=60)[1]
-    # Before Python itself is up the system ends it, which a shell calls 130 as well.
+    # Before Python has started, the signal ends the process, which a shell also reports as 130.
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err
 
 
@@ -124,7 +124,7 @@ def test_two_runs_never_share_a_result(pictures, whole, start, tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(pictures, start, tmp_path):
-    """A limit on the size of files stands for a full disk: both fail in the midst of a write."""
+    """A file size limit simulates a full disk: both fail in the middle of a write."""
     output = tmp_path / "scores.jsonl"
     limit = (
         "import resource, signal, sys, runpy; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "

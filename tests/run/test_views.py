@@ -1,4 +1,4 @@
-"""A picture seen several times: what is seen, and that the score is that of the mean of the distributions."""
+"""Several views of a picture: their pixels, and the score as that of the mean distribution."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_mean_of_the_distributions_of_every_view(scorers):
         together = scorers[count](room)
         for dimension in facts.DIMENSIONS:
             expected = np.mean([result.scores[dimension] for result in alone[:count]])
-            # The five words have nearly all of the probability, so that the mean of the scores is the score of the mean.
+            # The five words have nearly all of the probability, so the mean of the scores is the score of the mean.
             assert together.scores[dimension] == pytest.approx(expected, abs=2e-3)
 
 

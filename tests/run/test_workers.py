@@ -1,4 +1,4 @@
-"""Scoring on several Ray workers: the same bytes as one process, also when a worker or the command itself is killed."""
+"""Scoring on several Ray workers: the same bytes as one process, even if a worker or the command itself is killed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def start(root, *flags) -> subprocess.Popen:
 
 
 def wait_for_lines(path: Path, count: int, running: subprocess.Popen) -> None:
-    """Until a growing file has so many lines."""
+    """Wait until a growing file has ``count`` lines."""
     deadline = time.monotonic() + 240
     while not (path.exists() and path.read_bytes().count(b"\n") >= count):
         assert running.poll() is None and time.monotonic() < deadline, running.communicate()
@@ -55,7 +55,7 @@ def worker_processes(command: int) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:  # gone since
+        except OSError:  # has ended since
             continue
     return [pid for pid in parents if is_below(pid, command, parents) and "_Worker" in name_of(pid)]
 
@@ -75,7 +75,7 @@ def name_of(pid: int) -> str:
 
 @pytest.fixture
 def undisturbed(make_data_root, run_main):
-    """A data root of many images, one of them torn and one missing, and the result of one process that nothing disturbed."""
+    """A data root of many images, one truncated and one missing, and the result of an undisturbed single process."""
     root = make_data_root(["lighting"], ids=MANY, mos=["3"] * len(MANY))
     root.image("lighting", "i050").write_bytes(b"no image")
     root.image("lighting", "i070").unlink()
@@ -113,7 +113,7 @@ def test_a_killed_command_is_resumed_by_another_number_of_workers(undisturbed, r
     running.communicate(timeout=60)
     assert not result.exists()
     lines = partial.read_bytes().splitlines(keepends=True)
-    partial.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # as if killed in the midst of a batch's lines
+    partial.write_bytes(b"".join(lines[:-1]) + lines[-1][:20])  # as if killed while writing a batch's lines
     ran = run_main("infer.py", *infer_flags(root, "--resume"))
     assert ran.code == 3, ran.err
     assert f"{len(lines) - 2} of {len(MANY)} images are rated already" in ran.err
@@ -121,7 +121,7 @@ def test_a_killed_command_is_resumed_by_another_number_of_workers(undisturbed, r
     deadline = time.monotonic() + 60
     while any("_Worker" in name_of(pid) for pid in left) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert not any("_Worker" in name_of(pid) for pid in left)  # workers end with the command
+    assert not any("_Worker" in name_of(pid) for pid in left)  # the workers have ended with the command
 
 
 def test_a_model_that_does_not_load_is_the_same_error(make_data_root, run_main, tmp_path):
@@ -139,7 +139,7 @@ def test_a_model_that_does_not_load_is_the_same_error(make_data_root, run_main, 
 
 
 def test_dimensions_of_an_image_stay_in_the_batch_that_they_came_in():
-    """A batch goes to one worker as a whole, where one pass over the image serves all questions about it."""
+    """A batch goes as a whole to one worker, which uses one pass over an image for all questions about it."""
     cases = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
     batches = [
         [Request(str(SMALL_BUNDLE / case["image"]), case["query"], case["answer_prefix"]) for case in cases[i : i + 4]]
@@ -176,7 +176,7 @@ def test_flags_that_cannot_be_met_are_one_line(make_data_root, run_main, flags, 
 
 
 def test_batches_are_read_no_further_ahead_than_there_is_work_for():
-    """In one process, a batch is read when the one before it is answered."""
+    """In one process, a batch is read after the previous one is answered."""
     engine = load_small()
     case = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"][0]
     read = []
@@ -193,7 +193,7 @@ def test_batches_are_read_no_further_ahead_than_there_is_work_for():
 
 
 def test_resume_asks_a_torn_batch_again_and_tried_images_by_themselves(make_data_root, run_main):
-    """The bytes of an undisturbed run need the company that an image had in it; retrying a failure needs none."""
+    """Reproducing the bytes of an undisturbed run needs the original batches; retrying a failure does not."""
     root = make_data_root(["lighting"], ids=MANY[:8], mos=["3"] * 8)
     flags = [*root.flags, "--dimension", "lighting", "--mode", "infer", "--max_batch_size", "4"]
     assert run_main("infer.py", *flags).code == 0
@@ -237,7 +237,7 @@ def test_a_killed_command_leaves_no_process_of_ray(make_data_root, tmp_path):
             time.sleep(0.2)
         time.sleep(2)
         started |= reaper.descendants(command.pid)
-        time.sleep(2)  # the reaper looks twice a second
+        time.sleep(2)  # the reaper checks twice per second
     finally:
         command.kill()
         command.wait()

@@ -1,4 +1,4 @@
-"""What the tests of the service share: a running one, what its scorer says, and its page in a browser."""
+"""Shared by the tests of the service: a running service, the scores of its scorer, and its page in a browser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LIMITS = {"images": 4, "max_queue": 8, "request_mb": 1, "megapixels": 1}
 
 @pytest.fixture(scope="module")
 def expected_scores(scorer) -> list[dict[str, float]]:
-    """What the scorer says of ``PICTURES``, dimension -> score."""
+    """The scorer's scores of ``PICTURES``, dimension -> score."""
     scores = [result.scores for result in scorer.score(PICTURES)]
     apart = min(max(abs(a[name] - b[name]) for name in a) for i, a in enumerate(scores) for b in scores[:i])
     assert apart > 10 * TOLERANCE, "the pictures must be told apart by their scores"
@@ -26,12 +26,12 @@ def service(scorer, expected_scores):  # expected_scores first: the scorer is th
         yield url
 
 
-# ---- the page in a browser: selenium is imported where it is needed --------------------------------------------------
+# ---- the page in a browser: selenium is imported only if needed ------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def expected(scorer) -> list:
-    """What the scorer says of the pictures of ``files``."""
+    """The scorer's results for the pictures of ``files``."""
     return scorer.score(PICTURES[:3])
 
 
@@ -52,11 +52,11 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, url):
-    """The page, fresh and without a history."""
+    """The page, reloaded and without a history."""
     from service_page import is_met, wait
 
     browser.get(url)
-    wait(browser, lambda: is_met(browser))  # from then on it keeps nothing by itself
+    wait(browser, lambda: is_met(browser))  # afterwards it stores nothing by itself
     browser.execute_script("sessionStorage.clear()")
     browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     browser.refresh()
@@ -66,7 +66,7 @@ def page(browser, url):
 
 @pytest.fixture
 def files(tmp_path) -> list[Path]:
-    """Three pictures, whose names a CSV must quote."""
+    """Three pictures, with names that need quoting in a CSV."""
     paths = [tmp_path / name for name in ("first.png", 'a "second", one.png', "third.png")]
     for path, data in zip(paths, PICTURES, strict=False):
         path.write_bytes(data)

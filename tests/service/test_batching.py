@@ -1,4 +1,4 @@
-"""Pictures of many clients: how they wait, are scored together, and go back to their own."""
+"""Pictures of many clients: they wait, are scored together, and go back to the right client."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from serving import PICTURES
 
 
 def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clean(tmp_path):
-    """The benchmark's clients, who check every answer, for some seconds and with little room in the queue."""
+    """The benchmark's clients, which check every answer, for some seconds with a short queue."""
     for number, data in enumerate(PICTURES):
         (tmp_path / f"{number}.png").write_bytes(data)
     output = tmp_path / "figures.json"
@@ -37,7 +37,7 @@ def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clea
 
 
 class Recorder:
-    """A score function that notes its calls and can be held up: what it returns are its own arguments."""
+    """A score function that records its calls and can be blocked; it returns its arguments."""
 
     def __init__(self):
         self.calls: list[tuple[list, tuple]] = []

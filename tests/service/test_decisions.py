@@ -1,4 +1,4 @@
-"""POST /v1/decisions as its clients meet it: OpenAI's own, and requests written by hand."""
+"""POST /v1/decisions as its clients use it: OpenAI's own, and hand-written requests."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_openais_own_client_is_answered(service, expected):
     assert (answer.type, answer.name, found.model) == ("score", "layout", SMALL_BUNDLE.name)
     assert answer.score == pytest.approx(expected.scores["layout"] - 1, abs=1e-5)
     assert answer.probabilities[4].label == "excellent"
-    type(found).model_validate(found.to_dict())  # the client's models, which it does not check by itself
+    type(found).model_validate(found.to_dict())  # the client's models, which it does not validate itself
     with pytest.raises(openai.UnprocessableEntityError, match="nothing is downloaded"):
         client.decisions.create(**request([{"type": "input_image", "image_url": "https://example.org/a.jpg"}]))
     with pytest.raises(openai.NotFoundError, match="this service has"):

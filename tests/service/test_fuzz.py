@@ -1,4 +1,4 @@
-"""A part of ``make fuzz``, the same cases every time: nothing that is damaged ends in anything but a result or one line."""
+"""A part of ``make fuzz``, with the same cases every time: every damaged input gives a result or a one-line error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a service with a calibration answers: intervals, and no score that is not sure enough."""
+"""Answers of a service with a calibration: intervals, and no score that is not sure enough."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_flags_of_the_command(calibration, tmp_path):
         health = httpx.get(f"{service.url}/health", trust_env=False).json()
         assert (health["confidence"], health["max_width"]) == (0.99, 3.9)
         result = asked(service.url)
-        # Of 20 pictures nobody can tell 99%: every interval is the whole scale, and no score is sure.
+        # 20 pictures cannot support 99%: every interval is the whole scale, and no score is sure.
         assert result["intervals"] == {name: [1, 5] for name in facts.DIMENSIONS}
         assert (result["scores"], result["unsure"]) == ({}, list(facts.DIMENSIONS))
 

@@ -62,7 +62,7 @@ def test_the_bars_are_as_long_as_the_scores_are_high(page, files, expected):
 
 
 def test_dropped_pictures_are_scored(page):
-    """A drop as the browser delivers it, with a real file made in the page."""
+    """A drop as the browser delivers it, with a real file created in the page."""
     page.execute_script(
         """
         const bytes = Uint8Array.from(atob(arguments[0]), (c) => c.charCodeAt(0));

@@ -1,4 +1,4 @@
-"""The page on every screen and for everybody: narrow windows, the keyboard, screen readers, and eyes that miss colours."""
+"""The page on every screen and for everybody: narrow windows, the keyboard, screen readers, and colour blindness."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_nothing_sticks_out_at_any_width(page, files, width):
     """
     assert page.execute_script(sticking_out) == []
     heights = page.execute_script("return [...document.querySelectorAll('#history tr')].map(e => e.offsetHeight)")
-    assert max(heights) < 130  # no name is squeezed into a column of single letters
+    assert max(heights) < 130  # no name is wrapped letter by letter
 
 
 def test_the_keyboard_reaches_everything_in_order(page, files):
@@ -52,12 +52,12 @@ def test_the_keyboard_reaches_everything_in_order(page, files):
     ]
     assert reached == [*start, *heads, *row, "download", "clear"]
     ActionChains(page).send_keys(Keys.ENTER).perform()
-    assert page.switch_to.active_element.get_attribute("id") == "files"  # focus goes where work goes on
+    assert page.switch_to.active_element.get_attribute("id") == "files"  # focus moves to where work continues
     assert rows(page) == []
 
 
 def attributes(browser, node: dict) -> dict[str, str]:
-    """The attributes of the element that a node of the accessibility tree stands for."""
+    """The attributes of the element of a node of the accessibility tree."""
     found = browser.execute_cdp_cmd("DOM.describeNode", {"backendNodeId": node["backendDOMNodeId"]})["node"]["attributes"]
     return dict(zip(found[::2], found[1::2], strict=True))
 
@@ -79,7 +79,7 @@ def test_a_screen_reader_hears_names_and_values(page, files, expected):
         assert (said["valuemin"], said["valuemax"]) == (1, 5)
         assert node["value"]["value"] == pytest.approx(float(score), abs=1e-6)
         assert attributes(page, node)["aria-valuetext"] == f"{score} of 5"
-        # Chromium 156 leaves the text out of this protocol's answer, for every role and however it was set.
+        # Chromium 156 omits the text from this protocol's answer, for every role and however it was set.
         assert said.get("valuetext") in (f"{score} of 5", "", None)
     assert named("columnheader") == ["Compare", "Picture", "Overall", *LABELS, "Remove"]
     assert named("rowheader") == ["first.png"]
@@ -90,13 +90,13 @@ def test_a_screen_reader_hears_names_and_values(page, files, expected):
 
 
 def luminance(colour: list[int]) -> float:
-    """Of WCAG, 0 to 1."""
+    """The relative luminance of WCAG, 0 to 1."""
     linear = [value / 255 / 12.92 if value / 255 <= 0.04045 else ((value / 255 + 0.055) / 1.055) ** 2.4 for value in colour]
     return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_low_and_high_scores_have_colours_apart(page):
-    """By brightness, which the colour-blind see as everybody does; and every number can be read on its colour."""
+    """By brightness, which does not depend on colour vision; and every number is readable on its colour."""
     scores = [1, 1.2, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 4.7, 5]
     script = """
         const [scores, done] = arguments;

@@ -1,4 +1,4 @@
-"""What the page says of a score: interval, caveat and verdict, where in the picture it comes from, and when it is not sure."""
+"""The page's explanations of a score: interval, caveat and verdict, its places in the picture, and uncertainty."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_where_a_score_comes_from(browser):
 
 
 def red_at(browser, x: float, y: float) -> float:
-    """By how much a place of the card's picture, in shares of its sides, is redder than green."""
+    """Red minus green at a place of the card's picture, given as shares of its sides."""
     script = """
         const [x, y, done] = arguments;
         const image = document.querySelector("article img");

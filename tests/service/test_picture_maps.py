@@ -1,4 +1,4 @@
-"""POST /explain: the map of a picture is that of ``Scorer.explain``, and what has no map is refused clearly."""
+"""POST /explain: the map of a picture is that of ``Scorer.explain``, and requests without a map are refused clearly."""
 
 from __future__ import annotations
 

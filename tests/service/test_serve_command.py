@@ -1,4 +1,4 @@
-"""The flags of serve.py: where a token comes from, and mistakes, told before a model is loaded."""
+"""The flags of serve.py: where a token comes from, and mistakes, reported before a model is loaded."""
 
 from __future__ import annotations
 

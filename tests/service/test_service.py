@@ -1,4 +1,4 @@
-"""The service as clients meet it: a real server with a real small model, asked over HTTP."""
+"""The service as clients use it: a real server with a real small model, over HTTP."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_client_that_leaves_harms_nobody(service, http, caplog):
 
 
 def test_a_full_queue_is_a_503_that_says_when_to_come_again(service, http):
-    """Twelve clients with four pictures each, room for eight pictures: whoever is refused may simply come again."""
+    """Twelve clients with four pictures each, room for eight pictures: a refused client can simply retry."""
 
     def ask(_):
         return httpx.post(f"{service}/score", files=form(*PICTURES[:4]), timeout=300, trust_env=False)
@@ -232,7 +232,7 @@ def test_the_description_loads_nothing_from_elsewhere(http):
 
 
 def test_the_command_asks_for_its_token_and_answers_what_it_has_taken_before_it_stops(tmp_path, expected_scores):
-    """SIGTERM while clients wait: each gets its whole answer, and the exit code is 0."""
+    """SIGTERM while clients wait: each gets its complete answer, and the exit code is 0."""
     file = tmp_path / "token"
     file.write_text("secret-1\n")
     flags = ["--model_path", SMALL_BUNDLE, "--device", "cpu", "--batch_wait_ms", 1500, "--token_file", file]

@@ -1,4 +1,4 @@
-"""What strangers may ask of a service, and what slow clients, hostile bodies and large pictures cannot do to it."""
+"""Access for strangers, and resistance to slow clients, hostile bodies and large pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from serving import served, served_here
 
 
 def answer_to(url: str, *lines: str, body: bytes = b"") -> tuple[int, str]:
-    """Status and text of the answer to a request written by hand."""
+    """Status and text of the answer to a hand-written request."""
     parts = urlsplit(url)
     with socket.create_connection((parts.hostname, parts.port), timeout=30) as connection:
         head = "\r\n".join([*lines, "Connection: close", f"Content-Length: {len(body)}", "", ""])

@@ -1,7 +1,7 @@
-"""What takes minutes of training: ``make train-check``, and not part of ``make test``.
+"""Tests that need minutes of training: ``make train-check``, not part of ``make test``.
 
-Runs that are ended at three moments and go on, a second start beside a run, adapters, ZeRO-3 and offload, two machines on the
-loopback, and gradients that do not depend on how examples are cut into batches.
+Runs that are ended at three moments and resumed, a second start during a run, adapters, ZeRO-3 and offload, two machines on
+loopback, and gradients that do not depend on how examples are split into batches.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ MOMENTS = {
 def test_an_ended_run_goes_on_to_the_same_weights(tmp_path, data, undisturbed, moment, number):
     output = tmp_path / "out"
     command = [*SHORT, *data, "--output_dir", output]
-    for _ in range(4):  # promoting takes milliseconds, which a busy machine lets pass unseen
+    for _ in range(4):  # promoting takes milliseconds, which a busy machine may miss
         with suppress(TooLate):
             code = ended_when(command, lambda: MOMENTS[moment](output), number)
             break
@@ -81,7 +81,7 @@ def test_sharding_and_offload_give_the_weights_of_zero2(tmp_path, data, undistur
 
 
 def scored(checkpoint: Path) -> None:
-    """infer.py loads what a training has left."""
+    """infer.py loads the result of a training."""
     ran = run_command(
         *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "2", "--device", "cpu"),
         *("--model_path", checkpoint, "--results_dir", checkpoint.parent / "results"),
@@ -91,7 +91,7 @@ def scored(checkpoint: Path) -> None:
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared folder", "separate folders"])
 def test_two_machines_train_as_one(tmp_path, data, undisturbed, shared):
-    """Two launchers on the loopback, one process each, against one launcher with two processes."""
+    """Two launchers on loopback, one process each, against one launcher with two processes."""
     port = free_port()
     flags = [*SHORT, *ALONE, *data]
     outputs = [tmp_path / "first", tmp_path / ("first" if shared else "second")]
@@ -117,7 +117,7 @@ def gradient_steps(output: Path) -> list[float]:
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_do_not_depend_on_how_examples_are_cut(tmp_path, data, loss):
-    """One step over 32 examples: at once, by two processes, and by four accumulated batches."""
+    """One step over 32 examples: in one batch, by two processes, and in four accumulated batches."""
     cuts = {"once": (1, 32, 1), "two processes": (2, 16, 1), "accumulated": (1, 8, 4)}
     steps = ("--max_steps", 1, "--logging_steps", 1, "--loss", loss, "--val_split", 0, *data[:2], "--warmup_ratio", 0)
     for name, (processes, batch, accumulated) in cuts.items():

@@ -1,4 +1,4 @@
-"""What the tests of trainings share: few examples, and one run over them in peace."""
+"""Shared by the tests of training: a few examples, and one undisturbed run on them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainings import SHORT, examples, trained
 
 
 class Undisturbed(NamedTuple):
-    """A run that nobody has ended: the folder of its checkpoint, and what it has said."""
+    """An undisturbed run: the folder of its checkpoint, and its output."""
 
     output: Path
     ran: subprocess.CompletedProcess
@@ -20,14 +20,14 @@ class Undisturbed(NamedTuple):
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> tuple:
-    """Questions to train and to validate on; 15 images are what two processes cannot share evenly."""
+    """Questions for training and validation; two processes cannot share 15 images evenly."""
     folder = tmp_path_factory.mktemp("data")
     return ("--train_jsonl", examples(folder / "train", 32), "--val_jsonl", examples(folder / "val", 15, split="val"))
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory, data) -> Undisturbed:
-    """Started in another folder; keeps what training on needs."""
+    """Started in another folder; keeps the files needed for resuming."""
     folder = tmp_path_factory.mktemp("undisturbed")
     output = folder / "sa-iqa-prompt4"
     return Undisturbed(output, trained(*SHORT, *data, "--save_only_model", "false", "--output_dir", output, cwd=folder))

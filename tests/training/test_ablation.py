@@ -1,4 +1,4 @@
-"""The prompt ablation: what it plans, and a run with a checkpoint that is there and one that it trains."""
+"""The prompt ablation: its plan, and a run with one existing checkpoint and one that it trains."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_failed_step_ends_the_run_with_its_name(tmp_path):
 
 
 def test_one_prompt_there_and_one_trained(tmp_path):
-    """Two steps of training make no reader, but a checkpoint; the table has both prompts."""
+    """Two steps of training give a checkpoint, though not a useful one; the table has both prompts."""
     models = tmp_path / "models"
     models.mkdir()
     (models / facts.tuned_model(4)).symlink_to(REPOSITORY / "demo" / "SA-IQA-model" / facts.tuned_model(4))
@@ -70,7 +70,7 @@ def test_one_prompt_there_and_one_trained(tmp_path):
     )
     assert ran.code == 0, ran.err[-3000:]
     assert (models / facts.tuned_model(1) / "model.safetensors").is_file()
-    assert not system_prompt(models / facts.tuned_model(1))  # as the demo's own
+    assert not system_prompt(models / facts.tuned_model(1))  # like the demo's
     with open(tmp_path / "ablation.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["prompt"] for row in rows] == ["1"] * 5 + ["4"] * 5

@@ -1,4 +1,4 @@
-"""What goes into a training: faults named all at once, lengths, the split by image, soft labels, what a run takes."""
+"""Inputs of a training: all faults reported at once, lengths, the split by image, soft labels, memory of a run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NINE_B = Shape(
 
 
 def spoilt(folder: Path) -> tuple[Path, list[str]]:
-    """Questions of which six cannot be trained on, and the names of the files at fault."""
+    """Questions of which six cannot be used for training, and the names of the files at fault."""
     file = examples(folder, 30)
     records = [json.loads(line) for line in file.read_text().splitlines()]
     good = Path(records[0]["images"][0]).read_bytes()
@@ -75,7 +75,7 @@ def test_images_in_both_files_are_refused(tmp_path):
 
 
 def test_no_test_image_is_needed(tmp_path):
-    """By default a run reads the test split neither to train nor to validate: its pictures may be absent."""
+    """By default a run does not read the test split, for training or validation: its pictures may be absent."""
     root = small_benchmark(tmp_path / "SA-BENCH", {"train": 60, "test": 10}, ["lighting"])
     for image in root.glob("images/lighting/images/*_test_*"):
         image.unlink()
@@ -103,7 +103,7 @@ def test_soft_labels():
 
 @pytest.mark.parametrize(("gpus", "gigabytes"), [(1, 166), (2, 92), (4, 55), (8, 37)])
 def test_memory_of_the_9b_with_zero2(gpus, gigabytes):
-    """Weights in bfloat16, and 18 bytes a trained parameter divided among the GPUs; activations come on top."""
+    """Weights in bfloat16, and 18 bytes per trained parameter divided among the GPUs; activations come on top."""
     options = layered(False, False, {})
     need = sizes.needs(NINE_B, options, gpus, longest=0).device / sizes.GB
     assert need == pytest.approx(gigabytes * 1.05, rel=0.06)

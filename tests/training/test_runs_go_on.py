@@ -1,4 +1,4 @@
-"""Trainings that are ended and started again, what they validate, and what the checkpoint says of itself."""
+"""Trainings that are ended and restarted, their validation, and what the checkpoint records about itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from trainings import (
 
 
 def test_a_killed_run_goes_on_and_a_former_checkpoint_stays_until_it_may_go(tmp_path, data, undisturbed):
-    """kill -9 between two saves: nothing is left running, and the same command ends with the weights of a run in peace."""
+    """kill -9 between two saves: no process remains, and the same command ends with the weights of an undisturbed run."""
     output = tmp_path / "out"
     shutil.copytree(DEMO_CHECKPOINT, output)
     (output / "args.json").write_text(json.dumps({"system": "of the former"}))
@@ -42,13 +42,13 @@ def test_a_killed_run_goes_on_and_a_former_checkpoint_stays_until_it_may_go(tmp_
     assert "resuming from" in ran.stderr and "already holds a checkpoint" in ran.stderr
     assert ran.stdout.strip().endswith(run.name) and str(run) in ran.stderr.splitlines()[-1]
     assert largest_difference(run, undisturbed.output) == 0.0
-    assert not list(run.glob("checkpoint-*/global_step*"))  # what only training on needs
+    assert not list(run.glob("checkpoint-*/global_step*"))  # files only needed for resuming
     assert contents(output) == before and checkpoint_folders.find_checkpoint(output, print) == output
     assert "has already finished" in trained(*command).stderr
 
     (run / "model.safetensors").unlink()
     (run / "config.json").unlink()
-    mended = trained(*command, "--overwrite")  # nothing is trained again: the run still has it
+    mended = trained(*command, "--overwrite")  # nothing is trained again: the run still has the checkpoint
     assert "steps/s" not in mended.stderr and mended.stdout.strip().endswith("out")
     after = contents(output)
     assert after.keys() >= {"config.json", "model.safetensors", "preprocessor_config.json", "args.json"}
@@ -87,7 +87,7 @@ def strings(value) -> list[str]:
 
 
 def test_scoring_looks_at_the_pixels_of_the_training(tmp_path):
-    """The bounds that a run was trained with go into the config.json that is scored with."""
+    """The pixel bounds of a training are stored in the config.json that scoring uses."""
     step = tmp_path / "checkpoint-1"
     step.mkdir()
     shutil.copy(BASE / "config.json", step)

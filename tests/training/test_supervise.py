@@ -1,4 +1,4 @@
-"""What ends with a command under supervision: everything that it has started, however it ends."""
+"""Everything that a supervised command has started ends with it, however it ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saiqa.training import supervise
 from trainings import gone
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TOOLS)}
-# As torchrun: a process in a session of its own, which says that it is there, and one that waits for it.
+# As torchrun: a process in its own session, which reports that it runs, and one that waits for it.
 WAITS = "import sys, time, pathlib; pathlib.Path(sys.argv[1], 'there').touch(); time.sleep(300)"
 STARTS = f"import sys, subprocess; subprocess.run([sys.executable, '-c', {WAITS!r}, sys.argv[1]], start_new_session=True)"
 SUPERVISES = (

@@ -110,7 +110,7 @@ def test_bad_input_is_one_line_with_exit_code_2(arguments, said, tmp_path):
     ],
 )
 def test_a_mistyped_option_costs_no_file(arguments, said, tmp_path):
-    """What ms-swift would refuse after loading everything is refused by its argument classes."""
+    """Options that ms-swift would refuse only after loading are refused early, by its argument classes."""
     ran = train(*ON_CPU, *arguments, cwd=tmp_path)
     assert ran.returncode == 2, ran.stderr
     assert said in ran.stderr and len(ran.stderr.strip().splitlines()) == 1
@@ -120,7 +120,7 @@ def test_a_mistyped_option_costs_no_file(arguments, said, tmp_path):
 def test_two_launchers_have_two_ports_and_torchrun_may_have_either(tmp_path):
     notes: list[str] = []
     first = free_port(0, notes.append)
-    second = free_port(first, notes.append)  # the first has not listened yet
+    second = free_port(first, notes.append)  # the first does not listen yet
     assert second != first and notes[-1] == f"port {first} is taken; using {second}"
     script = tmp_path / "group.py"
     script.write_text("import torch.distributed as d; d.init_process_group('gloo'); print(d.get_world_size())")
@@ -146,7 +146,7 @@ def test_fault_14_two_zero2_processes_train(undisturbed):
     output, ran = undisturbed
     assert ran.stdout.strip().endswith("sa-iqa-prompt4") and len(ran.stdout.splitlines()) == 1
     (run,) = output.glob("v0-*")
-    # Optimizer states in one part a process are what ZeRO leaves; plain data parallelism would leave none.
+    # One part of the optimizer states per process is the mark of ZeRO; plain data parallelism has none.
     for step in steps_of(run):
         assert len(list(step.glob("global_step*/*zero_pp_rank_[01]_*optim_states.pt"))) == 2
     assert best_step(run) in steps_of(run)
@@ -162,7 +162,7 @@ def test_fault_14_two_zero2_processes_train(undisturbed):
 
 
 def test_a_checkpoint_is_asked_with_its_own_system_prompt(undisturbed, tmp_path):
-    """The release's system prompt is learned, kept in args.json, and used by everything that scores, alike."""
+    """The release's system prompt is trained with, stored in args.json, and used by everything that scores."""
     arguments = json.loads((undisturbed.output / "args.json").read_text())
     assert arguments["system"] == SYSTEM and arguments["template"] == "ovis2_5" and arguments["use_chat_template"] is True
     assert not any("/" in str(value) for value in arguments.values())
@@ -173,7 +173,7 @@ def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
     """infer.py, Scorer, the service and the swift engine, all with the checkpoint's system prompt."""
     from swift import BaseArguments
 
-    assert BaseArguments.from_pretrained(str(checkpoint)).system == SYSTEM  # what ms-swift's engine builds its template from
+    assert BaseArguments.from_pretrained(str(checkpoint)).system == SYSTEM  # the input of the template of ms-swift's engine
     images = sorted((DEMO_DATA / "images/lighting/images").glob("*_test_000[0-3].jpg"))
     ran = run_command(
         *("infer.py", "--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "4", "--dtype", "float32"),
@@ -210,7 +210,7 @@ def assert_scored_alike(checkpoint: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("shards", [1, 2])
 def test_a_replacement_cut_short_after_any_step_leaves_a_whole_checkpoint(tmp_path, shards):
-    """Either the former in its place, or the new one, in its place or in the folder of its run."""
+    """Either the old one in its place, or the new one, in its place or in the folder of its run."""
     for steps in range(100):
         output = tmp_path / str(steps)
         run = output / "v3-20260101-000000"
@@ -244,7 +244,7 @@ def test_the_best_whole_step_is_kept(tmp_path):
         (step / "trainer_state.json").write_text(json.dumps({"best_global_step": best}))
         if number < 6:
             mark_whole(step)
-    assert best_step(tmp_path).name == "checkpoint-2"  # of the two that are whole, the better
+    assert best_step(tmp_path).name == "checkpoint-2"  # the better of the two complete ones
     shutil.rmtree(tmp_path / "checkpoint-2")
     assert best_step(tmp_path).name == "checkpoint-4"
 
