@@ -1,4 +1,4 @@
-"""Write docs/cli.md: what ``--help`` of every command says. ``make docs`` does it, and a test holds the page to it."""
+"""Write docs/cli.md: the ``--help`` of every command. ``make docs`` runs this, and a test compares the page with it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGE = REPOSITORY / "docs" / "cli.md"
-COLUMNS = "100"  # of the terminal that is written for
+COLUMNS = "100"  # width of the terminal
 
 HEAD = """# Every command
 
-Made from `--help` by `python docs/make_cli.py`. With the package installed, `saiqa NAME` is the same command.
+Generated from `--help` by `python docs/make_cli.py`. With the package installed, `saiqa NAME` is the same command.
 """
 
 
@@ -27,7 +27,7 @@ def page() -> str:
 
 
 def said(script: str) -> str:
-    """What a command says of itself."""
+    """The help text of a command."""
     start = ["bash"] if script.endswith(".sh") else [sys.executable]
     environment = {**os.environ, "COLUMNS": COLUMNS, "PYTHON": sys.executable}
     command = [*start, f"tools/{script}", "--help"]
