@@ -1,22 +1,22 @@
 # make demo          score the embedded demo: environment, four dimensions, correlation, a table
 # make test          style, types, imports, and all tests
 # make fast          the same without the tests that need torch for more than a moment (two minutes)
-# make golden        what users see of every command, kept in GOLDEN (default: build/golden) or compared with what is there
+# make golden        record the output of every command in GOLDEN (default: build/golden), or compare with the record there
 # make docs          docs/cli.md from --help, and the pages as a site in build/docs
 # make fuzz          damaged inputs of every kind for SECONDS (default: 1800)
-# make train-check   trainings that are ended and go on, sharded, on two machines, with every loss (half an hour)
-# make chaos         runs that are killed and go on, KILLS times (default: 200)
-# make setup         the environment alone
-# make fresh         the package in an environment of its own, and the demo with it (minutes, 1.5 to 5 GB)
+# make train-check   trainings that are ended and resumed, sharded, on two machines, with every loss (half an hour)
+# make chaos         runs that are killed and resumed, KILLS times (default: 200)
+# make setup         only the environment
+# make fresh         install the package in a new environment and run the demo with it (minutes, 1.5 to 5 GB)
 # make lock          requirements.lock and sbom.cdx.json from requirements.txt
-# make demo-bundle   rebuild the demo's pictures and checkpoints from nothing (four to five hours)
-# VENV=DIR chooses the environment, PYTHON=... the interpreter it is made with, JOBS=N how many files of tests run at a time.
+# make demo-bundle   rebuild the demo's pictures and checkpoints from scratch (four to five hours)
+# VENV=DIR chooses the environment, PYTHON=... the interpreter to create it, JOBS=N the number of test files run in parallel.
 VENV ?= .venv
 PYTHON ?= python3
 RUN = "$(VENV)/bin/python"
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check
 
-# Files of tests that run at a time.
+# Test files run in parallel.
 JOBS ?= 2
 SIDE_BY_SIDE = -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
@@ -62,7 +62,7 @@ checks:
 	$(RUN) -m mypy
 	$(RUN) -m codespell_lib
 
-# READY=1: the environment is not touched.
+# READY=1: the environment is used as it is.
 fast: $(if $(READY),,lint)
 	$(if $(READY),$(MAKE) --no-print-directory checks VENV="$(VENV)")
 	$(RUN) -m pytest $(SIDE_BY_SIDE) -m "not slow" $(FAST)
@@ -77,7 +77,7 @@ docs: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	$(RUN) tests/fuzz.py --seconds $(SECONDS)
 
-# Needs uv and cyclonedx-bom; the tests hold the three files together.
+# Needs uv and cyclonedx-bom; tests check that the three files agree.
 lock:
 	head -3 requirements.lock > requirements.lock.new
 	uv pip compile requirements.txt --generate-hashes --python-version 3.11 --no-emit-index-url --no-header --quiet \
@@ -85,7 +85,7 @@ lock:
 	mv requirements.lock.new requirements.lock
 	cyclonedx-py requirements requirements.lock --output-reproducible --of JSON -o sbom.cdx.json
 
-# A fresh environment, the package alone, the demo in an empty folder; then its size and the time that took.
+# A new environment, only the package, the demo in an empty folder; then prints the size and the time.
 fresh:
 	bash tests/fresh_install.sh "$(PYTHON)"
 
@@ -95,7 +95,7 @@ train-check: $(VENV)/.installed-dev
 chaos: $(VENV)/.installed-dev
 	$(RUN) tests/chaos.py --kills $(KILLS)
 
-# The tables and pictures of the README, from what `make demo` has scored.
+# The tables and pictures of the README, from the results of `make demo`.
 figures: $(VENV)/.installed-demo
 	PYTHONPATH=tools:demo $(RUN) -m make.learn.figures
 

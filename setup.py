@@ -1,4 +1,4 @@
-"""Puts the demo's checkpoint and a dozen of its rooms into the package; all else is in pyproject.toml."""
+"""Adds the demo's checkpoint and a dozen of its rooms to the package; everything else is in pyproject.toml."""
 
 import json
 import shutil
@@ -20,16 +20,16 @@ CHECKPOINT = Path(facts.MODELS_FOLDER, facts.tuned_model())
 
 
 class BuildWithDemo(build_py):
-    """The package as it is, and ``saiqa/demo`` beside its modules."""
+    """The package with an additional folder ``saiqa/demo``."""
 
     def run(self):
         super().run()
-        if not self.editable_mode:  # an editable installation is a clone, which has all of it
+        if not self.editable_mode:  # an editable installation is a clone, which has the whole demo
             copy_demo(Path(self.build_lib, "saiqa", facts.DEMO_FOLDER))
 
 
 def copy_demo(target: Path) -> None:
-    """Put the demo's checkpoint, the rooms of an installed package, and the annotations of these alone into a folder."""
+    """Copy the demo's checkpoint, the rooms of an installed package, and only their annotations into a folder."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(DEMO / CHECKPOINT, target / CHECKPOINT)
     for file in (DEMO / facts.REFERENCE_NAME, folders.run_record_path(DEMO / facts.REFERENCE_NAME)):
@@ -53,12 +53,12 @@ def copy_demo(target: Path) -> None:
 
 
 def lines_of(file: Path) -> list[str]:
-    """The lines of a text, with their ends."""
+    """The lines of a text, with their line ends."""
     return file.read_text(encoding="utf-8").splitlines(keepends=True)
 
 
 def write(file: Path, lines: list[str]) -> None:
-    """As ``lines_of`` gives them."""
+    """Write lines as returned by ``lines_of``."""
     file.write_text("".join(lines), encoding="utf-8")
 
 
