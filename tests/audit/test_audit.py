@@ -56,6 +56,7 @@ def rows(folder: Path) -> list[int]:
     return [load_tokenizer(folder).encode(f" {word}", add_special_tokens=False)[0] for word in facts.WORDS]
 
 
+@pytest.mark.slow
 def test_the_command_passes_the_demo_s_checkpoint(tmp_path):
     ran = run_command("audit.py", "--demo", "--report", tmp_path / "audit.html", "--json")
     assert ran.code == 0, ran.err
@@ -65,6 +66,7 @@ def test_the_command_passes_the_demo_s_checkpoint(tmp_path):
     assert page.count("<img") == 17 and "://" not in page and str(tmp_path) not in page
 
 
+@pytest.mark.slow
 def test_two_words_that_have_changed_places(copy, rooms):
     _, good, _, poor, _ = rows(copy)
 
@@ -75,6 +77,7 @@ def test_two_words_that_have_changed_places(copy, rooms):
     assert "order of the words" in names(audited(copy, rooms))
 
 
+@pytest.mark.slow
 def test_answers_that_are_shifted_by_one(copy, rooms):
     places = rows(copy)
 
@@ -85,6 +88,7 @@ def test_answers_that_are_shifted_by_one(copy, rooms):
     assert "order of the words" in names(audited(copy, rooms))
 
 
+@pytest.mark.slow
 def test_a_layer_of_zeros(copy, rooms):
     def clear(weights):
         for name in weights:
@@ -110,6 +114,7 @@ def test_a_prompt_of_another_version(copy, rooms):
     assert names(audit) == {"prompt"} and "layout" in audit.failed[0].found
 
 
+@pytest.mark.slow
 def test_a_base_model_with_random_answers_fails(rooms):
     """The small bundle of the reference has random weights."""
     from helpers import SMALL_BUNDLE

@@ -138,6 +138,7 @@ def test_resume_goes_on_with_twins(make_data_root, run_main, kept):
     assert json.loads(folders.run_record_path(result).read_text())["n"] == 7
 
 
+@pytest.mark.slow
 def test_workers_rate_twins_too(make_data_root, run_main, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     root = make_data_root(["lighting"])

@@ -19,6 +19,7 @@ def run_benchmark(name: str, output, *flags) -> tuple[str, dict]:
     return done.stdout, json.loads(output.read_text())
 
 
+@pytest.mark.slow
 def test_scale(tmp_path):
     flags = ["--shape", "tiny", "--images", 4, "--max_batch_size", 2, "--rows", 100, 200]
     table, figures = run_benchmark("bench_scale.py", tmp_path / "scale.json", *flags)

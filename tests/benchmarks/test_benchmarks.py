@@ -44,6 +44,7 @@ def test_needs_of_the_released_shape():
     assert ran.stdout in (REPOSITORY / "docs" / "install.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_what_is_needed_is_measured():
     ran = run("needs.py", "--measure", "tiny", "--dtype", "float32")
     assert ran.returncode == 0, ran.stderr
@@ -51,6 +52,7 @@ def test_what_is_needed_is_measured():
     assert figures["libraries_bytes"] < figures["rating_bytes"] < figures["libraries_bytes"] + figures["computed_bytes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", TINY)
 def test_tables_and_json(script, tmp_path):
     path = tmp_path / "figures.json"
@@ -67,6 +69,7 @@ def test_tables_and_json(script, tmp_path):
         assert case["largest_score_difference"] < bound
 
 
+@pytest.mark.slow
 def test_dtypes_side_by_side(tmp_path):
     path = tmp_path / "small.json"
     ran = run("bench_small.py", "--shape", "tiny", "--size", "96x64", "--images", "2", "--repeats", "1", "--output_json", path)
@@ -102,6 +105,7 @@ importlib.machinery.PathFinder.find_spec, builtins.__import__ = staticmethod(fin
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bare", [False, True], ids=["all packages", "torch and transformers alone"])
 def test_the_check_of_a_gpu_on_a_cpu(bare, tmp_path):
     """Compiling takes most of the time, and is tested once."""

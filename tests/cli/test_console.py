@@ -200,6 +200,7 @@ def test_a_terminal_shows_a_bar_below_the_rows_and_what_is_loaded():
     assert len(rows) == 12 and not any("score:" in row for row in rows)
 
 
+@pytest.mark.slow
 def test_quiet_leaves_results_alone():
     noisy, quiet = (run_command("score_images.py", "--demo", *flags) for flags in ((), ("--quiet",)))
     assert noisy.code == quiet.code == 0 and "images/s" in noisy.err

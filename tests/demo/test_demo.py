@@ -95,6 +95,7 @@ def requests():
     return asked
 
 
+@pytest.mark.slow
 def test_prefill_and_swift_agree_on_every_test_image(requests):
     prefill = load_engine("prefill", CHECKPOINT, device="cpu", dtype="float32").rate(requests)
     swift = load_engine("swift", CHECKPOINT, device="cpu", dtype="float32", batch_size=32).rate(requests)
@@ -105,6 +106,7 @@ def test_prefill_and_swift_agree_on_every_test_image(requests):
             assert abs(ours.logprobs[word] - theirs.logprobs[word]) < TOLERANCE, request.image
 
 
+@pytest.mark.slow
 def test_the_three_stages_and_pooling(tmp_path):
     """The commands of `make demo`, with separate results."""
     ran = run_command("infer.py", "--demo", "--results_dir", tmp_path, "--json")
@@ -164,6 +166,7 @@ def test_the_raters_leave_almost_everything_attainable(dimension):
         assert 0.95 < study.ceiling(dimension, split) < 0.99
 
 
+@pytest.mark.slow
 def test_swift_scores_through_the_command(tmp_path):
     common = ["--demo", "--dimension", "lighting", "--mode", "infer", "--limit", "4", "--results_dir", tmp_path]
     assert run_command("infer.py", *common, "--engine", "swift").code == 0

@@ -175,18 +175,20 @@ def two_rooms(picture):
     )
 
 
+@pytest.mark.slow
 def test_pretraining_is_the_same_every_time(two_rooms):
     learned = []
     for _ in range(2):
         model = miniature.new_model(miniature.small_tokenizer())
         training = lessons.Pretraining(model, two_rooms)
         training.compile()
-        teaching.pretrain(training, steps=3)
-        teaching.teach_reading(training, miniature.small_tokenizer(), steps=3)
+        teaching.pretrain(training, steps=2)
+        teaching.teach_reading(training, miniature.small_tokenizer(), steps=2)
         learned.append(model.state_dict())
     assert all(values.isfinite().all() and torch.equal(values, learned[1][name]) for name, values in learned[0].items())
 
 
+@pytest.mark.slow
 def test_pretraining_makes_the_error_smaller(two_rooms):
     """A few steps of each of the two training tasks."""
     tokenizer = miniature.small_tokenizer()

@@ -159,6 +159,7 @@ def test_swift_gives_no_score_where_no_rating_word_was_written(swift):
     assert isinstance(answer, Failure) and "no rating word" in answer.reason
 
 
+@pytest.mark.slow
 def test_compiled_rates_alike(prefill):
     compiled = load_engine("prefill", SMALL_BUNDLE, device="cpu", system="", compile=True)
     assert compiled.describe()["compile"] is True
@@ -167,6 +168,7 @@ def test_compiled_rates_alike(prefill):
         assert_rated(answer, case)
 
 
+@pytest.mark.slow
 def test_more_layers_are_compiled_than_torch_compiles_a_function_for(tmp_path):
     """torch.compile silently stops compiling a function after eight different layers."""
     layers = torch._dynamo.config.recompile_limit + 2

@@ -94,11 +94,13 @@ def pictures(folder, size, count):
     return paths
 
 
+@pytest.mark.slow
 def test_twelve_megapixels_stay_within_the_stated_bound(run, tmp_path):
     measured = run(PEAK, pictures(tmp_path, (4000, 3000), 2))
     assert measured["peak"] <= measured["bound"] <= pass_budget.WORKING_BYTES["cpu"] + pass_budget.READING_BYTES
 
 
+@pytest.mark.slow
 def test_running_out_of_memory_makes_passes_smaller(run, tmp_path):
     measured = run(SCARCE, pictures(tmp_path, (896, 896), 6))
     assert measured["budget"] < 10**6
@@ -159,14 +161,22 @@ def bundle_of_weights(folder: Path, numbers: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["infer.py", "score_images.py", "serve.py"])
-@pytest.mark.parametrize(
-    ("share_of_free", "advice"),
-    [(1.5, "Use bfloat16, which takes"), (2.4, "Free some, or use a machine with more: bfloat16 takes")],
+@pytest.fixture(
+    scope="module",
+    params=[(1.5, "Use bfloat16, which takes"), (2.4, "Free some, or use a machine with more: bfloat16 takes")],
+    ids=["as float32", "at all"],
 )
-def test_what_does_not_fit_is_not_loaded(command, share_of_free, advice, tmp_path, make_data_root):
+def too_large(request, tmp_path_factory) -> tuple[Path, str]:
+    """A bundle whose weights take so much of the free memory in float32, and the advice; hashed once for all commands."""
+    share, advice = request.param
     free = pass_budget.free_bytes(torch.device("cpu"))
-    bundle = bundle_of_weights(tmp_path / "large", int(share_of_free * free / 4))
+    return bundle_of_weights(tmp_path_factory.mktemp("large") / "bundle", int(share * free / 4)), advice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["infer.py", "score_images.py", "serve.py"])
+def test_what_does_not_fit_is_not_loaded(command, too_large, make_data_root):
+    bundle, advice = too_large
     root = make_data_root(["lighting"])
     flags = ["--model_path", bundle, "--data_root", root.path, "--device", "cpu", "--dtype", "float32"]
     more = {

@@ -117,6 +117,7 @@ def demo_calibration(tmp_path_factory):
     return folder / "calibration.json"
 
 
+@pytest.mark.slow
 def test_a_scored_table_has_the_intervals(demo_calibration, tmp_path):
     output = tmp_path / "rooms.csv"
     flags = ("score_images.py", "--demo", "--dtype", "float32", "--calibration", demo_calibration)
@@ -145,6 +146,7 @@ def test_a_scored_table_has_the_intervals(demo_calibration, tmp_path):
         assert (row["overall"] == "") == bool(unsure)
 
 
+@pytest.mark.slow
 def test_a_finished_table_without_distributions_is_scored_again_for_its_intervals(demo_calibration, tmp_path):
     output = tmp_path / "rooms.csv"
     flags = ("score_images.py", "--demo", "--dtype", "float32", "--output_csv", output)

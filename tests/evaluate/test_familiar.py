@@ -78,6 +78,7 @@ def knowing(tmp_path_factory):
     return folder / "calibration.json"
 
 
+@pytest.mark.slow
 def test_what_is_no_room_is_said(knowing, tmp_path):
     noise = RNG.integers(0, 256, (4, 120, 160, 3), dtype=np.uint8)
     for number, pixels in enumerate(noise):

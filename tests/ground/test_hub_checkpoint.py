@@ -54,6 +54,7 @@ def scored(tmp_path, endpoint: str, name: str, room, **env: str):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repository", ["rooms", "release"])
 def test_it_is_fetched_once_and_without_code(hub, tmp_path, room, repository):
     hub.requests.clear()

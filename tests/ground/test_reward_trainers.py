@@ -91,6 +91,7 @@ def test_ms_swift_completions_may_be_paths(swift_environment, tmp_path, pixels, 
         reward([str(tmp_path / "nowhere.png")])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("msgspec") is None, reason="ms-swift's GRPO trainer needs msgspec, which is not installed")
 def test_ms_swift_trains_with_the_reward(swift_environment, tmp_path):
     """One real step of its GRPO trainer on a random language model of two layers."""

@@ -242,6 +242,7 @@ def test_engines_turn_a_photograph_as_they_are_told(tmp_path):
     assert grids == [[[1, 28, 40]], [[1, 40, 28]]] and ratings[0] != ratings[1]
 
 
+@pytest.mark.slow
 def test_the_commands_turn_photographs_and_say_so(tmp_path, make_data_root):
     """score_images.py turns photographs upright, infer.py does not, as in the release; --exif decides, and it is recorded."""
     wide = np.asarray(Image.fromarray(COLOUR).resize((640, 448), 3))

@@ -55,6 +55,7 @@ def saved(tmp_path_factory):
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", (True, False), ids=("read by 4.57", "read by 5"))
 def test_either_generation_rates_what_either_has_saved_as_the_reference(saved, other):
     cases = [{**case, "image": str(SMALL_BUNDLE / case["image"])} for case in CASES]

@@ -128,6 +128,7 @@ for name, shape in (("small", checkpoints.TINY), ("large", checkpoints.FORTY_M))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nothing_is_held_twice(tmp_path, dtype):
     def run(script, *arguments):
@@ -180,6 +181,7 @@ def scores(engine, requests) -> list[float]:
     return [score_of(rating.logprobs) for rating in engine.rate(requests)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", [UNTIED, TIED], ids=["untied", "tied"])
 def test_scores_in_int8_are_close_and_the_same_in_any_batch(folder, asked):
     exact = scores(load_engine("prefill", folder, device="cpu", dtype="float32", system=""), asked)

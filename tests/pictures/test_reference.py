@@ -42,6 +42,7 @@ def test_the_demo_s_rooms_among_its_test_split(tmp_path):
     assert "of the demo&#39;s test rooms score lower" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_table_of_one_s_own_is_a_reference_and_a_run_with_one_goes_on(tmp_path):
     own, output = tmp_path / "own.csv", tmp_path / "out.csv"
     assert run_command(*FLAGS, "--output_csv", own).code == 0

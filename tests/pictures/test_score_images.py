@@ -152,6 +152,7 @@ def test_listed_images_that_are_missing_fail_alone(folder, score, tmp_path):
 # ---- resume ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_continued_to_the_same_scores(folder, score, tmp_path):
     for seed in range(66):
         paint(folder / f"{seed:03}.png", seed)

@@ -32,6 +32,7 @@ def sources(tmp_path) -> Path:
     return root
 
 
+@pytest.mark.slow
 def test_an_editable_installation_is_importable_from_anywhere(environment, sources, tmp_path):
     pip = [sys.executable, "-m", "pip", "--python", environment, "install", "--quiet", "--no-deps", "-e", sources]
     installed = subprocess.run(list(map(str, pip)), capture_output=True, text=True)

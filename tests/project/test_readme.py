@@ -56,6 +56,7 @@ def test_the_lines_of_the_installed_command():
         assert SAIQA_COMMANDS[name].load("parser")().parse_args(flags)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ALONE, ids=" ".join)
 def test_python_commands(command, tmp_path):
     script, *flags = command
@@ -90,6 +91,7 @@ def test_python_commands(command, tmp_path):
         assert ran.code == 2 and ("tools/download.py" in ran.err or "infer.py" in ran.err or "calibrate.py" in ran.err), ran.err
 
 
+@pytest.mark.slow
 def test_commands_that_build_on_each_other(tmp_path):
     chained = [command for command in PYTHON if command[0] in CHAINED and "--calibration" not in command]
     assert {command[0] for command in chained} == set(CHAINED) and OWN_RATINGS

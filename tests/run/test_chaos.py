@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from helpers import REPOSITORY
 
-KILLS = 10
+KILLS = 6
 
 
+@pytest.mark.slow
 def test_killed_runs_go_on_to_the_same_result(request):
     line = [sys.executable, REPOSITORY / "tests" / "chaos.py", "--kills", str(KILLS), "--seed", "7"]
     ran = subprocess.run(list(map(str, line)), capture_output=True, text=True)

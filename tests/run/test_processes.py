@@ -61,6 +61,7 @@ def held_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 def test_thousands_of_images_leave_no_memory_behind():
     scorer = Scorer(SMALL_BUNDLE, device="cpu", min_pixels=1024, max_pixels=4096)
     frames = np.random.default_rng(0).integers(0, 255, (LEAK_IMAGES, 48, 64, 3), dtype=np.uint8)

@@ -69,6 +69,7 @@ def wait_for_lines(process, log, count):
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code", "word"), ((signal.SIGTERM, 143, "terminated"), (signal.SIGINT, 130, "interrupted")))
 def test_a_stopped_run_says_so_cleans_up_and_goes_on(number, code, word, pictures, whole, start, tmp_path):
     output = tmp_path / "scores.jsonl"
@@ -94,6 +95,7 @@ def test_an_early_interrupt_is_one_line(after, pictures, start, tmp_path):
     assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lines", range(0, PICTURES, 25))
 def test_a_killed_run_leaves_its_lines_and_nothing_else(lines, pictures, whole, start, tmp_path):
     output = tmp_path / "scores.jsonl"
@@ -123,6 +125,7 @@ def test_two_runs_never_share_a_result(pictures, whole, start, tmp_path):
     assert output.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(pictures, start, tmp_path):
     """A file size limit simulates a full disk: both fail in the middle of a write."""
     output = tmp_path / "scores.jsonl"
@@ -140,6 +143,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_elsewhere(pictures, start, 
     assert len(read_jsonl(output)) == PICTURES
 
 
+@pytest.mark.slow
 def test_a_fifo_is_passed_over_and_never_waited_for(pictures, start, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(pictures, folder)

@@ -88,6 +88,7 @@ def undisturbed(make_data_root, run_main):
     return root, result, whole
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_started_again_and_the_bytes_are_those_of_one_process(undisturbed):
     root, result, whole = undisturbed
     running = start(root, "--workers", "2")
@@ -103,6 +104,7 @@ def test_a_killed_worker_is_started_again_and_the_bytes_are_those_of_one_process
     assert (record["workers"], record["n"]) == (2, len(MANY) - 2)
 
 
+@pytest.mark.slow
 def test_a_killed_command_is_resumed_by_another_number_of_workers(undisturbed, run_main):
     root, result, whole = undisturbed
     partial = folders.partial_path(result)
@@ -138,6 +140,7 @@ def test_a_model_that_does_not_load_is_the_same_error(make_data_root, run_main, 
     assert not root.results.exists()
 
 
+@pytest.mark.slow
 def test_dimensions_of_an_image_stay_in_the_batch_that_they_came_in():
     """A batch goes as a whole to one worker, which uses one pass over an image for all questions about it."""
     cases = json.loads((SMALL_BUNDLE / "expected.json").read_text())["cases"]
@@ -209,6 +212,7 @@ def test_resume_asks_a_torn_batch_again_and_tried_images_by_themselves(make_data
     assert [line["images"] for line in read_jsonl(result)] == [json.loads(line)["images"] for line in lines]
 
 
+@pytest.mark.slow
 def test_pictures_of_any_folder_are_scored_by_workers_as_by_one_process(run_main, tmp_path):
     count = CHUNK_IMAGES + 2  # two batches
     for number in range(count):

@@ -17,6 +17,7 @@ from serving import PICTURES
 # ---- many clients ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_among_64_clients_no_answer_is_lost_or_swapped_and_every_refusal_is_clean(tmp_path):
     """The benchmark's clients, which check every answer, for some seconds with a short queue."""
     for number, data in enumerate(PICTURES):

@@ -25,6 +25,7 @@ def counted(request):
     reporter.write_line(f"\n{said}: {sum(COUNTS.values())} in all, 0 tracebacks")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CASES)
 def test_damaged_input_ends_in_a_result_or_one_line(name, targets, tmp_path):

@@ -86,7 +86,7 @@ def test_pictures_without_a_score_say_why_and_keep_nobody_else_from_theirs(page,
     assert facts.IMAGE_FORMATS_TEXT in states[0] and "1 megapixels" in states[1] and states[2] == ""
     assert page.find_element(By.ID, "status").text == "1 of 3 scored, 2 failed."
     assert texts(page, ".overall .number")[2] and len(rows(page)) == 3
-    assert "no JPEG" in downloaded(page, tmp_path / "out")
+    assert "not a JPEG" in downloaded(page, tmp_path / "out")
 
 
 def test_examples_and_meanings_until_there_are_pictures(page):
@@ -179,6 +179,7 @@ def test_two_pictures_side_by_side(page, files, expected):
 # ---- the page and its service ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pictures_chosen_before_the_service_has_answered_are_scored_beside_the_history(page, files):
     upload(page, files[0])
     slow = {"offline": False, "latency": 4000, "downloadThroughput": -1, "uploadThroughput": -1}

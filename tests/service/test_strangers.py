@@ -110,6 +110,7 @@ def test_a_hostile_body_is_refused_at_once(service, kind, body):
         assert answer.json()["results"][0]["error"]
 
 
+@pytest.mark.slow
 def test_slow_clients_are_closed_and_do_not_keep_it_from_ending(tmp_path):
     """Half a head, half a body, nothing at all: others are answered meanwhile, and SIGTERM ends it within ten seconds."""
     flags = ["--demo", "--device", "cpu", "--request_seconds", "3"]

@@ -58,6 +58,7 @@ def test_a_failed_step_ends_the_run_with_its_name(tmp_path):
     assert "scoring with prompt 4 ended with exit code 2" in ran.err and "Traceback" not in ran.err
 
 
+@pytest.mark.slow
 def test_one_prompt_there_and_one_trained(tmp_path):
     """Two steps of training give a checkpoint, though not a useful one; the table has both prompts."""
     models = tmp_path / "models"

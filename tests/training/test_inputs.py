@@ -48,6 +48,7 @@ def spoilt(folder: Path) -> tuple[Path, list[str]]:
     return file, named
 
 
+@pytest.mark.slow
 def test_all_faults_are_named_at_once(tmp_path):
     file, named = spoilt(tmp_path / "data")
     ran = train(*ON_CPU, "--train_jsonl", file, "--output_dir", tmp_path / "out", "--max_length", 2048)

@@ -7,6 +7,8 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from saiqa.files import checkpoint_folders, locks
 from saiqa.model.pixels import PixelBounds
 from saiqa.training.checkpoints import promote
@@ -25,6 +27,7 @@ from trainings import (
 )
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_a_former_checkpoint_stays_until_it_may_go(tmp_path, data, undisturbed):
     """kill -9 between two saves: no process remains, and the same command ends with the weights of an undisturbed run."""
     output = tmp_path / "out"

@@ -141,6 +141,7 @@ def test_help_needs_no_library(tmp_path):
     assert "--dry_run" in train("--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_fault_14_two_zero2_processes_train(undisturbed):
     """Real ms-swift, DeepSpeed ZeRO-2 and gloo, run from another directory."""
     output, ran = undisturbed
@@ -161,6 +162,7 @@ def test_fault_14_two_zero2_processes_train(undisturbed):
     assert json.loads((output / "config.json").read_text())["max_pixels"] == 40_000
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_asked_with_its_own_system_prompt(undisturbed, tmp_path):
     """The release's system prompt is trained with, stored in args.json, and used by everything that scores."""
     arguments = json.loads((undisturbed.output / "args.json").read_text())
