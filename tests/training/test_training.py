@@ -123,7 +123,8 @@ def test_two_launchers_have_two_ports_and_torchrun_may_have_either(tmp_path):
     second = free_port(first, notes.append)  # the first does not listen yet
     assert second != first and notes[-1] == f"port {first} is taken; using {second}"
     script = tmp_path / "group.py"
-    script.write_text("import torch.distributed as d; d.init_process_group('gloo'); print(d.get_world_size())")
+    said = "os.write(1, b'%d\\n' % d.get_world_size())"  # at once: both write to the same pipe
+    script.write_text(f"import os, torch.distributed as d; d.init_process_group('gloo'); {said}")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", str(first)]
     ran = subprocess.run([*torchrun, str(script)], capture_output=True, text=True)
     assert ran.returncode == 0 and ran.stdout.split() == ["2", "2"], ran.stderr
