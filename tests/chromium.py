@@ -49,3 +49,16 @@ def violations(browser: webdriver.Chrome) -> list[str]:
     run = "const done = arguments[0]; axe.run().then(r => done(r.violations), e => done([{id: String(e)}]))"
     found = browser.execute_async_script(run)
     return [f"{one['id']}: {[node['html'][:100] for node in one.get('nodes', [])][:3]}" for one in found]
+
+
+def violations_of(page: Path, profile: Path) -> list[str]:
+    """What axe-core finds in a file, wide and light, then narrow and dark, in a browser with a profile of its own."""
+    browser, found = started(profile), []
+    try:
+        for width, scheme in ((1280, "light"), (390, "dark")):
+            show(browser, width, scheme)
+            browser.get(page.as_uri())
+            found += violations(browser)
+    finally:
+        browser.quit()
+    return found

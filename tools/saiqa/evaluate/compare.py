@@ -46,8 +46,7 @@ def read_run(text: str, results: Path, version: int) -> Run:
     if not there:
         what = f"{text} is neither a file nor a model with tables such as {folders.shown(named['lighting'])}"
         raise InputError(what, "Give a scored or merged CSV, or a model that tools/infer.py has scored")
-    tables = {d: csv_files.read_cells(path, required=facts.scored_columns(facts.mos_column(d))) for d, path in there.items()}
-    rows = [_of_dimension(dimension, table) for dimension, table in tables.items()]
+    rows = [_of_dimension(d, scored_table.read_scored(path, facts.mos_column(d))) for d, path in there.items()]
     return Run(text, {key: row for part in rows for key, row in part.items()})
 
 
@@ -62,11 +61,10 @@ def _read_table(path: Path) -> dict[Key, scored_table.ScoredRow]:
             f"{folders.shown(path)} has the mean opinion scores of {len(found)} dimensions",
             "A scored table has those of one dimension, a merged table the columns " + ", ".join(facts.POOLED_COLUMNS),
         )
-    return _of_dimension(found[0], table)
+    return _of_dimension(found[0], scored_table.scored_rows(table, facts.mos_column(found[0])))
 
 
-def _of_dimension(dimension: str, table: csv_files.Cells) -> dict[Key, scored_table.ScoredRow]:
-    rows = scored_table.scored_rows(table, facts.mos_column(dimension))
+def _of_dimension(dimension: str, rows: list[scored_table.ScoredRow]) -> dict[Key, scored_table.ScoredRow]:
     return _keyed([dimension] * len(rows), rows)
 
 

@@ -20,19 +20,11 @@ def atomic_writer(path: Path) -> Iterator[IO[str]]:
     Raises:
         Failed: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _nameless(path.parent, temporary) as descriptor:
-            # errors: a lone surrogate becomes the escape that JSON uses for it
-            with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
-                yield file
-            _give_name(descriptor, path, temporary)
-    except OSError as error:
-        raise cannot_write(path, error.strerror or str(error)) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with _temporary(path) as temporary, _nameless(path.parent, temporary) as descriptor:
+        # errors: a lone surrogate becomes the escape that JSON uses for it
+        with open(descriptor, "w", encoding="utf-8", newline="", errors="backslashreplace", closefd=False) as file:
+            yield file
+        _give_name(descriptor, path, temporary)
 
 
 @contextmanager
@@ -42,11 +34,18 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         Failed: the folder cannot be written to.
     """
+    with _temporary(path) as temporary:
+        yield temporary
+        os.replace(temporary, path)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A free name in the folder of ``path``, which is created; nothing stays under that name. Raises ``Failed``."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
     except OSError as error:
         raise cannot_write(path, error.strerror or str(error)) from error
     finally:
